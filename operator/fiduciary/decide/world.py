@@ -1,0 +1,175 @@
+"""What one reconcile of a FinancialModel may look at: plain, frozen data that the engine gathered.
+
+Nothing here knows where it came from. ``decide`` is a function of a :class:`World` and of the time alone, so a
+decision can be replayed from a recorded world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Literal
+
+from fiduciary.api.financialmodel import FinancialModel
+from fiduciary.api.modelapproval import ModelApproval
+from fiduciary.api.modeldecision import ModelDecision
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """One pod of a training Job, reduced to what explains its state to a person."""
+
+    name: str
+    phase: str  # Pending | Running | Succeeded | Failed | Unknown
+    reason: str = ""  # e.g. ImagePullBackOff, Unschedulable, CreateContainerConfigError, OOMKilled, Evicted
+    message: str = ""
+    exit_code: int | None = None
+    termination_message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A training Job that carries our label, with the pods that it made."""
+
+    name: str
+    uid: str
+    resource_version: str
+    key: str  # annotation fiduciary.dev/training-key: the whole trainingKey, "sha256:..."
+    spec_key: str  # annotation fiduciary.dev/spec-key: the key without asOf and trigger
+    attempt: int
+    as_of: date
+    trigger: Mapping[str, str]  # {} | {"scheduleTick": RFC 3339} | {"requestId": name of the ModelApproval}
+    created_at: datetime
+    owner_uid: str
+    suspended: bool = False  # by Kueue; we never set it
+    succeeded: bool = False
+    failed: bool = False
+    reason: str = ""  # of the Failed condition, e.g. BackoffLimitExceeded, PodFailurePolicy, DeadlineExceeded
+    message: str = ""
+    finished_at: datetime | None = None
+    deleting: bool = False
+    pods: tuple[PodView, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return self.succeeded or self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaView:
+    """A ResourceQuota of the model's namespace: hard limits and what is used, as Kubernetes quantities."""
+
+    name: str
+    hard: Mapping[str, str]
+    used: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceView:
+    """A Secret or PersistentVolumeClaim that the spec names. Only metadata was read, never its content."""
+
+    kind: Literal["Secret", "PersistentVolumeClaim"]
+    name: str
+    state: Literal["Found", "Missing", "Forbidden"]  # Forbidden: the operator lacks the Role of deploy/namespace
+    consumable: bool = False  # label fiduciary.dev/consumable: "true"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Another FinancialModel that names the same registered model on the same connection."""
+
+    namespace: str
+    name: str
+    uid: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """The MLflow run that trains (or trained) one trainingKey."""
+
+    run_id: str
+    status: str  # RUNNING | FINISHED | FAILED | KILLED
+    progress: Mapping[str, Any] | None = None  # tag fiduciary.dev/progress, decoded
+    result: Mapping[str, Any] | None = None  # tag fiduciary.dev/result: same JSON as the termination message
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """A version of the registered model in MLflow, found by its digest tag."""
+
+    version: str
+    run_id: str
+    source: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryView:
+    """Answers of MLflow to the questions that :func:`fiduciary.decide.financialmodel.questions` asked."""
+
+    reachable: bool
+    reason: str = ""  # RegistryUnreachable | RegistryHostRejected | RegistryUnauthorized, when not reachable
+    message: str = ""
+    run: RunView | None = None
+    version: VersionView | None = None
+    manifest_digest: str | None = None  # sha256 of version/manifest.json as MLflow serves it now
+    aliases: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What the engine should ask MLflow before it calls ``decide``; nothing set means: do not ask at all."""
+
+    run_for_key: str | None = None  # progress, or the result where the termination message was lost
+    version_by_digest: str | None = None  # is it registered already?
+    manifest_of_run: str | None = None  # fetch version/manifest.json of this run and hash it
+    aliases: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An entry of the operator's settings: users name it, only the operator's owner says what it is."""
+
+    name: str
+    tracking_uri: str
+    trainer_uri: str  # the address that pods in model namespaces use; often the same
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The operator's settings and the cluster's facts that decisions depend on."""
+
+    cluster: str  # name of the cluster, part of the owner tag on MLflow versions
+    trainer_image: str
+    operator_version: str
+    connections: Mapping[str, Connection]
+    allowed_uris: tuple[str, ...]  # prefixes of storage URIs that models may read, e.g. "s3://desk/", "pvc://"
+    job_ttl_seconds: int = 3600  # a Job is deleted this long after its verdict was stored
+    progress_seconds: int = 15  # at most one status write for progress in this time
+    resync_seconds: int = 600
+    calendars: Mapping[str, Any] = field(default_factory=dict[str, Any])  # exchange -> table, see decide.calendar
+    approval_policies_active: bool = False  # ValidatingAdmissionPolicies and bindings of deploy/ are all there
+    approval_policies_since: datetime | None = None  # approvals older than this count for nothing
+    gitops_editors: tuple[str, ...] = ()  # ServiceAccounts that apply from Git
+    mlflow_egress: tuple[Mapping[str, Any], ...] = ()  # NetworkPolicy peers+ports of the registry
+    kubernetes_minor: int = 37
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that ``decide`` may look at for one FinancialModel."""
+
+    model: FinancialModel  # metadata, spec and status as stored
+    platform: Platform
+    records: tuple[ModelDecision, ...] = ()  # this model's log (same uid or, after a restore, same name), by sequence
+    jobs: tuple[JobView, ...] = ()
+    approvals: tuple[ModelApproval, ...] = ()  # for this model, oldest first
+    quotas: tuple[QuotaView, ...] = ()
+    references: tuple[ReferenceView, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    registry: RegistryView | None = None  # None: nothing was asked
+    namespace_terminating: bool = False
