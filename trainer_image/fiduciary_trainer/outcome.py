@@ -1,0 +1,157 @@
+"""How a training ends: exit codes, the typed refusals, and the one JSON document that the operator reads.
+
+``docs/trainer-contract.md`` is the contract; the numbers here are its table.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CONTRACT_VERSION = 1
+LIMIT_BYTES = 4096
+"""Kubernetes keeps this much of a termination message and cuts the rest, which would not be JSON any more."""
+
+DIGITS = 5
+TEXT_LIMIT = 1200
+
+
+class TrainingEnded(Exception):
+    """A training that cannot deliver numbers, for a reason that can be named.
+
+    Attributes:
+        reason: CamelCase, stable, for conditions and records.
+        message: what was seen, what was expected, what to do.
+    """
+
+    exit_code = 1
+    outcome = "Failed"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
+
+
+class DataRefused(TrainingEnded):
+    """A data check failed. Training again on the same data gives the same answer."""
+
+    exit_code = 42
+    outcome = "DataRefused"
+
+
+class BadContract(TrainingEnded):
+    """The job document cannot be carried out, e.g. an unknown architecture or a hyperparameter out of range."""
+
+    exit_code = 64
+    outcome = "BadContract"
+
+
+class Retryable(TrainingEnded):
+    """Something outside was not there (MLflow, the data source), or the pod was told to stop after a checkpoint."""
+
+    exit_code = 75
+    outcome = "Retryable"
+
+
+def significant(value: Any, digits: int = DIGITS) -> Any:
+    """The same document with every float rounded to significant digits; NaN and infinities become null.
+
+    JSON has neither, and a reader that accepts them disagrees with one that does not.
+    """
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): significant(item, digits) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [significant(item, digits) for item in value]
+    return value
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def fit(document: Mapping[str, Any], limit: int = LIMIT_BYTES) -> bytes:
+    """Encode a result so that it fits into a termination message.
+
+    Numbers carry five significant digits. If that is too long, fold values are given with three, then they are left
+    out, longest list first, and named in ``"truncated"``: the whole document is in the run's tag
+    ``fiduciary.dev/result``. No estimate, standard error or check is ever left out.
+
+    Raises:
+        ValueError: what may not be left out is already longer than ``limit``.
+    """
+    short: dict[str, Any] = significant(document)
+    if len(encode(short)) <= limit:
+        return encode(short)
+    metrics: dict[str, dict[str, Any]] = short.get("metrics", {})
+    with_folds = sorted((name for name in metrics if "f" in metrics[name]), key=lambda n: (-len(metrics[n]["f"]), n))
+    for name in with_folds:
+        metrics[name]["f"] = significant(metrics[name]["f"], 3)
+    # A skill's fold values decide gates by the t interval over folds; they go last.
+    for name in sorted(with_folds, key=lambda n: n.endswith("_skill")):
+        if len(encode(short)) <= limit:
+            break
+        del metrics[name]["f"]
+        short.setdefault("truncated", []).append(f"{name}.f")
+    if len(encode(short)) > limit:
+        raise ValueError(f"the result takes {len(encode(short))} bytes without fold values, at most {limit} are kept")
+    return encode(short)
+
+
+def failure(error: BaseException, training_key: str | None, run_id: str | None = None) -> tuple[int, bytes]:
+    """Exit code and document of a training that did not measure.
+
+    A :class:`TrainingEnded` says what it is. Anything else is a bug: type, message and place are reported, but no
+    traceback, whose source lines and locals could hold data or secrets.
+    """
+    document: dict[str, Any] = {"contractVersion": CONTRACT_VERSION, "trainingKey": training_key}
+    if run_id is not None:
+        document["runId"] = run_id
+    if isinstance(error, TrainingEnded):
+        document |= {"outcome": error.outcome, "reason": error.reason, "message": shorten(error.message)}
+        return error.exit_code, encode(document)
+    document |= {
+        "outcome": "Failed",
+        "reason": type(error).__name__,
+        "message": shorten(f"{_one_line(error)} (at {_place(error)}); this is a bug of the trainer or its image"),
+    }
+    return 1, encode(document)
+
+
+def write(path: Path, document: bytes) -> None:
+    """Write the termination message; without a place for it (a run outside Kubernetes) to standard output."""
+    if path.exists() or path.parent.is_dir():
+        try:
+            path.write_bytes(document)
+            return
+        except PermissionError:
+            pass
+    sys.stdout.write(document.decode() + "\n")
+
+
+def shorten(text: str, limit: int = TEXT_LIMIT) -> str:
+    """At most ``limit`` characters, the cut shown."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _one_line(error: BaseException) -> str:
+    """The exception's own words without what libraries append: the first line only, since the rest may quote data."""
+    return shorten((str(error).strip().splitlines() or ["no message"])[0], 300)
+
+
+def _place(error: BaseException) -> str:
+    """``module.py:line in function`` of the innermost frame of our own packages, else of the innermost frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown place"
+    own = [frame for frame in frames if "/fiduciary_" in frame.filename.replace("\\", "/")]
+    frame = (own or list(frames))[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
