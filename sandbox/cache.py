@@ -1,0 +1,127 @@
+"""Things that take long to make, kept outside the checkout under a hash of everything that they were made from.
+
+An entry is a directory with a `manifest.json` that lists each file's sha256. It is written beside its place and
+renamed into it when complete; whoever uses a file gets it only after its hash was compared, so that neither a
+half-written entry nor one that somebody changed is ever run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def root() -> Path:
+    """${XDG_CACHE_HOME:-~/.cache}/fiduciary"""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "fiduciary"
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    return f"link:{path.readlink()}" if path.is_symlink() else sha256_file(path)
+
+
+def content_key(*parts: str | bytes | Path) -> str:
+    """A hash over strings, bytes, and files or trees (names, modes' executable bit, contents), each with its length.
+
+    The paths' own location does not count: the same tree elsewhere has the same key.
+    """
+    digest = hashlib.sha256()
+
+    def feed(kind: str, data: bytes) -> None:
+        digest.update(f"{kind}:{len(data)}:".encode())
+        digest.update(data)
+
+    for part in parts:
+        if isinstance(part, Path):
+            for file in tree(part):
+                relative = file.relative_to(part).as_posix() if file != part else ""
+                feed("name", relative.encode())
+                if file.is_symlink():
+                    feed("link", str(file.readlink()).encode())
+                else:
+                    feed("mode", b"x" if os.access(file, os.X_OK) else b"-")
+                    feed("file", file.read_bytes())
+        else:
+            feed("text", part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:32]
+
+
+def tree(path: Path) -> Iterable[Path]:
+    """The file itself, or every file below a directory, sorted, without what Python and tools leave behind."""
+    if not path.is_dir() or path.is_symlink():
+        return [path]
+    skipped = {"__pycache__", ".pytest_cache", ".ruff_cache"}
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if (file.is_symlink() or file.is_file()) and not skipped & set(file.relative_to(path).parts)
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kept result. `files` maps names to sha256, or to `link:` and where a symbolic link points."""
+
+    directory: Path
+    files: dict[str, str]
+
+    def path(self, name: str) -> Path:
+        return self.directory / name
+
+
+def load(kind: str, key: str) -> Entry | None:
+    """The entry, with every file's hash compared just now, or None when it is missing or is not what was stored."""
+    directory = root() / kind / key
+    try:
+        files: dict[str, str] = json.loads((directory / "manifest.json").read_text())
+        for name, wanted in files.items():
+            if _fingerprint(directory / name) != wanted:
+                return None
+    except (OSError, ValueError):
+        return None
+    return Entry(directory, files)
+
+
+def obtain(kind: str, key: str, make: Callable[[Path], None]) -> Entry:
+    """The entry `kind/key`, made by `make(directory)` if it is not there or damaged. Safe against concurrent callers."""
+    with lock(f"{kind}-{key}"):
+        if found := load(kind, key):
+            return found
+        parent = root() / kind
+        parent.mkdir(parents=True, exist_ok=True)
+        final, partial = parent / key, parent / f"{key}.partial"
+        for leftover in (final, partial):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial.mkdir()
+        make(partial)
+        files = {file.relative_to(partial).as_posix(): _fingerprint(file) for file in tree(partial)}
+        manifest = partial / "manifest.json"
+        manifest.write_text(json.dumps(files, indent=1, sort_keys=True))
+        for file in (*(partial / name for name in files), manifest):
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        partial.rename(final)
+        return Entry(final, files)
+
+
+@contextlib.contextmanager
+def lock(name: str) -> Iterator[None]:
+    """Hold a machine-wide lock. It ends with the process, however that ends."""
+    directory = root() / "locks"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / name).open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,91 @@
+"""Where a sandbox keeps what belongs to this machine only: outside the checkout, one directory per name."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from sandbox.steps import StepFailed
+
+DEFAULT_NAME = "fiduciary"
+
+
+def root() -> Path:
+    """/var/lib/fiduciary/sandbox for root, else ${XDG_STATE_HOME:-~/.local/state}/fiduciary/sandbox.
+
+    Short on purpose: sockets below it must stay under 108 characters.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/fiduciary/sandbox")
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "fiduciary" / "sandbox"
+
+
+def directory(name: str) -> Path:
+    """The state directory of the sandbox called `name`. Raises StepFailed for a name that cannot be one."""
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,29}[a-z0-9])?", name):
+        raise StepFailed(
+            f"{name!r} cannot name a sandbox: use 1 to 31 lower-case letters, digits and dashes, starting with a letter"
+        )
+    return root() / name
+
+
+def names() -> list[str]:
+    """Every sandbox that has state on this machine."""
+    return sorted(path.parent.name for path in root().glob("*/sandbox.json"))
+
+
+def read(path: Path) -> dict[str, object]:
+    """A JSON object from `path`; empty when it is missing or was cut off."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write(path: Path, value: dict[str, object]) -> None:
+    """Replace a JSON file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1, sort_keys=True))
+    partial.rename(path)
+
+
+def ports(path: Path, wanted: list[str]) -> dict[str, int]:
+    """Free TCP ports by purpose, remembered in `path` so that a resumed sandbox keeps its addresses."""
+    known = {name: port for name, port in read(path).items() if isinstance(port, int)}
+    with contextlib.ExitStack() as stack:
+        for name in wanted:
+            if name not in known:
+                listener = stack.enter_context(socket.socket())
+                listener.bind(("127.0.0.1", 0))
+                known[name] = listener.getsockname()[1]
+    write(path, dict(known))
+    return known
+
+
+@contextlib.contextmanager
+def exclusive(name: str) -> Iterator[None]:
+    """Only one `up` or `down` works on a sandbox. The lock ends with its process, however that ends."""
+    path = root() / f".{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "unknown"
+            raise StepFailed(
+                f"another command (process {holder}) is working on sandbox {name!r}: wait until it ends, or end it"
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
