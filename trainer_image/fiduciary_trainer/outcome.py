@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,22 +107,27 @@ def fit(document: Mapping[str, Any], limit: int = LIMIT_BYTES) -> bytes:
     return encode(short)
 
 
-def failure(error: BaseException, training_key: str | None, run_id: str | None = None) -> tuple[int, bytes]:
+def failure(
+    error: BaseException, training_key: str | None, run_id: str | None = None, secrets: Iterable[str] = ()
+) -> tuple[int, bytes]:
     """Exit code and document of a training that did not measure.
 
     A :class:`TrainingEnded` says what it is. Anything else is a bug: type, message and place are reported, but no
-    traceback, whose source lines and locals could hold data or secrets.
+    traceback, whose source lines could hold data, and no quoted value (libraries quote the cell that they stumble
+    over). ``secrets`` are strings that must not appear anywhere.
     """
     document: dict[str, Any] = {"contractVersion": CONTRACT_VERSION, "trainingKey": training_key}
     if run_id is not None:
         document["runId"] = run_id
     if isinstance(error, TrainingEnded):
-        document |= {"outcome": error.outcome, "reason": error.reason, "message": shorten(error.message)}
+        message = redact(error.message, secrets)
+        document |= {"outcome": error.outcome, "reason": error.reason, "message": shorten(message)}
         return error.exit_code, encode(document)
+    words = redact(_without_values(_one_line(error)), secrets)
     document |= {
         "outcome": "Failed",
         "reason": type(error).__name__,
-        "message": shorten(f"{_one_line(error)} (at {_place(error)}); this is a bug of the trainer or its image"),
+        "message": shorten(f"{words} (at {_place(error)}); this is a bug of the trainer or its image"),
     }
     return 1, encode(document)
 
@@ -140,6 +146,18 @@ def write(path: Path, document: bytes) -> None:
 def shorten(text: str, limit: int = TEXT_LIMIT) -> str:
     """At most ``limit`` characters, the cut shown."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """``text`` without any of the secrets and without credentials inside URLs."""
+    for secret in sorted({secret for secret in secrets if len(secret) >= 4}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", text)
+
+
+def _without_values(text: str) -> str:
+    """Quoted strings that are not plain names (of a column, a key, a file type) are values, and are left out."""
+    return re.sub(r"""(['"])(?![A-Za-z_][\w.\-]{0,60}\1).*?\1""", "'…'", text)
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiduciary_trainer.measure.rows import Rows
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fiduciary_trainer.measure.rows import Rows
 
 Floats = NDArray[np.float64]
 Dates = NDArray[np.datetime64]
@@ -23,7 +26,8 @@ def prediction_sd_ratio(rows: Rows) -> float | None:
 
     def pooled(values: Floats) -> float:
         parts = [values[rows.fold == number] for number in rows.folds]
-        return float(np.sqrt(sum(float(np.var(part)) * len(part) for part in parts) / len(values)))
+        # A constant's computed variance is a rounding error, and a degenerate forecast must read as exactly 0.
+        return float(np.sqrt(sum(float(np.var(part)) * len(part) for part in parts if np.ptp(part)) / len(values)))
 
     spread = pooled(rows.y)
     return pooled(rows.prediction) / spread if spread > 0.0 else None

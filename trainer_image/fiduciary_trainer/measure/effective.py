@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary_trainer.measure.hac import TooShort, variance_ratio
-from fiduciary_trainer.measure.rows import Rows
+
+if TYPE_CHECKING:
+    from fiduciary_trainer.measure.rows import Rows
 
 Floats = NDArray[np.float64]
 
@@ -34,10 +38,10 @@ def uniqueness(days: NDArray[np.datetime64], label_end: NDArray[np.datetime64]) 
 
 
 def effective_rows(rows: Rows, daily_loss: Floats) -> float:
-    """``min(Σ uniqueness, n γ₀/LRV)``: days less what overlapping labels and serial dependence of the loss take away.
+    """``min(Σ uniqueness, n g0/LRV)``: days less what overlapping labels and serial dependence of the loss take away.
 
     The first term counts non-overlapping labels (:func:`uniqueness`); the second is the number of independent days
-    whose mean loss would have the same variance, with the Newey–West long-run variance over 20 lags. A panel counts
+    whose mean loss would have the same variance, with the Newey-West long-run variance over 20 lags. A panel counts
     each date once. With fewer days than the long-run variance needs, the first term stands alone.
     """
     ends = np.full(len(rows.days), np.datetime64(0, "ns"), dtype="datetime64[ns]")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LAGS = 20
-"""Lags of the Newey–West estimator: about one trading month, fixed so that no result depends on a tuned bandwidth."""
+"""Lags of the Newey-West estimator: about one trading month, fixed so that no result depends on a tuned bandwidth."""
 
 SHORTEST = 3 * (LAGS + 1)
 """Days below which a long-run variance over 20 lags is noise and is reported as unavailable."""
@@ -24,7 +24,7 @@ class TooShort(ValueError):
 def long_run_variance(values: Floats, lags: int = LAGS) -> float:
     """Long-run variance of a stationary series with Bartlett weights.
 
-    ``γ₀ + 2 Σⱼ (1 − j/(L+1)) γⱼ`` over ``j = 1..L``, autocovariances divided by n, which keeps the sum non-negative.
+    ``g0 + 2 Σⱼ (1 - j/(L+1)) g_j`` over ``j = 1..L``, autocovariances divided by n, which keeps the sum non-negative.
     Source: Newey & West (1987), Econometrica 55(3).
 
     Args:
@@ -45,7 +45,7 @@ def long_run_variance(values: Floats, lags: int = LAGS) -> float:
 
 
 def mean_se(values: Floats) -> float:
-    """Newey–West standard error of the mean of daily values, in their unit.
+    """Newey-West standard error of the mean of daily values, in their unit.
 
     Raises:
         TooShort: fewer than ``SHORTEST`` values.
@@ -54,15 +54,15 @@ def mean_se(values: Floats) -> float:
 
 
 def skill(loss: Floats, baseline: Floats) -> float:
-    """``S = 1 − mean(loss) / mean(baseline)``: 0 is as good as the baseline, 1 is perfect, negative is worse."""
+    """``S = 1 - mean(loss) / mean(baseline)``: 0 is as good as the baseline, 1 is perfect, negative is worse."""
     return 1.0 - float(loss.mean() / baseline.mean())
 
 
 def skill_se(loss: Floats, baseline: Floats) -> float:
-    """Newey–West standard error of :func:`skill` by the delta method.
+    """Newey-West standard error of :func:`skill` by the delta method.
 
-    With ``l`` and ``b`` the daily losses, the linearisation of ``1 − l̄/b̄`` at the sample means is the mean of
-    ``ψ_t = ((1 − S) b_t − l_t) / b̄``, so ``se² = LRV(ψ)/n``. At S = 0 this is the loss difference of Diebold &
+    With ``l`` and ``b`` the daily losses, the linearisation of ``1 - l̄/b̄`` at the sample means is the mean of
+    ``ψ_t = ((1 - S) b_t - l_t) / b̄``, so ``se² = LRV(ψ)/n``. At S = 0 this is the loss difference of Diebold &
     Mariano (1995), J. Business & Economic Statistics 13(3), in units of the baseline's loss.
 
     Raises:
@@ -73,8 +73,7 @@ def skill_se(loss: Floats, baseline: Floats) -> float:
 
 
 def variance_ratio(values: Floats) -> float:
-    """``LRV / γ₀`` of a daily series: by how much dependence inflates the variance of its mean. 1 for a constant."""
-    variance = float(np.var(values))
-    if variance == 0.0:
+    """``LRV / g0`` of a daily series: by how much dependence inflates the variance of its mean. 1 for a constant."""
+    if np.ptp(values) == 0.0:
         return 1.0
-    return long_run_variance(values) / variance
+    return long_run_variance(values) / float(np.var(values))

@@ -12,14 +12,14 @@ PROBABILITY_FLOOR = 1e-12
 
 
 def squared_error(y: Floats, prediction: Floats) -> Floats:
-    """``(y − p)²``: squared error, and for 0/1 outcomes the Brier score (Brier 1950, Monthly Weather Review 78)."""
+    """``(y - p)²``: squared error, and for 0/1 outcomes the Brier score (Brier 1950, Monthly Weather Review 78)."""
     return (y - prediction) ** 2
 
 
 def qlike(y: Floats, prediction: Floats) -> Floats:
-    """QLIKE of a volatility forecast, both arguments **log volatilities**: ``r − ln r − 1`` with ``r = σ²/h``.
+    """QLIKE of a volatility forecast, both arguments **log volatilities**: ``r - ln r - 1`` with ``r = s2/h``.
 
-    ``ln r = 2(y − p)``. It is 0 for a perfect forecast and ranks forecasts consistently when σ² is a noisy unbiased
+    ``ln r = 2(y - p)``. It is 0 for a perfect forecast and ranks forecasts consistently when s2 is a noisy unbiased
     proxy. Source: Patton (2011), J. Econometrics 160(1).
     """
     log_ratio = 2.0 * (y - prediction)
@@ -27,7 +27,7 @@ def qlike(y: Floats, prediction: Floats) -> Floats:
 
 
 def log_loss(y: Floats, probability: Floats) -> Floats:
-    """``−[y ln p + (1−y) ln(1−p)]`` in nats."""
+    """``-[y ln p + (1-y) ln(1-p)]`` in nats."""
     p = np.clip(probability, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
     return -(y * np.log(p) + (1.0 - y) * np.log1p(-p))
 
@@ -48,7 +48,7 @@ def reliability(y: Floats, probability: Floats, bins: int = 10) -> tuple[Floats,
 
 
 def expected_calibration_error(y: Floats, probability: Floats, bins: int = 10) -> float:
-    """``Σ_b n_b/n · |observed_b − forecast_b|`` over equal-width bins.
+    """``Σ_b n_b/n · |observed_b - forecast_b|`` over equal-width bins.
 
     Source: Naeini, Cooper & Hauskrecht (2015), AAAI, for the probability of class 1.
     """

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,11 @@ from fiduciary_trainer.measure import losses, pnl
 from fiduciary_trainer.measure.effective import effective_rows
 from fiduciary_trainer.measure.hac import TooShort, mean_se, skill, skill_se
 from fiduciary_trainer.measure.ranks import daily_rank_ic
-from fiduciary_trainer.measure.rows import Rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fiduciary_trainer.measure.rows import Rows
 
 Floats = NDArray[np.float64]
 LabelKind = Literal["Volatility", "Direction", "Return"]

@@ -9,11 +9,13 @@ J. Finance 48(1)), so overlapping horizons are not counted h times.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fiduciary_trainer.measure.rows import Rows
+if TYPE_CHECKING:
+    from fiduciary_trainer.measure.rows import Rows
 
 Floats = NDArray[np.float64]
 
@@ -25,7 +27,7 @@ class ProfitAndLoss:
     Attributes:
         net: return of the rule after costs.
         hold: return of buying the same entities at the first day and holding them equally weighted, after costs.
-        turnover: traded notional per unit of capital, ``Σᵢ |wᵢ,t − wᵢ,t₋₁|``.
+        turnover: traded notional per unit of capital, ``Σᵢ |wᵢ,t - wᵢ,t₋₁|``.
     """
 
     net: Floats
@@ -81,13 +83,12 @@ def drawdown(net: Floats) -> Floats:
 
 
 def sharpe(net: Floats) -> float:
-    """Mean over standard deviation (n − 1) per day, risk-free rate 0, not annualised. NaN where nothing varies."""
-    deviation = float(np.std(net, ddof=1))
-    return float(net.mean()) / deviation if deviation > 0.0 else float("nan")
+    """Mean over standard deviation (n - 1) per day, risk-free rate 0, not annualised. NaN where nothing varies."""
+    return float(net.mean() / np.std(net, ddof=1)) if np.ptp(net) > 0.0 else float("nan")
 
 
 def sharpe_influence(net: Floats) -> Floats:
-    """Linearisation of the Sharpe ratio: ``z − (SR/2)(z² − 1)`` with ``z = (r − μ)/σ``; its mean's se is the ratio's.
+    """Linearisation of the Sharpe ratio: ``z - (SR/2)(z² - 1)`` with ``z = (r - μ)/sd``; its mean's se is the ratio's.
 
     Source: Lo (2002), Financial Analysts Journal 58(4), generalised-method-of-moments form.
     """

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fiduciary_trainer.measure.rows import Rows
+if TYPE_CHECKING:
+    from fiduciary_trainer.measure.rows import Rows
 
 Floats = NDArray[np.float64]
 
