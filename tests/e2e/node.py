@@ -1,0 +1,140 @@
+"""A hand on the node: data on its disk, and signals to its processes.
+
+One privileged pod in a namespace of its own does what a test namespace (restricted Pod Security) must not be able to
+do. It goes through the API server, so it works on a local node and inside a kind container alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from tests.e2e.cluster import Cluster, Object
+
+NAMESPACE = "fiduciary-e2e-node"
+DISK = "/var/lib/fiduciary-e2e"
+GENERATOR = Path(__file__).with_name("market_data.py")
+
+# Ends every process whose command line holds all the words; prints how many there were.
+SIGKILL = """
+import os, pathlib, signal, sys
+words, ended = [w.encode() for w in sys.argv[1:]], 0
+for entry in pathlib.Path("/proc").iterdir():
+    if not entry.name.isdigit() or int(entry.name) == os.getpid():
+        continue
+    try:
+        line = (entry / "cmdline").read_bytes()
+    except OSError:
+        continue
+    if line and all(word in line for word in words) and b"fiduciary-e2e-sigkill" not in line:
+        os.kill(int(entry.name), signal.SIGKILL)
+        ended += 1
+print(ended)
+# fiduciary-e2e-sigkill: this very command line holds the words, too
+"""
+
+
+def _namespace() -> Object:
+    labels = {"pod-security.kubernetes.io/enforce": "privileged"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+
+
+def _pod(image: str) -> Object:
+    container = {
+        "name": "hand",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-c", "import signal; signal.sigwait({signal.SIGTERM})"],
+        "securityContext": {"runAsUser": 0, "runAsNonRoot": False},
+        "volumeMounts": [{"name": "disk", "mountPath": "/disk"}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "hand", "namespace": NAMESPACE},
+        "spec": {
+            "hostPID": True,
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+            "containers": [container],
+            "volumes": [{"name": "disk", "hostPath": {"path": DISK, "type": "DirectoryOrCreate"}}],
+        },
+    }
+
+
+def _volume(namespace: str, claim: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"{namespace}-{claim}"},
+        "spec": {
+            "capacity": {"storage": "64Mi"},
+            "accessModes": ["ReadWriteMany"],
+            "storageClassName": "",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": {"namespace": namespace, "name": claim},
+            "hostPath": {"path": f"{DISK}/{namespace}/{claim}", "type": "DirectoryOrCreate"},
+        },
+    }
+
+
+def _claim(namespace: str, claim: str, consumable: bool) -> Object:
+    labels = {"fiduciary.dev/consumable": "true"} if consumable else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": claim, "namespace": namespace, "labels": labels},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "storageClassName": "",
+            "volumeName": f"{namespace}-{claim}",
+            "resources": {"requests": {"storage": "64Mi"}},
+        },
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The pod that acts on the node. :meth:`start` may be called again: the pod stays for the next run."""
+
+    cluster: Cluster
+    image: str  # any image with python3 and numpy that the node has already: the trainer's
+
+    def start(self) -> None:
+        self.cluster.apply(_namespace(), _pod(self.image))
+        self.cluster.until(
+            "pod", "hand", NAMESPACE, lambda pod: pod["status"].get("phase") == "Running", 90, "the node's hand is up"
+        )
+
+    def run(self, *command: str, stdin: str | None = None, within: float = 60) -> str:
+        """Standard output of a command on the node."""
+        interactive = ("-i",) if stdin is not None else ()
+        return self.cluster.kubectl(
+            "exec", *interactive, "hand", "--", *command, stdin=stdin, namespace=NAMESPACE, within=within
+        )
+
+    def sigkill(self, *words: str) -> int:
+        """SIGKILL to every process whose command line holds all the words: how many there were."""
+        return int(self.run("python3", "-c", SIGKILL, *words))
+
+    def claim(self, namespace: str, claim: str, through: date | None = None, consumable: bool = True) -> None:
+        """A bound claim; with ``through``, it holds the files of ``market_data.py`` up to that day."""
+        folder = f"/disk/{namespace}/{claim}"
+        self.run("mkdir", "-p", "-m", "0777", folder)
+        if through is not None:
+            self.run("python3", "-", folder, str(through), stdin=GENERATOR.read_text())
+        self.cluster.apply(_volume(namespace, claim), _claim(namespace, claim, consumable))
+        self.cluster.until(
+            "pvc", claim, namespace, lambda found: found["status"].get("phase") == "Bound", 60, "the claim is bound"
+        )
+
+    def forget(self, namespace: str, *claims: str) -> None:
+        """Remove what :meth:`claim` left outside the namespace."""
+        for claim in claims:
+            self.cluster.kubectl("delete", "pv", f"{namespace}-{claim}", "--ignore-not-found", "--wait=false")
+        self.run("rm", "-rf", f"/disk/{namespace}")
