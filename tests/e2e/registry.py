@@ -38,7 +38,7 @@ class Registry:
         return {entry["alias"]: entry["version"] for entry in found}
 
     def until_aliases(self, model: str, expected: dict[str, str], within: float = 60) -> None:
-        """Wait until the registered model has exactly these aliases. MLflow has no watch: it is asked twice a second."""
+        """Wait until the registered model has exactly these aliases. MLflow has no watch: it is polled."""
         deadline = time.monotonic() + within
         while (found := self.aliases(model)) != expected:
             if time.monotonic() > deadline:

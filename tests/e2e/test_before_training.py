@@ -1,4 +1,4 @@
-"""What can be known before a training starts is said before it starts, with the name of the thing that is in the way."""
+"""What can be known before a training starts is said before it starts, naming the thing that is in the way."""
 
 from __future__ import annotations
 
