@@ -1,0 +1,91 @@
+# `make demo` shows the product on a real cluster; `make test` is all that CI runs. Both bring what they need:
+# a Python environment keyed by the hash of its lock, outside the checkout, and the sandbox (see sandbox/README.md).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fiduciary
+HOST_PYTHON ?= python3
+VENV   := $(CACHE)/venv-$(shell cat requirements/dev.txt | sha256sum | cut -c1-16)
+BIN    := $(VENV)/bin
+PY     := PYTHONPATH=operator:trainer_image:. $(BIN)/python
+PYTEST := $(PY) -m pytest
+SANDBOX_NAME := $(or $(FIDUCIARY_SANDBOX),fiduciary)
+export FIDUCIARY_SANDBOX := $(SANDBOX_NAME)
+# How many test processes; the control-plane and node tests share one cluster and stay in one process.
+JOBS   ?= 2
+
+say = @printf '\n\033[1m%s\033[0m  %s\n' "$$(date -u +%H:%M:%S)" "$(1)"
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1|/' | column -t -s '|'
+
+# --- Python environment ------------------------------------------------------------------------------------------
+
+$(VENV)/complete: requirements/dev.txt
+	$(call say,Python environment of the lock $(notdir $(VENV)) (once))
+	@mkdir -p $(CACHE); rm -rf $(VENV)
+	@$(HOST_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	 || { echo "Python 3.11 or newer is needed, $(HOST_PYTHON) is $$($(HOST_PYTHON) --version 2>&1); name another with HOST_PYTHON=..."; exit 1; }
+	@$(HOST_PYTHON) -c 'import ensurepip' 2>/dev/null \
+	 || { echo "Debian ships venv apart from Python: installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv; } \
+	 || { echo "Install python3-venv (as root: apt-get install python3-venv) and run this again"; exit 1; }
+	@$(HOST_PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+.PHONY: venv lock
+venv: $(VENV)/complete  ## the Python environment of tests and demo; prints where it is
+	@echo $(VENV)
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
+lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to move versions)
+	$(LOCK) $(UPGRADE) pyproject.toml --python-version 3.11 -o requirements/operator.txt
+	$(LOCK) $(UPGRADE) pyproject.toml --group dev -c requirements/operator.txt --python-version 3.11 -o requirements/dev.txt
+	$(LOCK) $(UPGRADE) requirements/calendars.in -c requirements/dev.txt --python-version 3.11 -o requirements/calendars.txt
+	$(LOCK) $(UPGRADE) sandbox/images/mlflow/requirements.in --python-version 3.11 -o sandbox/images/mlflow/requirements.txt
+	$(LOCK) $(UPGRADE) sandbox/images/envoy/requirements.in --python-version 3.11 -o sandbox/images/envoy/requirements.txt
+
+# --- demo and sandbox --------------------------------------------------------------------------------------------
+
+.PHONY: demo sandbox-up sandbox-down
+demo: $(VENV)/complete  ## a cluster, the samples, and what becomes of them
+	@$(PY) -m sandbox.demo
+
+sandbox-up: $(VENV)/complete  ## a throw-away cluster with the operator on it
+	@$(PY) -m sandbox up --name $(SANDBOX_NAME)
+
+sandbox-down: $(VENV)/complete  ## remove it, with every process, mount and rule
+	@$(PY) -m sandbox down --name $(SANDBOX_NAME)
+
+# --- tests -------------------------------------------------------------------------------------------------------
+
+.PHONY: test lint unit controlplane e2e
+test: lint unit controlplane e2e  ## everything that CI runs
+
+lint: $(VENV)/complete  ## ruff, pyright (strict), layers
+	$(call say,lint)
+	@$(BIN)/ruff check .
+	@$(BIN)/basedpyright --warnings
+	@PYTHONPATH=operator $(BIN)/lint-imports
+
+unit: $(VENV)/complete  ## pure tests: no cluster, no network
+	$(call say,unit)
+	@$(PYTEST) tests/unit tests/golden tests/trainer -n $(JOBS) --dist loadfile
+
+controlplane: $(VENV)/complete  ## on a real API server and etcd
+	$(call say,controlplane)
+	@$(PYTEST) tests/controlplane
+
+e2e: sandbox-up  ## on the sandbox's real node
+	$(call say,e2e)
+	@$(PYTEST) tests/e2e
+
+# --- benchmarks --------------------------------------------------------------------------------------------------
+
+.PHONY: bench-loop
+N ?= 1000
+bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare kopf, for N models
+	@$(PY) -m bench.loop --models $(N)
