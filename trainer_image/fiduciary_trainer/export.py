@@ -1,0 +1,127 @@
+"""The trained network as ONNX, with the same bytes each time, and the proof that it computes the same numbers."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OPSET = 17
+IR_VERSION = 8
+"""Pinned with the opset: onnxruntime 1.14 (February 2023) and later load it."""
+
+INPUT, OUTPUT = "features", "prediction"
+PROBE_ROWS = 256
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Comparison of ONNX Runtime with torch on real rows: the largest absolute difference and how many rows."""
+
+    max_diff: float
+    rows: int
+
+
+def to_onnx(module: torch.nn.Module, shape: Sequence[int]) -> bytes:
+    """Export a module that maps float32 ``[batch, *shape]`` to ``[batch, 1]``.
+
+    torch's tracing exporter is used: it needs nothing but the onnx package, and its output is a function of the
+    module alone once documentation strings (which hold source paths), metadata and the producer's version are gone.
+    The export runs on two rows, since a batch of one would be taken for a constant.
+
+    Args:
+        module: in any mode; is evaluated.
+        shape: of one input row, ``(features,)`` or ``(window, features)``.
+
+    Returns:
+        The serialised model: input ``features``, output ``prediction``, both with a dynamic first dimension.
+    """
+    example = torch.linspace(-1.0, 1.0, 2 * int(np.prod(shape)), dtype=torch.float32).reshape(2, *shape)
+    module = module.eval().to("cpu", torch.float32)
+    buffer = io.BytesIO()
+    with torch.no_grad():
+        torch.onnx.export(
+            module,
+            (example,),
+            buffer,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+            opset_version=OPSET,
+            do_constant_folding=True,
+            dynamo=False,
+        )
+    model = onnx.load_model_from_string(buffer.getvalue())
+    _forget_origin(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def _forget_origin(model: onnx.ModelProto) -> None:
+    model.ir_version = IR_VERSION
+    model.producer_name = "fiduciary"
+    model.producer_version = ""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    model.graph.doc_string = ""
+    model.graph.name = "model"
+    for node in model.graph.node:
+        node.doc_string = ""
+        if hasattr(node, "metadata_props"):
+            del node.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.doc_string = ""
+    for tensor in model.graph.initializer:
+        tensor.doc_string = ""
+
+
+def predict(model: bytes, inputs: Floats) -> Floats:
+    """Output of an ONNX model on one thread, shape ``(batch,)``."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run([OUTPUT], {INPUT: np.ascontiguousarray(inputs, dtype=np.float32)})[0].reshape(-1)
+
+
+def probe(model: bytes, module: torch.nn.Module, inputs: Floats, rows: int = PROBE_ROWS) -> Probe:
+    """Run both on the same real rows, spread evenly over the sample, in one batch and row by row for the first few.
+
+    Args:
+        model: serialised ONNX.
+        module: what it was exported from.
+        inputs: transformed rows as the module takes them, float32, shape ``(n, *shape)``.
+        rows: how many to compare; all where there are fewer.
+
+    Returns:
+        A :class:`Probe`; ``max_diff`` is infinite where one side is not finite and the other is.
+    """
+    chosen = np.unique(np.linspace(0, len(inputs) - 1, min(rows, len(inputs))).astype(np.int64))
+    batch = np.ascontiguousarray(inputs[chosen], dtype=np.float32)
+    with torch.no_grad():
+        expected = module.eval()(torch.from_numpy(batch)).numpy().reshape(-1)
+    # Row by row too: a graph that was specialised to a batch size fails or differs only then.
+    singles = np.concatenate([predict(model, batch[i : i + 1]) for i in range(min(8, len(batch)))])
+    difference = max(
+        _difference(predict(model, batch), expected), _difference(singles, expected[: len(singles)])
+    )
+    return Probe(difference, len(batch))
+
+
+def _difference(a: Floats, b: Floats) -> float:
+    if np.any(np.isfinite(a) != np.isfinite(b)):
+        return float("inf")
+    finite = np.isfinite(a)
+    return float(np.max(np.abs(a[finite].astype(np.float64) - b[finite]), initial=0.0))
