@@ -1,0 +1,150 @@
+"""FinancialModel: what a person wants trained, judged, served and kept honest."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from fiduciary.api.base import ATOMIC, ApiModel, Rule, Shape
+from fiduciary.api.data import DataSpec
+from fiduciary.api.gates import GATES_FIT_LABEL, Gate
+from fiduciary.api.meta import Column, Kind, Resource, name_rules
+from fiduciary.api.modelstatus import FinancialModelStatus
+from fiduciary.api.promotion import PromotionSpec
+from fiduciary.api.quantities import Date, DnsLabel
+from fiduciary.api.serving import ServingSpec
+from fiduciary.api.training import TrainingSpec
+
+__all__ = ["FinancialModel", "FinancialModelSpec", "FinancialModelStatus"]
+
+
+class Governance(ApiModel):
+    """Who answers for the model, and what for."""
+
+    owner: Annotated[str, Field(min_length=1, max_length=128)]
+    """Person or desk that answers for the model."""
+    purpose: Annotated[str, Field(min_length=1, max_length=1024)]
+    """What the model is used for, in a sentence."""
+    tier: Literal["High", "Medium", "Low"] = "Medium"
+    """How much depends on it: High, Medium or Low. Default: Medium."""
+    review_by: Date | None = None
+    """Date (YYYY-MM-DD) by which a person has to review the model."""
+
+
+class KillSpec(ApiModel):
+    """The kill switch. It works without Prometheus, MLflow and the model."""
+
+    engaged: bool = False
+    """Engages the switch. It latches: setting this back to false is not enough, a newer ModelApproval
+    {decision: Resume} has to say so too. Default: false."""
+    action: Literal["Block", "PreviousChampion"] = "Block"
+    """What it does: Block answers no request, PreviousChampion serves the last approved version. Default: Block."""
+
+
+class RegistrySpec(ApiModel):
+    """Where versions are registered."""
+
+    model: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=250),
+            Shape(r"[A-Za-z0-9][A-Za-z0-9._-]*", "consist of letters, digits, '.', '_' and '-'"),
+        ]
+        | None
+    ) = None
+    """Registered model. The first FinancialModel that claims it owns it. Default: <namespace>.<name>."""
+    connection: DnsLabel = "mlflow"
+    """Registry to use: an entry of the operator's settings, never an address. Default: mlflow."""
+
+
+class FinancialModelSpec(ApiModel):
+    """What is wanted. The operator never writes here."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *GATES_FIT_LABEL,
+        Rule(
+            "!has(self.training.architecture) || !(self.training.architecture in ['EWMA', 'HAR']) || "
+            "self.data.label.kind == 'Volatility'",
+            "architectures EWMA and HAR model volatility: they need data.label.kind Volatility",
+            field_path=".training.architecture",
+        ),
+        Rule(
+            "!has(self.training.architecture) || self.training.architecture != 'BaseRate' || "
+            "self.data.label.kind != 'Volatility'",
+            "architecture BaseRate needs data.label.kind Direction or Return; for Volatility use EWMA or HAR",
+            field_path=".training.architecture",
+        ),
+        Rule(
+            "!has(self.training.architecture) || self.training.architecture != 'Logistic' || "
+            "self.data.label.kind == 'Direction'",
+            "architecture Logistic needs data.label.kind Direction; use Linear for numbers",
+            field_path=".training.architecture",
+        ),
+        Rule(
+            "!has(self.serving) || self.serving.runtime == 'Fiduciary' || self.training.engine == 'External'",
+            "serving.runtime MLflow is for training.engine External; versions that are trained here are served by "
+            "runtime Fiduciary",
+            field_path=".serving",
+        ),
+    )
+
+    suspend: bool = False
+    """Starts nothing new and promotes nothing. A running training ends and is judged; serving and safety go on.
+    Default: false."""
+    deletion_policy: Literal["Delete", "Retain"] = "Delete"
+    """What becomes of serving when this object is deleted. Delete: it ends. Retain: it goes on without the operator,
+    and a new FinancialModel of the same name adopts it. Default: Delete."""
+    governance: Governance | None = None
+    """Who answers for the model, and what for. Shown in records and on the model card."""
+    kill: KillSpec = KillSpec()
+    """The kill switch."""
+    data: DataSpec
+    """The data that the model is trained on."""
+    training: TrainingSpec
+    """How the model is trained."""
+    gates: Annotated[tuple[Gate, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
+    """Tests that a version has to pass before it may serve, besides the built-in ones, which always run. A change
+    judges the stored numbers again without training."""
+    registry: RegistrySpec = RegistrySpec()
+    """Where versions are registered."""
+    serving: ServingSpec | None = None
+    """How versions are served. Absent: the model is trained, judged and registered, and not served."""
+    promotion: PromotionSpec = PromotionSpec()
+    """How a challenger becomes champion."""
+
+
+class FinancialModel(Resource):
+    """A financial machine-learning model from its data to its production service.
+
+    The operator trains it in a Job, refuses it unless it passes the gates, registers it in MLflow, serves it, and
+    lets a challenger earn traffic in a ModelExperiment. Every decision is kept as a ModelDecision.
+    """
+
+    registration: ClassVar[Kind] = Kind(
+        singular="financialmodel",
+        plural="financialmodels",
+        short="fm",
+        max_name=40,
+        columns=(
+            Column("Phase", ".status.phase", description="One word for where the model is"),
+            Column("Champion", ".status.champion.version", description="Version that serves, or will"),
+            Column("Challenger", ".status.challenger.version", description="Version that wants to serve"),
+            Column("Ready", '.status.conditions[?(@.type=="Ready")].status', description="Whether it answers requests"),
+            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', description="Why it is (not) ready"),
+            Column("Age", ".metadata.creationTimestamp", "date"),
+            Column("Architecture", ".spec.training.architecture", wide=True),
+            Column("Progress", ".status.training.progress.percent", "integer", wide=True),
+            Column("Run", ".status.training.runId", wide=True),
+            Column("Next", ".status.nextTraining", "date", wide=True),
+            Column("Suspended", ".spec.suspend", "boolean", wide=True),
+            Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
+        ),
+    )
+    rules: ClassVar[tuple[Rule, ...]] = name_rules("FinancialModel", 40)
+
+    kind: Literal["FinancialModel"] = "FinancialModel"
+    spec: FinancialModelSpec
+    """What is wanted."""
+    status: FinancialModelStatus = FinancialModelStatus()
+    """What is true now."""

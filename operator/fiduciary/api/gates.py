@@ -1,0 +1,103 @@
+"""Gates: offline tests that a version has to pass before it may serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal, get_args
+
+from fiduciary.api.base import ApiModel, Rule
+from fiduciary.api.data import LabelKind
+from fiduciary.api.quantities import Decimal
+
+GateMetric = Literal[
+    "ewma_skill",
+    "har_skill",
+    "ols_skill",
+    "persistence_skill",
+    "mse",
+    "qlike",
+    "base_rate_skill",
+    "accuracy",
+    "balanced_accuracy",
+    "brier",
+    "log_loss",
+    "ece",
+    "mean_skill",
+    "rank_ic",
+    "sharpe",
+    "deflated_sharpe",
+    "max_drawdown",
+    "turnover",
+    "pnl",
+    "buy_and_hold_excess",
+    "worst_fold_skill",
+    "effective_rows",
+]
+
+_TRADED: tuple[GateMetric, ...] = (
+    "sharpe",
+    "deflated_sharpe",
+    "max_drawdown",
+    "turnover",
+    "pnl",
+    "buy_and_hold_excess",
+)
+_ALWAYS: tuple[GateMetric, ...] = ("worst_fold_skill", "effective_rows")
+
+METRICS: Mapping[LabelKind, tuple[GateMetric, ...]] = MappingProxyType(
+    {
+        "Volatility": ("ewma_skill", "har_skill", "ols_skill", "persistence_skill", "mse", "qlike", *_ALWAYS),
+        "Direction": (
+            "base_rate_skill",
+            "persistence_skill",
+            "ols_skill",
+            "accuracy",
+            "balanced_accuracy",
+            "brier",
+            "log_loss",
+            "ece",
+            *_TRADED,
+            *_ALWAYS,
+        ),
+        "Return": ("mean_skill", "ols_skill", "persistence_skill", "rank_ic", *_TRADED, *_ALWAYS),
+    }
+)
+"""The metrics that the trainer measures for each kind of label."""
+
+
+class Gate(ApiModel):
+    """One test: a metric and the bound that it has to keep."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.above) != has(self.below)", "set exactly one of above and below"),
+    )
+
+    metric: GateMetric
+    """What is tested, measured out of sample by the walk-forward. Skills are 1 - loss / loss of the baseline.
+    Volatility: ewma_skill, har_skill, ols_skill, persistence_skill, mse, qlike. Direction: base_rate_skill,
+    persistence_skill, ols_skill, accuracy, balanced_accuracy, brier, log_loss, ece. Return: mean_skill, ols_skill,
+    persistence_skill, rank_ic. Direction and Return: sharpe, deflated_sharpe, max_drawdown, turnover, pnl,
+    buy_and_hold_excess. All: worst_fold_skill, effective_rows."""
+    above: Decimal | None = None
+    """The lower confidence bound has to be above this number (the value itself, for a metric without an interval)."""
+    below: Decimal | None = None
+    """The upper confidence bound has to be below this number (the value itself, for a metric without an interval)."""
+
+
+def _fits(kind: LabelKind) -> Rule:
+    allowed = ", ".join(METRICS[kind])
+    as_list = "[" + ", ".join(f"'{metric}'" for metric in METRICS[kind]) + "]"
+    return Rule(
+        f"self.data.label.kind != '{kind}' || !has(self.gates) || self.gates.all(g, g.metric in {as_list})",
+        f"a gate names a metric that does not exist for label kind {kind}",
+        message_expression=(
+            f"'gate metric ' + self.gates.filter(g, !(g.metric in {as_list}))[0].metric + "
+            f"' does not exist for label kind {kind}; use one of {allowed}'"
+        ),
+        field_path=".gates",
+    )
+
+
+GATES_FIT_LABEL: tuple[Rule, ...] = tuple(_fits(kind) for kind in get_args(LabelKind))
+"""Rules of the FinancialModel's spec: each gate's metric is measured for its kind of label."""
