@@ -1,0 +1,109 @@
+"""kubectl against one sandbox: what a user types, and objects as they change."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sandbox.steps import StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """A kubectl program with a kubeconfig."""
+
+    program: Path
+    kubeconfig: Path
+
+    def __call__(self, *words: str, stdin: str | None = None) -> str:
+        """Standard output. Raises StepFailed with standard error."""
+        done = subprocess.run(
+            self._argv(words), input=stdin, capture_output=True, text=True, env=self._env, check=False
+        )
+        if done.returncode:
+            raise StepFailed(f"`kubectl {' '.join(words)}` failed: {done.stderr.strip()}")
+        return done.stdout
+
+    def get(self, *words: str) -> Object:
+        """`kubectl get ... -o json`, decoded."""
+        return json.loads(self("get", *words, "-o", "json"))
+
+    def follow(
+        self, kind: str, namespace: str, done: Callable[[dict[str, Object]], bool], *, seconds: float, what: str
+    ) -> Iterator[dict[str, Object]]:
+        """Objects of a namespace by name, again after every change, until `done` holds of them.
+
+        Watches, so that nothing is asked while nothing happens. Raises StepFailed naming `what` after `seconds`.
+        """
+        words = ("get", kind, "-n", namespace, "--watch", "--output-watch-events", "-o", "json")
+        process = subprocess.Popen(
+            self._argv(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._env
+        )
+        ended = threading.Timer(seconds, process.kill)
+        ended.start()
+        try:
+            objects: dict[str, Object] = {}
+            for event in _documents(process):
+                name = event["object"]["metadata"]["name"]
+                if event["type"] == "DELETED":
+                    objects.pop(name, None)
+                else:
+                    objects[name] = event["object"]
+                yield objects
+                if done(objects):
+                    return
+            said = process.stderr.read().strip() if process.stderr else ""
+            raise StepFailed(f"{what} did not happen within {seconds:.0f} s. {said}".strip())
+        finally:
+            ended.cancel()
+            process.kill()
+            process.wait()
+
+    def _argv(self, words: Sequence[str]) -> list[str]:
+        return [str(self.program), *words]
+
+    @property
+    def _env(self) -> dict[str, str]:
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+
+
+def _documents(process: subprocess.Popen[str]) -> Iterator[Object]:
+    """JSON documents of a stream that separates them by nothing in particular."""
+    assert process.stdout is not None
+    decoder, text = json.JSONDecoder(), ""
+    for line in process.stdout:
+        text += line
+        if line.rstrip() != "}":  # kubectl closes a document with a brace in the first column
+            continue
+        value, end = decoder.raw_decode(text)
+        text = text[end:].lstrip()
+        yield value
+
+
+def condition(item: Object, kind: str) -> dict[str, str]:
+    """A condition that speaks of the object's present generation; empty where there is none."""
+    generation = item["metadata"].get("generation", 0)
+    for found in item.get("status", {}).get("conditions", []):
+        if found["type"] == kind and found.get("observedGeneration", generation) == generation:
+            return found
+    return {}
+
+
+def is_true(item: Object, kind: str) -> bool:
+    return condition(item, kind).get("status") == "True"
+
+
+def settled(item: Object) -> bool:
+    """The operator has answered for the present generation, and nothing is on its way."""
+    answered = item.get("status", {}).get("observedGeneration", -1) == item["metadata"]["generation"]
+    return answered and not is_true(item, "Reconciling")
