@@ -114,9 +114,7 @@ def probe(model: bytes, module: torch.nn.Module, inputs: Floats, rows: int = PRO
         expected = module.eval()(torch.from_numpy(batch)).numpy().reshape(-1)
     # Row by row too: a graph that was specialised to a batch size fails or differs only then.
     singles = np.concatenate([predict(model, batch[i : i + 1]) for i in range(min(8, len(batch)))])
-    difference = max(
-        _difference(predict(model, batch), expected), _difference(singles, expected[: len(singles)])
-    )
+    difference = max(_difference(predict(model, batch), expected), _difference(singles, expected[: len(singles)]))
     return Probe(difference, len(batch))
 
 

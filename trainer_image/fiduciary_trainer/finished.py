@@ -103,9 +103,7 @@ def load(state: Path, training_key: str) -> Finished | None:
     folder = place(state, training_key)
     try:
         document: dict[str, Any] = json.loads((folder / _DOCUMENT).read_bytes())
-        intact = (
-            document["trainingKey"] == training_key and verify(folder / "version") == document["result"]["digest"]
-        )
+        intact = document["trainingKey"] == training_key and verify(folder / "version") == document["result"]["digest"]
         points = [Point(name, value, step, at_ms) for name, value, step, at_ms in document["points"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None
