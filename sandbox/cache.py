@@ -13,9 +13,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 
 def root() -> Path:
@@ -81,24 +84,31 @@ class Entry:
     def path(self, name: str) -> Path:
         return self.directory / name
 
+    def intact(self) -> bool:
+        """Whether every file is what was stored. Reads them all: about 0.3 s for 100 MB."""
+        try:
+            return all(_fingerprint(self.directory / name) == wanted for name, wanted in self.files.items())
+        except OSError:
+            return False
 
-def load(kind: str, key: str) -> Entry | None:
-    """The entry, with every file's hash compared just now, or None when it is missing or is not what was stored."""
+
+def load(kind: str, key: str, *, verify: bool = True) -> Entry | None:
+    """The entry, or None when it is missing or is not what was stored.
+
+    verify=False leaves the hashes to a caller that calls `intact` before it uses the files.
+    """
     directory = root() / kind / key
     try:
-        files: dict[str, str] = json.loads((directory / "manifest.json").read_text())
-        for name, wanted in files.items():
-            if _fingerprint(directory / name) != wanted:
-                return None
+        entry = Entry(directory, json.loads((directory / "manifest.json").read_text()))
     except (OSError, ValueError):
         return None
-    return Entry(directory, files)
+    return entry if not verify or entry.intact() else None
 
 
-def obtain(kind: str, key: str, make: Callable[[Path], None]) -> Entry:
-    """The entry `kind/key`, made by `make(directory)` if it is not there or damaged. Safe against concurrent callers."""
+def obtain(kind: str, key: str, make: Callable[[Path], None], *, verify: bool = True) -> Entry:
+    """The entry `kind/key`, made by `make(directory)` if it is missing or damaged. Callers at once wait for one."""
     with lock(f"{kind}-{key}"):
-        if found := load(kind, key):
+        if found := load(kind, key, verify=verify):
             return found
         parent = root() / kind
         parent.mkdir(parents=True, exist_ok=True)

@@ -78,6 +78,7 @@ class Console:
         now = time.monotonic()
         for step, (began, text) in self.running.items():
             spinner = "|/-\\"[int(now * 5) % 4]
-            self.out.write(self._fit(f"{spinner} {step:<34} {duration(now - began):>12}" + (f" · {text}" if text else "")) + "\n")
+            shown = f" · {text}" if text else ""
+            self.out.write(self._fit(f"{spinner} {step:<34} {duration(now - began):>12}{shown}") + "\n")
             self.drawn += 1
         self.out.flush()

@@ -17,13 +17,16 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox import gobuild, pki, process, state
 from sandbox.process import Daemon
 from sandbox.steps import Run, StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 # Metadata of every completed request, reads included: tests and benchmarks count requests by user, verb and resource.
 AUDIT_POLICY = {
@@ -135,11 +138,19 @@ class ControlPlane:
         etcd = state.ports(self.directory / "ports.json", ["api", "etcd", "etcd-peer"])
         client, peer = (f"http://127.0.0.1:{etcd[name]}" for name in ("etcd", "etcd-peer"))
         self.etcd.ensure(
-            [binaries / "etcd", "--name=sandbox", f"--data-dir={self.directory / 'etcd'}", "--log-level=warn"]
-            + [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
-            + [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
-            # Losing the last writes in a power cut does not matter to a throw-away cluster; each fsync costs 1-10 ms.
-            + [f"--initial-cluster=sandbox={peer}", "--unsafe-no-fsync"]
+            [
+                binaries / "etcd",
+                "--name=sandbox",
+                f"--data-dir={self.directory / 'etcd'}",
+                "--log-level=warn",
+                f"--listen-client-urls={client}",
+                f"--advertise-client-urls={client}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster=sandbox={peer}",
+                # Losing the last writes in a power cut does not matter to a throw-away cluster; a fsync takes 1-10 ms.
+                "--unsafe-no-fsync",
+            ]
         )
         self._start_api_server(binaries, client)
         self.wait_ready(run)
@@ -227,9 +238,15 @@ class ControlPlane:
         credentials = self._component("system:kube-scheduler")
         ports = state.ports(self.directory / "ports.json", ["scheduler"])
         self.scheduler.ensure(
-            [binaries / "kube-scheduler", f"--kubeconfig={credentials}", f"--authentication-kubeconfig={credentials}"]
-            + [f"--authorization-kubeconfig={credentials}", "--bind-address=127.0.0.1", "--leader-elect=false"]
-            + [f"--secure-port={ports['scheduler']}"]
+            [
+                binaries / "kube-scheduler",
+                f"--kubeconfig={credentials}",
+                f"--authentication-kubeconfig={credentials}",
+                f"--authorization-kubeconfig={credentials}",
+                "--bind-address=127.0.0.1",
+                "--leader-elect=false",
+                f"--secure-port={ports['scheduler']}",
+            ]
         )
 
     def ready(self) -> bool:

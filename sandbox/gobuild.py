@@ -23,14 +23,14 @@ OLDEST_GO = (1, 21)  # the first that fetches the toolchain named in go.mod by i
 class Module:
     """A directory below sandbox/go with its own go.mod.
 
-    binaries: what to build, file name -> package path. links: further names of a binary that looks at its own name.
-    stamp: linker's -X settings, with {version:MODULE} replaced by the version that go.mod requires.
+    packages: what to build; a binary is called like its package's last word. links: further names of a binary that
+    looks at its own name. stamp: linker's -X settings, with {version:MODULE} replaced by what go.mod requires.
     """
 
     name: str
-    binaries: dict[str, str]
-    links: dict[str, tuple[str, ...]]
-    stamp: dict[str, str]
+    packages: tuple[str, ...]
+    links: tuple[tuple[str, str], ...] = ()
+    stamp: tuple[tuple[str, str], ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -38,24 +38,31 @@ class Module:
 
     def version(self, module: str) -> str:
         """The version of `module` in go.mod, with its leading v."""
-        found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", (self.directory / "go.mod").read_text(), re.M)
+        requirements = (self.directory / "go.mod").read_text()
+        found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", requirements, re.M)
         if not found:
             raise StepFailed(f"{self.directory / 'go.mod'} does not require {module}")
         return found[1]
 
     def linker_flags(self) -> str:
         words = ["-s", "-w"]
-        for variable, value in sorted(self.stamp.items()):
+        for variable, value in self.stamp:
             value = re.sub(r"\{version:([^}]+)\}", lambda match: self.version(match[1]), value)
             words += ["-X", f"{variable}={value}"]
         return " ".join(words)
 
 
+KUBERNETES = "k8s.io/component-base/version"
+CONTAINERD = "github.com/containerd/containerd/v2"
+PROJECTCONTOUR = "github.com/projectcontour/contour"
+CNI = "github.com/containernetworking/plugins/plugins"
+
 KUBE = Module(
     "kube",
-    binaries={"kube": "."},
-    links={
-        "kube": (
+    packages=("fiduciary.dev/sandbox/kube",),
+    links=tuple(
+        (program, "kube")
+        for program in (
             "etcd",
             "kube-apiserver",
             "kube-controller-manager",
@@ -64,23 +71,40 @@ KUBE = Module(
             "kube-proxy",
             "kubectl",
         )
-    },
+    ),
     # Clients compare versions: an API server that says v0.0.0 is refused by some of them.
-    stamp={
-        "k8s.io/component-base/version.gitVersion": "{version:k8s.io/kubernetes}",
-        "k8s.io/component-base/version.gitMajor": "1",
-        "k8s.io/component-base/version.gitMinor": "37",
-        "k8s.io/component-base/version.gitTreeState": "clean",
-        "k8s.io/client-go/pkg/version.gitVersion": "{version:k8s.io/kubernetes}",
-    },
+    stamp=(
+        (f"{KUBERNETES}.gitVersion", "{version:k8s.io/kubernetes}"),
+        (f"{KUBERNETES}.gitMajor", "1"),
+        (f"{KUBERNETES}.gitMinor", "37"),
+        (f"{KUBERNETES}.gitTreeState", "clean"),
+    ),
+)
+NODE = Module(
+    "node",
+    packages=(
+        f"{CONTAINERD}/cmd/containerd",
+        f"{CONTAINERD}/cmd/containerd-shim-runc-v2",
+        f"{CONTAINERD}/cmd/ctr",
+        f"{CNI}/main/bridge",
+        f"{CNI}/main/loopback",
+        f"{CNI}/ipam/host-local",
+        f"{CNI}/meta/portmap",
+        "fiduciary.dev/sandbox/node/coredns",
+    ),
+    stamp=((f"{CONTAINERD}/version.Version", f"{{version:{CONTAINERD}}}"),),
+)
+CONTOUR = Module(
+    "contour",
+    packages=(f"{PROJECTCONTOUR}/cmd/contour",),
+    stamp=((f"{PROJECTCONTOUR}/internal/build.Version", f"{{version:{PROJECTCONTOUR}}}"),),
 )
 
 
 def key(module: Module, go_version: str) -> str:
     """The content hash under which the module's binaries are kept."""
-    return cache.content_key(
-        module.directory, go_version, module.linker_flags(), repr(sorted(module.binaries.items())), repr(module.links)
-    )
+    flags = module.linker_flags()
+    return cache.content_key(module.directory, go_version, flags, repr(module.packages), repr(module.links))
 
 
 def build(module: Module, run: Run | None = None) -> Path:
@@ -96,13 +120,12 @@ def build(module: Module, run: Run | None = None) -> Path:
         env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
         run.detail("downloading modules")
         run.call([go, "mod", "download"], env=env, cwd=module.directory)
-        for number, (binary, package) in enumerate(module.binaries.items(), 1):
-            run.detail(f"compiling {binary} ({number}/{len(module.binaries)})")
-            flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={module.linker_flags()}"]
-            argv = ["nice", "-n", "10", go, "build", *flags, "-o", directory / binary, package]
-            run.call(argv, env=env, cwd=module.directory)
-            for link in module.links.get(binary, ()):
-                (directory / link).symlink_to(binary)
+        run.detail(f"compiling {module.name} from source, once for this machine")
+        flags = ["-mod=readonly", "-trimpath", "-buildvcs=false", f"-ldflags={module.linker_flags()}"]
+        argv = ["nice", "-n", "10", go, "build", *flags, "-o", f"{directory}/", *module.packages]
+        run.call(argv, env=env, cwd=module.directory)
+        for link, binary in module.links:
+            (directory / link).symlink_to(binary)
 
     return cache.obtain("bin", key(module, version), compile_into).directory
 
@@ -116,5 +139,5 @@ def _go(run: Run) -> tuple[str, str]:
     said = run.call([go, "env", "GOVERSION"], cwd=SOURCES / "kube").strip()
     found = re.match(r"go(\d+)\.(\d+)", said)
     if not found or (int(found[1]), int(found[2])) < OLDEST_GO:
-        raise StepFailed(f"{go} is {said or 'of unknown version'}, needed is 1.26 (or 1.21 and later, which fetch it): {advice}")
+        raise StepFailed(f"{go} is {said or 'of unknown version'}, needed is 1.26 (1.21 and later fetch it): {advice}")
     return go, said

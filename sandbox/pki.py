@@ -10,11 +10,14 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox.steps import Run, StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 DAYS = "3650"
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
@@ -60,10 +63,21 @@ class Authority:
         self.key = directory / "ca.key"
         if not (self.certificate.exists() and self.key.exists()):
             self._make(
-                ["req", "-x509", *KEY, "-days", DAYS, "-subj", "/CN=fiduciary-sandbox"]
-                + ["-addext", "basicConstraints=critical,CA:TRUE"]
-                + ["-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
-                + ["-addext", "subjectKeyIdentifier=hash"],
+                [
+                    "req",
+                    "-x509",
+                    *KEY,
+                    "-days",
+                    DAYS,
+                    "-subj",
+                    "/CN=fiduciary-sandbox",
+                    "-addext",
+                    "basicConstraints=critical,CA:TRUE",
+                    "-addext",
+                    "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
+                    "-addext",
+                    "subjectKeyIdentifier=hash",
+                ],
                 {"-keyout": self.key, "-out": self.certificate},
             )
 
@@ -91,8 +105,20 @@ class Authority:
         extensions.write_text("\n".join(lines) + "\n")
         self._make(["req", *KEY, "-subj", subject(user, groups)], {"-keyout": identity.key, "-out": request})
         self._make(
-            ["x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key]
-            + ["-days", DAYS, "-extfile", extensions],
+            [
+                "x509",
+                "-req",
+                "-in",
+                request,
+                "-CA",
+                self.certificate,
+                "-CAkey",
+                self.key,
+                "-days",
+                DAYS,
+                "-extfile",
+                extensions,
+            ],
             {"-out": identity.certificate},
         )
         request.unlink()
@@ -138,9 +164,7 @@ def kubeconfig(url: str, authority: Path, identity: Identity, namespace: str = "
                 },
             }
         ],
-        "contexts": [
-            {"name": "sandbox", "context": {"cluster": "sandbox", "user": "sandbox", "namespace": namespace}}
-        ],
+        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "sandbox", "namespace": namespace}}],
         "current-context": "sandbox",
     }
     return json.dumps(document, indent=1)

@@ -13,9 +13,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MARK = "FIDUCIARY_SANDBOX"  # environment variable in every process of a sandbox: its state directory
 _started: list[subprocess.Popen[bytes]] = []

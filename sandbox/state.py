@@ -8,10 +8,13 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox.steps import StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEFAULT_NAME = "fiduciary"
 

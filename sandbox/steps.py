@@ -15,8 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Uses(enum.Enum):
@@ -24,6 +26,7 @@ class Uses(enum.Enum):
 
     CPU = 1  # a compiler takes every core itself
     IO = 3  # downloads, package installation, image layers
+    LOAD = 1  # an image into the runtime: the disk is the limit
     WAIT = 64  # waits for another process to become ready
 
 
