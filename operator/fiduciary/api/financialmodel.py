@@ -136,7 +136,7 @@ class FinancialModel(Resource):
             Column("Architecture", ".spec.training.architecture", wide=True),
             Column("Progress", ".status.training.progress.percent", "integer", wide=True),
             Column("Run", ".status.training.runId", wide=True),
-            Column("Next", ".status.nextTraining", "date", wide=True),
+            Column("Next", ".status.nextTraining", description="Next tick of the schedule", wide=True),
             Column("Suspended", ".spec.suspend", "boolean", wide=True),
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
         ),

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fiduciary.api.base import ApiModel, Rule
+from fiduciary.api.experiment import ExperimentTemplate
 from fiduciary.api.quantities import Digest, Duration, VersionNumber
 
 
@@ -41,3 +42,5 @@ class PromotionSpec(ApiModel):
     rollback_window: Duration = "24h"
     """How long the previous champion keeps its replicas, and the new one is watched by breakers and tests for harm.
     Default: 24h."""
+    experiment: ExperimentTemplate | None = None
+    """Template of the ModelExperiment that is created for each challenger. Absent: the defaults of ModelExperiment."""

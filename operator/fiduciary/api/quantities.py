@@ -43,14 +43,15 @@ Probability = Annotated[
     Rule("self.matches('[1-9]')", "must be greater than zero"),
 ]
 
-_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
-_DURATION = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit, _ in _UNITS))
+# unit, digits, milliseconds. The digits keep every sum below the 292 years that CEL and Go can hold.
+_UNITS = (("d", 4, 86_400_000), ("h", 5, 3_600_000), ("m", 6, 60_000), ("s", 8, 1_000), ("ms", 9, 1))
+_DURATION = re.compile("".join(f"(?:([0-9]{{1,{digits}}}){unit})?" for unit, digits, _ in _UNITS))
 
 Duration = Annotated[
     str,
     Field(min_length=2, max_length=32),
     Shape(
-        "".join(f"([0-9]{{1,9}}{unit})?" for unit, _ in _UNITS),
+        "".join(f"([0-9]{{1,{digits}}}{unit})?" for unit, digits, _ in _UNITS),
         "be a duration such as 250ms, 90s, 2h or 1d12h (units d, h, m, s, ms, largest first)",
     ),
 ]
@@ -63,7 +64,16 @@ def timedelta_of(duration: str) -> timedelta:
     if match is None or not duration:
         raise ValueError(f"{duration!r} is not a duration such as 250ms, 90s, 2h or 1d12h")
     parts = zip(match.groups(), _UNITS, strict=True)
-    return timedelta(milliseconds=sum(int(number) * scale for number, (_, scale) in parts if number))
+    return timedelta(milliseconds=sum(int(number) * scale for number, (_, _, scale) in parts if number))
+
+
+def cel_duration(text: str) -> str:
+    """CEL for the length of a :data:`Duration` that the CEL expression ``text`` yields: CEL itself knows no days."""
+    rest = f"{text}.split('d')[1]"
+    return (
+        f"({text}.contains('d') ? duration(string(int({text}.split('d')[0]) * 24) + 'h') + "
+        f"duration({rest} == '' ? '0s' : {rest}) : duration({text}))"
+    )
 
 
 Date = Annotated[
