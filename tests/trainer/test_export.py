@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fiduciary_trainer import export
 from torch import nn
+
+from fiduciary_trainer import export
 
 
 class Recurrent(nn.Module):
