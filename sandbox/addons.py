@@ -1,0 +1,210 @@
+"""What stands on the sandbox's cluster: a Gateway, MLflow, Prometheus, the operator, and a namespace for the samples.
+
+Every manifest is a kustomization of deploy/, or upstream's own; every image is built from a Dockerfile of this
+checkout. Images get their content key as tag, so a changed file rolls exactly the workloads that it concerns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandbox import gobuild, images
+from sandbox.cluster import API, READY
+from sandbox.steps import Run, StepFailed, Steps, Uses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sandbox.cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "deploy" / "sandbox"
+IMAGES = ROOT / "sandbox" / "images"
+KINDS = ("financialmodels", "modelexperiments", "driftpolicies", "modelapprovals", "modeldecisions")
+
+
+def install(cluster: Cluster, steps: Steps) -> None:
+    """Add every step. What takes longest to become ready comes first: compiling Contour, then the large images."""
+    gateway(cluster, steps)
+    registry(cluster, steps)
+    operator(cluster, steps)
+    monitoring(cluster, steps)
+
+
+def gateway(cluster: Cluster, steps: Steps) -> None:
+    """Contour and Envoy by upstream's manifest, unchanged. A kind node pulls their images; this one has them built."""
+    loaded: list[str] = []
+    if cluster.provider == "node":
+        context = cluster.directory / "addons" / "contour"
+
+        def compiled(run: Run) -> None:
+            binary = gobuild.build(gobuild.CONTOUR, run) / "contour"
+            context.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(binary, context / "contour")
+
+        binary = steps.add("compile contour", compiled, uses=Uses.CPU)
+        names, envoy = _contour_manifest_images(), IMAGES / "envoy"
+        loaded = [
+            cluster.add_image(steps, names["envoy"], envoy / "Dockerfile", envoy),
+            cluster.add_image(steps, names["contour"], IMAGES / "contour" / "Dockerfile", context, after=(binary,)),
+        ]
+
+    def objects(run: Run) -> None:
+        folder = cluster.directory / "addons" / "gateway"
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = _contour_manifest(run).read_text()
+        asked = set(re.findall(r"^\s+image: (\S+)$", manifest, re.MULTILINE))
+        if asked != set(_contour_manifest_images().values()):
+            raise StepFailed(f"Contour's manifest asks for the images {sorted(asked)}: name the same in sandbox/addons.py")
+        definitions, rest = split_definitions(manifest)
+        (folder / "definitions.yaml").write_text(definitions)
+        (folder / "objects.yaml").write_text(rest)
+        cluster.apply(folder / "definitions.yaml", run)
+        words = ("wait", "--for=condition=Established", "--timeout=60s", "-f", folder / "definitions.yaml")
+        cluster.kubectl(*words, run=run)
+        cluster.apply(folder / "objects.yaml", run)
+
+    # Pods whose images are not there yet would be backed off from: load first.
+    applied = steps.add("gateway: objects", objects, after=[API, *loaded])
+
+    def ready(run: Run) -> None:
+        cluster.available("projectcontour", "deployment/contour", run)
+        cluster.available("projectcontour", "daemonset/envoy", run)
+        for what in ("gatewayclass/example", "gateway/contour"):
+            words = ("wait", "-n", "projectcontour", what, "--for=condition=Accepted", "--timeout=60s")
+            cluster.kubectl(*words, run=run)
+        cluster.publish(GATEWAY_URL=f"http://{cluster.address()}")
+
+    steps.add("gateway: accepted", ready, after=[applied, READY])
+
+
+def registry(cluster: Cluster, steps: Steps) -> None:
+    """MLflow, its database and artifacts on a claim."""
+    folder = IMAGES / "mlflow"
+    tag = "fiduciary-mlflow:" + images.key(folder / "Dockerfile", folder)
+    loaded = cluster.add_image(steps, tag, folder / "Dockerfile", folder)
+    _workload(cluster, steps, "mlflow", DEPLOY / "mlflow", "mlflow", "mlflow", {"fiduciary-mlflow": tag}, loaded)
+
+
+def monitoring(cluster: Cluster, steps: Steps) -> None:
+    folder = IMAGES / "prometheus"
+    tag = "fiduciary-prometheus:" + images.key(folder / "Dockerfile", folder)
+    loaded = cluster.add_image(steps, tag, folder / "Dockerfile", folder)
+    overlay = (cluster, steps, "prometheus", DEPLOY / "prometheus", "monitoring", "prometheus")
+    _workload(*overlay, {"fiduciary-prometheus": tag}, loaded)
+
+
+def operator(cluster: Cluster, steps: Steps) -> None:
+    """The operator from its own image with its own rights, and the trainer's image, which its Jobs name."""
+    own, training = ROOT / "Dockerfile", ROOT / "trainer_image" / "Dockerfile"
+    tag = "fiduciary-operator:" + images.key(own, ROOT)
+    trainer = "fiduciary-trainer:" + images.key(training, ROOT, "trainer")
+    loaded = cluster.add_image(steps, tag, own, ROOT)
+    cluster.add_image(steps, trainer, training, ROOT, target="trainer")
+
+    def definitions(run: Run) -> None:
+        cluster.apply(ROOT / "crds", run)
+        names = [f"crd/{kind}.fiduciary.dev" for kind in KINDS]
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names, run=run)
+        cluster.apply(DEPLOY / "quant", run)
+
+    defined = steps.add("operator: definitions", definitions, after=[API])
+    patch = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "fiduciary-operator", "namespace": "fiduciary-system"},
+        "spec": {
+            "template": {
+                "spec": {
+                    "containers": [
+                        {"name": "operator", "env": [{"name": "FIDUCIARY_TRAINER_IMAGE", "value": trainer}]}
+                    ]
+                }
+            }
+        },
+    }
+    _workload(
+        cluster,
+        steps,
+        "operator",
+        DEPLOY / "operator",
+        "fiduciary-system",
+        "fiduciary-operator",
+        {"fiduciary-operator": tag},
+        loaded,
+        defined,
+        patches=(patch,),
+    )
+
+
+def _workload(
+    cluster: Cluster,
+    steps: Steps,
+    name: str,
+    base: Path,
+    namespace: str,
+    deployment: str,
+    tags: Mapping[str, str],
+    *after: str,
+    patches: tuple[Mapping[str, object], ...] = (),
+) -> None:
+    """The steps that apply a kustomization with these images and wait until its Deployment has rolled out."""
+
+    def objects(run: Run) -> None:
+        overlay = cluster.directory / "addons" / name
+        overlay.mkdir(parents=True, exist_ok=True)
+        content = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            # kustomize takes no absolute path, and resolves links before it goes up.
+            "resources": [os.path.relpath(base.resolve(), overlay.resolve())],
+            "images": [{"name": image, "newTag": tag.rpartition(":")[2]} for image, tag in tags.items()],
+            "patches": [{"patch": json.dumps(patch)} for patch in patches],
+        }
+        (overlay / "kustomization.yaml").write_text(json.dumps(content, indent=1))
+        cluster.apply(overlay, run)
+
+    def ready(run: Run) -> None:
+        cluster.available(namespace, f"deployment/{deployment}", run)
+        if name in ADDRESSES:
+            variable, service, port = ADDRESSES[name]
+            words = ("get", "service", "-n", namespace, service, "-o", "jsonpath={.spec.clusterIP}")
+            cluster.publish(**{variable: f"http://{cluster.kubectl(*words, run=run)}:{port}"})
+
+    applied = steps.add(f"{name}: objects", objects, after=[API, *after])
+    steps.add(f"{name}: ready", ready, after=[applied, READY])
+
+
+# What `python -m sandbox env` tells: variable, Service, port. Addresses of Services are reached from this machine.
+ADDRESSES = {"mlflow": ("MLFLOW_URL", "mlflow", 5000), "prometheus": ("PROMETHEUS_URL", "prometheus", 9090)}
+
+
+def _contour_manifest(run: Run) -> Path:
+    """Upstream's rendered manifest, in the directory of the Go module that the binary is compiled from."""
+    return gobuild.source(gobuild.CONTOUR, gobuild.PROJECTCONTOUR, run) / "examples" / "render" / "contour-gateway.yaml"
+
+
+def _contour_manifest_images() -> dict[str, str]:
+    """The images that the manifest of the pinned Contour asks for; compared with it before it is applied."""
+    version = gobuild.CONTOUR.version(gobuild.PROJECTCONTOUR)
+    return {
+        "contour": f"ghcr.io/projectcontour/contour:{version}",
+        "envoy": "docker.io/envoyproxy/envoy:distroless-v1.38.9",
+    }
+
+
+def split_definitions(manifest: str) -> tuple[str, str]:
+    """A manifest's CustomResourceDefinitions, and the rest: the second can be applied once the first are served."""
+    documents = re.split(r"^---[^\n]*\n", manifest, flags=re.MULTILINE)
+    kinds = [re.search(r"^kind: (\S+)", document, re.MULTILINE) for document in documents]
+    known = [(kind[1], document) for kind, document in zip(kinds, documents, strict=True) if kind]
+    if not known:
+        raise StepFailed("the manifest holds no object")
+    definitions = [document for kind, document in known if kind == "CustomResourceDefinition"]
+    rest = [document for kind, document in known if kind != "CustomResourceDefinition"]
+    return "---\n".join(definitions), "---\n".join(rest)
