@@ -34,28 +34,19 @@ VALIDATIONS = "x-kubernetes-validations"
 class Rule:
     """A CEL rule of the CRD, with the message that the user reads.
 
-    ``rule`` and ``message_expression`` are CEL over ``self`` (and ``oldSelf``); ``reason`` is one of the API server's
-    machine-readable causes; ``field_path`` names the field to blame where the rule sits on its parent.
+    ``rule`` is CEL over ``self`` (and ``oldSelf``); ``field_path`` names the field to blame where the rule sits on its
+    parent.
     """
 
     rule: str
     message: str
     field_path: str | None = None
-    reason: str | None = None
-    message_expression: str | None = None
-    optional_old_self: bool = False
 
     def schema(self) -> dict[str, Any]:
         """The rule as an entry of ``x-kubernetes-validations``."""
         entry: dict[str, Any] = {"rule": self.rule, "message": self.message}
-        if self.message_expression:
-            entry["messageExpression"] = self.message_expression
         if self.field_path:
             entry["fieldPath"] = self.field_path
-        if self.reason:
-            entry["reason"] = self.reason
-        if self.optional_old_self:
-            entry["optionalOldSelf"] = True
         return entry
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -53,7 +53,8 @@ _TYPE_META: dict[str, Schema] = {
         "description": "Version of this API: fiduciary.dev/v1alpha1.",
     },
     "kind": {"type": "string", "description": "Kind of this object."},
-    "metadata": {"type": "object"},
+    # 253 is Kubernetes' own limit; said here, it lets the API server see that rules on the name are cheap.
+    "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
 }
 
 
@@ -133,9 +134,8 @@ def _alternatives(
         return structural(merged, definitions, path, defaults)
     if sorted(str(alternative.get("type")) for alternative in some) == ["integer", "string"]:
         result: Schema = {"x-kubernetes-int-or-string": True}
-        result.update({name: node[name] for name in ("description", VALIDATIONS) if name in node})
-        if any("maxLength" in alternative for alternative in some):
-            raise NotStructural(f"{path}: an int-or-string has no maxLength; use a rule")
+        for part in (*some, node):
+            result.update({name: value for name, value in part.items() if name not in ("type", "title", "default")})
         return result
     raise NotStructural(f"{path}: a choice of types; use optional fields and a rule that exactly one is set")
 
@@ -166,30 +166,20 @@ def _object(node: Schema, result: Schema, definitions: Mapping[str, Any], path: 
 
 
 def _tidy_default(result: Schema) -> None:
-    """Objects default to {} where that lets the defaults inside them fire; empty collections need no default."""
-    if "default" not in result:
-        return
-    if "properties" in result:
-        if _has_default(result):
-            result["default"] = {}
-        else:
+    """Leaves out defaults that say nothing. Those of objects are written in full, although the defaults inside them
+    would fire as well: the API server evaluates rules on a default before it fills it in."""
+    if "default" in result:
+        result["default"] = _without_nothing(result["default"])
+        if result["default"] in ({}, []):
             del result["default"]
-    elif result["default"] in ([], {}):
-        del result["default"]
-    else:
-        result["default"] = _without_nulls(result["default"])
 
 
-def _has_default(node: Schema) -> bool:
-    return any("default" in child for child in cast("dict[str, Schema]", node["properties"]).values())
-
-
-def _without_nulls(value: Any) -> Any:
+def _without_nothing(value: Any) -> Any:
     if isinstance(value, dict):
-        entries = cast("dict[str, Any]", value)
-        return {name: _without_nulls(entry) for name, entry in entries.items() if entry is not None}
+        entries = {name: _without_nothing(entry) for name, entry in cast("dict[str, Any]", value).items()}
+        return {name: entry for name, entry in entries.items() if entry is not None and entry not in ({}, [])}
     if isinstance(value, list):
-        return [_without_nulls(entry) for entry in cast("list[Any]", value)]
+        return [_without_nothing(entry) for entry in cast("list[Any]", value)]
     return value
 
 

@@ -20,7 +20,7 @@ from fiduciary.api.quantities import (
     Percent,
     PositiveDecimal,
     Probability,
-    cel_duration,
+    cel_seconds,
 )
 from fiduciary.api.schedule import FrozenDays, MarketWindow
 
@@ -195,7 +195,7 @@ class Stopping(ApiModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            f"{cel_duration('self.minDuration')} <= {cel_duration('self.maxDuration')}",
+            f"{cel_seconds('self.minDuration')} <= {cel_seconds('self.maxDuration')}",
             "minDuration must not be longer than maxDuration",
         ),
     )

@@ -90,11 +90,7 @@ def _fits(kind: LabelKind) -> Rule:
     as_list = "[" + ", ".join(f"'{metric}'" for metric in METRICS[kind]) + "]"
     return Rule(
         f"self.data.label.kind != '{kind}' || !has(self.gates) || self.gates.all(g, g.metric in {as_list})",
-        f"a gate names a metric that does not exist for label kind {kind}",
-        message_expression=(
-            f"'gate metric ' + self.gates.filter(g, !(g.metric in {as_list}))[0].metric + "
-            f"' does not exist for label kind {kind}; use one of {allowed}'"
-        ),
+        f"a gate names a metric that is not measured for label kind {kind}; use {allowed}",
         field_path=".gates",
     )
 

@@ -175,7 +175,9 @@ class ModelDecision(Resource):
     rules: ClassVar[tuple[Rule, ...]] = (
         *name_rules("ModelDecision", 63),
         Rule(
-            "self.metadata.name == self.spec.modelRef.name + '-' + string(self.spec.sequence)",
+            "self.metadata.name.startsWith(self.spec.modelRef.name + '-') && "
+            "self.metadata.name.substring(size(self.spec.modelRef.name) + 1).matches('^[1-9][0-9]{0,17}$') && "
+            "int(self.metadata.name.substring(size(self.spec.modelRef.name) + 1)) == self.spec.sequence",
             "a ModelDecision is named <model>-<sequence>, so that record n can exist once only",
         ),
     )

@@ -67,12 +67,12 @@ def timedelta_of(duration: str) -> timedelta:
     return timedelta(milliseconds=sum(int(number) * scale for number, (_, _, scale) in parts if number))
 
 
-def cel_duration(text: str) -> str:
-    """CEL for the length of a :data:`Duration` that the CEL expression ``text`` yields: CEL itself knows no days."""
-    rest = f"{text}.split('d')[1]"
+def cel_seconds(text: str) -> str:
+    """CEL for the whole seconds of a :data:`Duration` that the CEL expression ``text`` yields: CEL knows no days."""
+    days, rest = f"{text}.substring(0, {text}.indexOf('d'))", f"{text}.substring({text}.indexOf('d') + 1)"
     return (
-        f"({text}.contains('d') ? duration(string(int({text}.split('d')[0]) * 24) + 'h') + "
-        f"duration({rest} == '' ? '0s' : {rest}) : duration({text}))"
+        f"({text}.contains('d') ? int({days}) * 86400 + ({text}.endsWith('d') ? 0 : duration({rest}).getSeconds()) : "
+        f"duration({text}).getSeconds())"
     )
 
 

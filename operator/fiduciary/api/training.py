@@ -45,15 +45,8 @@ _KEYS_ARE_NAMES = Rule(
     "names must be lowerCamelCase and at most 63 characters long, for example learningRate",
 )
 
-Hyperparameters = Annotated[
-    Mapping[str, int | str],
-    Field(max_length=64),
-    _KEYS_ARE_NAMES,
-    Rule(
-        "self.all(k, type(self[k]) == int || (size(string(self[k])) >= 1 && size(string(self[k])) <= 64))",
-        'each value must be an integer or a text of 1 to 64 characters; write decimals in quotes: "0.001"',
-    ),
-]
+Hyperparameter = int | Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.+-]+$")]
+Hyperparameters = Annotated[Mapping[str, Hyperparameter], Field(max_length=64), _KEYS_ARE_NAMES]
 
 
 class Dimension(ApiModel):
@@ -234,7 +227,7 @@ class TrainingSpec(ApiModel):
     architecture: Architecture | None = None
     """What is trained. EWMA, HAR and BaseRate are reference models: they may be a first champion, and everything else
     is measured against them. Logistic, Linear, MLP, LSTM, GRU, TCN, Transformer and Ensemble have to beat them."""
-    hyperparameters: Hyperparameters = Field(default_factory=dict[str, int | str])
+    hyperparameters: Hyperparameters = Field(default_factory=dict[str, Hyperparameter])
     """Settings of the architecture: integers, or texts; decimals in quotes. Example: {window: 20, hidden: 32,
     epochs: 30, learningRate: "0.001"}."""
     validation: Validation = Validation()
