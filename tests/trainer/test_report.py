@@ -1,0 +1,139 @@
+"""Reports are drawn from measured numbers for each label kind, and say what is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fiduciary_trainer.measure import Rows, measure
+from fiduciary_trainer.measure.measurement import SKILLS
+
+pytest.importorskip("matplotlib", reason="runs in the trainer image")
+from fiduciary_trainer.report import Report, write_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def job(kind: str) -> dict[str, Any]:
+    return {
+        "model": {"namespace": "quant", "name": f"spx-{kind.lower()}"},
+        "trainingKey": "sha256:aa", "configKey": "sha256:bb", "asOf": "2017-12-29",
+        "data": {"source": {"files": {"uri": "s3://desk/spx.csv", "secretRef": {"name": "desk-s3"}}},
+                 "features": {"set": "ohlcv-v1"}, "label": {"kind": kind, "column": "close", "horizon": 1}},
+        "training": {"architecture": "LSTM", "hyperparameters": {}, "seed": 7, "validation": {
+            "scheme": "WalkForward", "folds": 6, "purge": 1, "embargo": 66, "costBps": "2"}},
+        "provenance": {"image": "fiduciary-trainer:test"},
+    }  # fmt: skip
+
+
+def rows(kind: str, days: int = 3100, entities: int = 1) -> Rows:
+    rng = np.random.default_rng(7)
+    count = days * entities
+    calendar = np.busday_offset("2005-08-30", np.arange(days + 1), roll="forward").astype("datetime64[ns]")
+    level = np.repeat(np.log(0.008) + np.cumsum(rng.normal(size=days)) * 0.02, entities)
+    returns = np.exp(level) * rng.normal(0.03, 1.0, size=count)
+    if kind == "Volatility":
+        y = level + 0.35 * rng.normal(size=count)
+        prediction = level + 0.12 * rng.normal(size=count)
+        baselines = {name: level + 0.18 * rng.normal(size=count) for name in SKILLS["Volatility"]}
+    elif kind == "Direction":
+        y = (returns > 0).astype(float)
+        prediction = np.clip(0.535 + 0.03 * rng.normal(size=count), 0, 1)
+        baselines = {"base_rate": np.full(count, 0.53), "persistence": np.full(count, 0.52), "ols": prediction + 0.005}
+    else:
+        y, prediction = returns, 0.1 * returns + 0.01 * rng.normal(size=count)
+        baselines = {name: np.full(count, 1e-4) for name in SKILLS["Return"]}
+    return Rows(
+        dates=np.repeat(calendar[:-1], entities), label_end=np.repeat(calendar[1:], entities),
+        entity=np.tile([f"S{number}" for number in range(entities)], days),
+        fold=np.repeat(np.arange(days) * 6 // days, entities), y=y, prediction=prediction, baselines=baselines,
+        returns=returns,
+    )  # fmt: skip
+
+
+def history() -> list[list[dict[str, float | bool]]]:
+    rng = np.random.default_rng(8)
+    folds = []
+    for _ in range(6):
+        points = []
+        for member in range(2):
+            inner = 0.69 + 0.02 * np.exp(-np.arange(25) / 4) + 0.0006 * np.arange(25) + 0.001 * rng.normal(size=25)
+            best = int(np.argmin(inner))
+            points += [{"member": member, "epoch": epoch + 1, "train_loss": 0.70 - 0.002 * epoch,
+                        "inner_loss": float(inner[epoch]), "best": epoch == best} for epoch in range(25)]  # fmt: skip
+        folds.append(points)
+    return folds
+
+
+def report(kind: str, given: Rows, **more: Any) -> Report:
+    return Report(
+        job=job(kind),
+        rows=given,
+        measurement=measure(given, kind, horizon=1, cost_bps=2.0),
+        checks={"prediction_sd_ratio": 0.82, "leakage_feature": "range", "train_rows_min": 980},
+        unavailable=more.pop("unavailable", {}),
+        history=more.pop("history", []),
+        facts={"digest": "sha256:cc", "dataDigest": "sha256:dd", "rows": 4778, "dataFrom": "1999-01-04",
+               "dataThrough": "2017-12-29", "seconds": 31.2,
+               "code": {"sha256": "ee", "python": "3.13.5", "torch": "2.6.0", "numpy": "2.2.4"}},
+        counts={"rows_read": 4778, "rows_used": 4711, "dropped_lookback": 66, "dropped_no_label": 1},
+        chosen=[{"alpha": 0.15}] * 6,
+        leakage_scores={"range": 0.2, "rv_d": 0.1},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("Volatility", "cumulative_advantage.png"),
+        ("Direction", "profit_and_loss.png"),
+        ("Return", "profit_and_loss.png"),
+    ],
+)
+def test_each_label_kind_has_its_plots(tmp_path: Path, kind: str, own: str) -> None:
+    files = write_report(tmp_path, report(kind, rows(kind), history=history()))
+    assert set(files) == {"skill_by_fold.png", "predicted_against_realised.png", "calibration.png", own,
+                          "learning_curves.png", "model-card.md"}  # fmt: skip
+    for name in files[:-1]:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert 10_000 < (tmp_path / name).stat().st_size < 400_000
+
+
+def test_equal_reports_are_equal_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_report(tmp_path / name, report("Direction", rows("Direction", 400)))
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_a_model_without_epochs_has_no_learning_curves(tmp_path: Path) -> None:
+    assert "learning_curves.png" not in write_report(tmp_path, report("Volatility", rows("Volatility", 600)))
+
+
+def test_the_card_says_what_was_not_measured_and_hides_secrets(tmp_path: Path) -> None:
+    write_report(tmp_path, report("Return", rows("Return", 400), unavailable={"onnx_max_diff": "not exported"}))
+    card = (tmp_path / "model-card.md").read_text()
+    assert "`rank_ic`: 1 entities; ranking a date needs at least 5." in card
+    assert "`onnx_max_diff`: not exported." in card
+    assert "desk-s3" not in card
+    assert "sha256:dd" in card
+
+
+def test_a_panel_warns_of_survivorship(tmp_path: Path) -> None:
+    write_report(tmp_path, report("Return", rows("Return", 300, entities=6)))
+    assert "survivorship" in (tmp_path / "model-card.md").read_text()
+
+
+def test_predictions_that_are_not_finite_give_a_card_without_plots(tmp_path: Path) -> None:
+    given = rows("Volatility", 300)
+    given.prediction[5] = np.nan
+    assert write_report(tmp_path, report("Volatility", given)) == ["model-card.md"]
+
+
+def test_a_constant_forecast_can_be_drawn(tmp_path: Path) -> None:
+    given = rows("Direction", 300)
+    given.prediction[:] = 0.9
+    assert "calibration.png" in write_report(tmp_path, report("Direction", given))

@@ -1,0 +1,188 @@
+"""Plots of forecasts against what happened."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from fiduciary_trainer.measure.losses import expected_calibration_error, reliability, squared_error
+from fiduciary_trainer.report import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from fiduciary_trainer.measure import Rows
+    from fiduciary_trainer.measure.measurement import LabelKind
+
+SESSIONS_A_YEAR = 252
+
+
+def predicted_against_realised(rows: Rows, kind: LabelKind, name: str) -> Figure:
+    """Scatter with the identity line; for Direction the forecast probabilities of days that rose and days that fell."""
+    if kind == "Direction":
+        return _probabilities(rows, name)
+    subtitle = f"{name}: {len(rows.y):,} out-of-sample rows, {_span(rows)}. On the line, a forecast came true exactly."
+    drawn, axes = style.figure("Predicted against realised", subtitle, size=(7.2, 6.4))
+    x, y = _readable(rows.prediction, kind), _readable(rows.y, kind)
+    if kind == "Volatility":
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        limits = (float(np.quantile(y, 0.001)), float(np.max(y)) * 1.05)
+        for axis in (axes.xaxis, axes.yaxis):
+            style.plain_log(axis, "%")
+        unit = "volatility, % a year (log scale)"
+    else:
+        bound = float(np.quantile(np.abs(y), 0.995))
+        limits = (-bound, bound)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}%")
+        unit = "return, %"
+    axes.scatter(x, y, s=9, color=style.MODEL, alpha=max(0.08, min(0.5, 900 / len(x))), linewidths=0)
+    axes.plot(limits, limits, color=style.INK, linewidth=1.0)
+    axes.set_xlim(*limits)
+    axes.set_ylim(*limits)
+    axes.set_xlabel(f"Forecast {unit}")
+    axes.set_ylabel(f"Realised {unit}")
+    _decile_means(axes, rows, kind)
+    explained = 1.0 - float(np.mean(squared_error(rows.y, rows.prediction)) / np.var(rows.y))
+    scale = "log volatility" if kind == "Volatility" else "return"
+    style.corner(
+        axes,
+        f"R² of {scale} about the sample mean {explained:.3f}\n"
+        f"correlation {np.corrcoef(rows.prediction, rows.y)[0, 1] if np.ptp(rows.prediction) else 0.0:.3f}\n"
+        "orange: mean of each tenth of the forecasts",
+    )
+    return drawn
+
+
+def calibration(rows: Rows, kind: LabelKind, name: str) -> Figure:
+    """Are forecasts right on average at each level? Reliability for probabilities, decile means for the rest."""
+    if kind == "Direction":
+        return _reliability(rows, name)
+    forecast, realised, error = deciles(rows)
+    unit = "volatility, % a year" if kind == "Volatility" else "return, %"
+    average = "geometric mean" if kind == "Volatility" else "mean"
+    drawn, axes = style.figure(
+        "Calibration by tenth of the forecasts",
+        f"{name}: {average} of what was realised, with 95% intervals (days taken as independent within a tenth).",
+        size=(7.2, 5.4),
+    )
+    x = _readable(forecast, kind)
+    y, low, high = (_readable(values, kind) for values in (realised, realised - 1.96 * error, realised + 1.96 * error))
+    if kind == "Volatility":
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            style.plain_log(axis, "%")
+    ends = np.array([min(x.min(), low.min()), max(x.max(), high.max())])
+    margin = 1.08 if kind == "Volatility" else 1.0
+    ends = np.array([ends[0] / margin, ends[1] * margin])
+    axes.plot(ends, ends, color=style.INK, linewidth=1.0)
+    axes.errorbar(x, y, yerr=np.vstack([y - low, high - y]), fmt="o", color=style.MODEL, markersize=5, elinewidth=1.3)
+    middle = float(np.sqrt(ends[0] * ends[1])) if kind == "Volatility" else float(ends.mean())
+    style.note(axes, middle, middle, "perfectly calibrated", rotation=0, ha="left", va="top")
+    axes.set_xlabel(f"Forecast {unit} ({average} of the tenth)")
+    axes.set_ylabel(f"Realised {unit}")
+    return drawn
+
+
+def deciles(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean forecast, mean outcome and its standard error in ten groups of equally many rows by forecast."""
+    groups = np.array_split(np.argsort(rows.prediction, kind="stable"), min(10, len(rows.y)))
+    forecast = np.array([rows.prediction[group].mean() for group in groups])
+    realised = np.array([rows.y[group].mean() for group in groups])
+    error = np.array([rows.y[group].std(ddof=1) / np.sqrt(len(group)) if len(group) > 1 else 0.0 for group in groups])
+    return forecast, realised, error
+
+
+def _decile_means(axes: Axes, rows: Rows, kind: LabelKind) -> None:
+    forecast, realised, _ = deciles(rows)
+    x, y = _readable(forecast, kind), _readable(realised, kind)
+    axes.plot(x, y, "o", color=style.ACCENT, markersize=5.5, markeredgecolor="white", markeredgewidth=0.8)
+
+
+def _probabilities(rows: Rows, name: str) -> Figure:
+    drawn, axes = style.figure(
+        "Forecast probabilities, by what happened",
+        f"{name}: {len(rows.y):,} out-of-sample days, {_span(rows)}. With skill, the two shapes lie apart.",
+        size=(8.4, 4.6),
+    )
+    low, high = float(rows.prediction.min()), float(rows.prediction.max())
+    width = max(high - low, 0.02)
+    edges = np.linspace(low - 0.02 * width, low + 1.02 * width, 41)
+    tops: list[tuple[float, float, str, str]] = []
+    for value, label, color in ((1.0, "days that rose", style.MODEL), (0.0, "days that fell", style.ACCENT)):
+        chosen = rows.prediction[rows.y == value]
+        if not len(chosen):
+            continue
+        share, _ = np.histogram(chosen, edges)
+        axes.stairs(share / len(chosen), edges, color=color, linewidth=1.8)
+        axes.stairs(share / len(chosen), edges, color=color, fill=True, alpha=0.10)
+        tops.append((float(chosen.mean()), len(chosen), label, color))
+    lines = [f"{label}: {count:,}, mean forecast {mean:.4f}" for mean, count, label, _ in tops]
+    for index, (line, (*_, color)) in enumerate(zip(lines, tops, strict=True)):
+        axes.text(0.015, 0.95 - 0.065 * index, line, transform=axes.transAxes, color=color, fontsize=9.5, va="top")
+    axes.axvline(0.5, color=style.INK, linewidth=1.0)
+    axes.set_xlabel("Forecast probability of a rise")
+    axes.set_ylabel("Share of days")
+    style.percent(axes.yaxis)
+    axes.set_ylim(0.0, axes.get_ylim()[1] * 1.18)
+    return drawn
+
+
+def _reliability(rows: Rows, name: str) -> Figure:
+    forecast, observed, counts = reliability(rows.y, rows.prediction, bins=10)
+    filled = counts > 0
+    error = np.sqrt(np.maximum(observed * (1.0 - observed), 1e-9) / np.maximum(counts, 1))
+    drawn, (axes, below) = style.figure(
+        "Calibration of the probability of a rise",
+        f"{name}: observed frequency in tenths of the probability scale, with 95% intervals; ECE "
+        f"{expected_calibration_error(rows.y, rows.prediction):.4f}.",
+        rows=2,
+        size=(7.2, 6.2),
+        sharex=True,
+        gridspec_kw={"height_ratios": [3.2, 1.0], "hspace": 0.10},
+    )
+    axes.plot([0, 1], [0, 1], color=style.INK, linewidth=1.0)
+    axes.axhline(float(rows.y.mean()), color=style.BASELINE, linewidth=1.0)
+    style.note(axes, 0.005, float(rows.y.mean()) + 0.015, f"base rate {rows.y.mean():.3f}", va="bottom")
+    axes.errorbar(
+        forecast[filled], observed[filled], yerr=1.96 * error[filled], fmt="o", color=style.MODEL, markersize=5.5
+    )
+    style.note(axes, 0.86, 0.90, "perfectly calibrated", ha="right")
+    axes.set_ylabel("Observed frequency of a rise")
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(-0.02, 1.02)
+    below.bar(np.arange(0.05, 1.0, 0.1), counts, width=0.092, color=style.MODEL, alpha=0.75)
+    for index, count in enumerate(counts):
+        if count:
+            below.text(0.05 + 0.1 * index, count, f"{count:,}", ha="center", va="bottom", fontsize=8, color=style.SOFT)
+    below.set_ylim(0, counts.max() * 1.28)
+    below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    below.set_ylabel("Days")
+    below.set_xlabel("Forecast probability of a rise")
+    return drawn
+
+
+def _readable(values: NDArray[np.float64], kind: LabelKind) -> NDArray[np.float64]:
+    """Annualised volatility in per cent from the log of a daily one; returns in per cent."""
+    return 100.0 * (np.exp(values) * np.sqrt(SESSIONS_A_YEAR) if kind == "Volatility" else values)
+
+
+def _span(rows: Rows) -> str:
+    first, last = (str(np.datetime64(day, "D")) for day in (rows.days[0], rows.days[-1]))
+    return f"{first} to {last}"
+
+
+def fold_bounds(rows: Rows) -> list[tuple[int, np.datetime64, np.datetime64]]:
+    """Number, first and last day of each fold."""
+    result = []
+    for number, group in itertools.groupby(range(len(rows.days)), key=lambda day: int(rows.fold_of_day[day])):
+        days = list(group)
+        result.append((number, rows.days[days[0]], rows.days[days[-1]]))
+    return result

@@ -1,0 +1,109 @@
+"""One look for all plots: ink on white, colours that colour-blind readers can tell apart, labels instead of legends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+# Okabe & Ito (2008), "Color Universal Design".
+MODEL = "#0072B2"
+BASELINE = "#8C8C8C"
+ACCENT = "#D55E00"
+SECOND = "#009E73"
+INK = "#222222"
+SOFT = "#6B6B6B"
+GRID = "#E3E3E3"
+
+STYLE: dict[str, Any] = {
+    "figure.dpi": 144,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": "#9A9A9A",
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "lines.linewidth": 1.6,
+    "legend.frameon": False,
+}
+
+
+def figure(
+    title: str, subtitle: str, rows: int = 1, columns: int = 1, size: tuple[float, float] = (8.4, 4.9), **grid: Any
+) -> tuple[Figure, Any]:
+    """A figure with a title (what is shown) and a subtitle (of what, how to read it), both flush left."""
+    with mpl.rc_context(STYLE):
+        drawn, axes = plt.subplots(rows, columns, figsize=size, **grid)
+        height = size[1]
+        top = 1.0 - 0.82 / height
+        drawn.subplots_adjust(left=0.66 / size[0] + 0.01, right=0.97, top=top, bottom=0.58 / height)
+        drawn.text(0.012, 1.0 - 0.30 / height, title, fontsize=13, fontweight="bold", color=INK)
+        drawn.text(0.012, 1.0 - 0.54 / height, subtitle, fontsize=9, color=SOFT)
+    return drawn, axes
+
+
+def save(drawn: Figure, path: Path) -> None:
+    """Write a PNG without the program's name and date in it, so that equal plots are equal files."""
+    with mpl.rc_context(STYLE):
+        drawn.savefig(path, metadata={"Software": None})
+    plt.close(drawn)
+
+
+def note(axes: Axes, x: float, y: float, text: str, color: str = SOFT, **more: Any) -> None:
+    """Text at data coordinates that stays readable on lines."""
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2}
+    axes.text(x, y, text, **{"color": color, "fontsize": 9, "bbox": box, **more})
+
+
+def corner(axes: Axes, text: str, where: str = "upper left") -> None:
+    """A block of text in a corner of the plot."""
+    vertical, horizontal = where.split()
+    axes.text(
+        0.015 if horizontal == "left" else 0.985,
+        0.97 if vertical == "upper" else 0.03,
+        text,
+        transform=axes.transAxes,
+        ha=horizontal,
+        va="top" if vertical == "upper" else "bottom",
+        fontsize=9,
+        color=INK,
+        linespacing=1.45,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.5},
+    )
+
+
+def percent(axis: Axis, digits: int = 0) -> None:
+    """Show shares as per cent."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.{digits}f}%"))
+
+
+def plain_log(axis: Axis, unit: str = "") -> None:
+    """A log axis with ticks at 1, 2, 5 and plain numbers."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
+    axis.set_minor_formatter(NullFormatter())
