@@ -1,0 +1,1 @@
+"""`kubectl fiduciary ...`: what people ask the operator from a terminal."""

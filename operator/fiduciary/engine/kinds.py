@@ -1,0 +1,199 @@
+"""The kinds that the engine watches: where they live, and what of them is kept.
+
+A projection keeps what some decision reads and nothing else: at ten thousand models the mirror is most of the
+operator's memory. Our own kinds are kept as trimmed bodies and parsed when a reconcile first asks for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import cast
+
+from fiduciary.api import meta
+from fiduciary.clients.kube import Body, Resource
+from fiduciary.decide.world import JobView, PodView, QuotaView
+
+FINANCIALMODEL = Resource(meta.API_VERSION, "FinancialModel", "financialmodels")
+MODELEXPERIMENT = Resource(meta.API_VERSION, "ModelExperiment", "modelexperiments")
+DRIFTPOLICY = Resource(meta.API_VERSION, "DriftPolicy", "driftpolicies")
+MODELAPPROVAL = Resource(meta.API_VERSION, "ModelApproval", "modelapprovals")
+MODELDECISION = Resource(meta.API_VERSION, "ModelDecision", "modeldecisions")
+JOB = Resource("batch/v1", "Job", "jobs")
+POD = Resource("v1", "Pod", "pods")
+RESOURCEQUOTA = Resource("v1", "ResourceQuota", "resourcequotas")
+POLICY = Resource("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False)
+BINDING = Resource(
+    "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False
+)
+
+# Written or read, but not watched.
+NETWORKPOLICY = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+SERVICEACCOUNT = Resource("v1", "ServiceAccount", "serviceaccounts")
+CONFIGMAP = Resource("v1", "ConfigMap", "configmaps")
+NAMESPACE = Resource("v1", "Namespace", "namespaces", False)
+SECRET = Resource("v1", "Secret", "secrets")
+CLAIM = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+EVENT = Resource("events.k8s.io/v1", "Event", "events")
+LEASE = Resource("coordination.k8s.io/v1", "Lease", "leases")
+
+WATCHED = (
+    FINANCIALMODEL,
+    MODELEXPERIMENT,
+    DRIFTPOLICY,
+    MODELAPPROVAL,
+    MODELDECISION,
+    JOB,
+    POD,
+    RESOURCEQUOTA,
+    POLICY,
+    BINDING,
+)
+
+#: Children that a decision may name, by (apiVersion, kind).
+CHILDREN = {(r.api_version, r.kind): r for r in (JOB, NETWORKPOLICY, SERVICEACCOUNT, CONFIGMAP)}
+
+MANAGED = f"{meta.LABEL_MANAGED_BY}={meta.MANAGED_BY}"
+
+#: Only our own Jobs and Pods are sent to us, and only the policies that say they are ours.
+SELECTORS: Mapping[Resource, str] = {
+    JOB: MANAGED,
+    POD: MANAGED,
+    POLICY: "app.kubernetes.io/part-of=fiduciary",
+    BINDING: "app.kubernetes.io/part-of=fiduciary",
+}
+
+_BULKY = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def part(body: Body, key: str) -> Body:
+    """A section of an object; empty where it is absent or null."""
+    value: object = body.get(key)
+    return cast("Body", value) if isinstance(value, dict) else {}
+
+
+def entries(body: Body, key: str) -> list[Body]:
+    """A list of an object; empty where it is absent or null."""
+    value: object = body.get(key)
+    return cast("list[Body]", value) if isinstance(value, list) else []
+
+
+def annotations_of(body: Body) -> Mapping[str, str]:
+    return part(part(body, "metadata"), "annotations")
+
+
+def labels_of(body: Body) -> Mapping[str, str]:
+    return part(part(body, "metadata"), "labels")
+
+
+def trimmed(body: Body) -> Body:
+    """An object of ours without the bookkeeping of field managers, which often is larger than the object."""
+    metadata: Body = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    annotations: Mapping[str, str] = metadata.get("annotations") or {}
+    if _BULKY in annotations:
+        metadata["annotations"] = {key: value for key, value in annotations.items() if key != _BULKY}
+    kept = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec", {})}
+    if "status" in body:
+        kept["status"] = body["status"]
+    return kept
+
+
+def moment(text: str | None) -> datetime | None:
+    """RFC 3339 as Kubernetes writes it."""
+    return None if not text else datetime.fromisoformat(text)
+
+
+def job(body: Body) -> JobView | None:
+    """A training Job; None for one that carries our label but not our annotations (somebody else's, by mistake)."""
+    metadata, annotations = body["metadata"], annotations_of(body)
+    try:
+        as_of = date.fromisoformat(annotations[meta.ANNOTATION_AS_OF])
+        key, spec_key = annotations[meta.ANNOTATION_TRAINING_KEY], annotations[meta.ANNOTATION_SPEC_KEY]
+        trigger: object = json.loads(annotations.get(meta.ANNOTATION_TRIGGER) or "{}")
+        attempt = int(str(metadata["name"]).rpartition("-")[2])
+    except (KeyError, ValueError):
+        return None
+    if not isinstance(trigger, dict):
+        return None
+    ended: Body = {}
+    for condition in entries(part(body, "status"), "conditions"):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            ended = condition
+    owners = [owner for owner in entries(metadata, "ownerReferences") if owner.get("controller")]
+    return JobView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata["resourceVersion"],
+        key=key,
+        spec_key=spec_key,
+        attempt=attempt,
+        as_of=as_of,
+        trigger=cast("dict[str, str]", trigger),
+        created_at=created(body),
+        owner_uid=owners[0]["uid"] if owners else "",
+        suspended=bool(part(body, "spec").get("suspend", False)),
+        succeeded=ended.get("type") == "Complete",
+        failed=ended.get("type") == "Failed",
+        reason=ended.get("reason", ""),
+        message=ended.get("message", ""),
+        finished_at=moment(ended.get("lastTransitionTime")),
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def pod(body: Body) -> PodView:
+    """A pod of a training Job, with the one reason that explains its state best."""
+    status = part(body, "status")
+    waiting: Body = {}
+    ended: Body = {}
+    started: str | None = None
+    for container in entries(status, "initContainerStatuses") + entries(status, "containerStatuses"):
+        state = part(container, "state")
+        waiting = part(state, "waiting") or waiting
+        ended = part(state, "terminated") or part(part(container, "lastState"), "terminated") or ended
+        started = (part(state, "running") or part(state, "terminated")).get("startedAt") or started
+    unscheduled: Body = {}
+    for condition in entries(status, "conditions"):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            unscheduled = condition
+    # A failed container says more than the pod, the pod (Evicted) more than what it waits for.
+    failed = ended if ended.get("exitCode") else {}
+    telling = [told for told in (failed, status, waiting, unscheduled) if told.get("reason")]
+    told = telling[0] if telling else {}
+    return PodView(
+        name=body["metadata"]["name"],
+        phase=status.get("phase", "Unknown"),
+        reason=told.get("reason", ""),
+        message="" if told is ended else told.get("message", ""),
+        exit_code=ended.get("exitCode"),
+        termination_message=ended.get("message", ""),
+        started_at=moment(started),
+        finished_at=moment(ended.get("finishedAt")),
+    )
+
+
+def job_of_pod(body: Body) -> str:
+    """Name of the Job that made this pod, or empty."""
+    labels = labels_of(body)
+    return labels.get("batch.kubernetes.io/job-name") or labels.get("job-name") or ""
+
+
+def quota(body: Body) -> QuotaView:
+    status = part(body, "status")
+    hard = part(status, "hard") or part(part(body, "spec"), "hard")
+    return QuotaView(name=body["metadata"]["name"], hard=hard, used=part(status, "used"))
+
+
+def labelled_model(body: Body) -> str | None:
+    """The FinancialModel that a child names in its label."""
+    return labels_of(body).get(meta.LABEL_MODEL)
+
+
+def referenced_model(body: Body) -> str | None:
+    """The FinancialModel that one of our kinds names in ``spec.modelRef``."""
+    return part(part(body, "spec"), "modelRef").get("name")
+
+
+def created(body: Body) -> datetime:
+    return datetime.fromisoformat(body["metadata"]["creationTimestamp"])

@@ -1,0 +1,209 @@
+"""The loop: events into the mirror, keys into the queue, a bounded number of reconciles at a time, sweeps beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fiduciary.clients.kube import Body, Cluster, KubeError, NotFound, Resource
+from fiduciary.engine import kinds
+from fiduciary.engine.metrics import NAME
+from fiduciary.engine.mirror import Change, Listed, listed, name_of
+from fiduciary.engine.queue import Backoff, Priority, Waiting
+from fiduciary.engine.stores import Key, Stores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fiduciary.engine.metrics import Metrics
+    from fiduciary.engine.reconcile import Outcome, Reconciler
+
+log = structlog.get_logger("fiduciary.loop")
+
+
+class WatchDead(Exception):
+    """The cluster has something that a watch should have told us of. A fresh process watches anew."""
+
+
+class Loop:
+    """Owns the queue. ``reconciler`` is set once it exists (it needs the queue to hand keys back)."""
+
+    #: A state that a LIST shows and no event brought within this time was lost, not late.
+    GRACE = 15.0
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        stores: Stores,
+        metrics: Metrics,
+        *,
+        workers: int = 16,
+        sweep_seconds: float = 600.0,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.stores = stores
+        self.queue: Waiting[Key] = Waiting(backoff, clock)
+        self._cluster = cluster
+        self._metrics = metrics
+        self._workers = workers
+        self._sweep_seconds = sweep_seconds
+        self._clock = clock
+        self._now = now
+        self._jitter = jitter
+        self._reconciling: set[asyncio.Task[None]] = set()
+        self._relisted: dict[str, Resource] = {}
+        self._nudge = asyncio.Event()
+        self._synced = asyncio.Event()
+        metrics.watch_queue(lambda: len(self.queue.core), lambda: self.queue.core.running, workers)
+        metrics.watch_stores(stores.by_kind.values())
+
+    def sense(self, resource: Resource, event: str | None, body: Body) -> None:
+        """One event of a watch; ``event`` is None for an object of a LIST. Cheap, and never waits."""
+        store = self.stores.by_kind[resource.kind]
+        metadata = body["metadata"]
+        name = name_of(metadata)
+        parent, index = store.parent_of(name), store.index_of(name)
+        if event == "DELETED":
+            change = store.remove(name, metadata["uid"], int(metadata["resourceVersion"]))
+        else:
+            change = store.put(body)
+        store.last_event = self._clock()
+        if event is None and self._synced.is_set():
+            # A relist: whatever vanished while the watch was broken was not told. Compare soon.
+            self._relisted[resource.kind] = resource
+            self._nudge.set()
+        if store.synced and not self._synced.is_set():
+            self._check_synced()
+        if change is Change.STALE:
+            self._metrics.stale_events.labels(kind=resource.kind).inc()
+        if not change.matters:
+            return
+        priority = Priority.RESYNC if event is None else Priority.CHANGE
+        for key in set(self.stores.concerned(resource, name, store.parent_of(name), store.index_of(name))):
+            self.queue.add(key, priority)
+        if (parent, index) != (store.parent_of(name), store.index_of(name)):  # who was concerned before
+            for key in set(self.stores.concerned(resource, name, parent, index)):
+                self.queue.add(key, priority)
+        self._metrics.adds.labels(name=NAME, controller=NAME).inc()
+
+    async def sync(self, resource: Resource) -> None:
+        """LIST a kind for the first time; its store is synced once the watch has brought everything that is there."""
+        while True:
+            try:
+                items, _ = await self._list(resource)
+                break
+            except KubeError as error:
+                log.warning("sync.waits", kind=resource.kind, why=str(error))
+                await asyncio.sleep(1.0)
+        self.stores.by_kind[resource.kind].expect(items)
+        self._check_synced()
+
+    def _check_synced(self) -> None:
+        if self.stores.synced:
+            self._synced.set()
+
+    async def run(self, reconcile: Reconciler) -> None:
+        """Hand out keys until the queue is closed, then wait for the reconciles under way."""
+        await self._synced.wait()
+        log.info("synced", **{kind: len(store) for kind, store in self.stores.by_kind.items() if len(store)})
+        slots = asyncio.Semaphore(self._workers)
+        while True:
+            await slots.acquire()
+            taken = await self.queue.take()
+            if taken is None:
+                break
+            key, waited = taken
+            self._metrics.queue_seconds.labels(name=NAME, controller=NAME).observe(waited)
+            task = asyncio.create_task(self._work(reconcile, key, slots))
+            self._reconciling.add(task)
+            task.add_done_callback(self._reconciling.discard)
+        if self._reconciling:
+            await asyncio.wait(self._reconciling)
+
+    async def _work(self, reconcile: Reconciler, key: Key, slots: asyncio.Semaphore) -> None:
+        started = self._clock()
+        try:
+            outcome = await reconcile(key)
+            self._metrics.reconciles.labels(controller=key.kind, result=outcome.result).inc()
+            self._metrics.reconcile_seconds.labels(controller=key.kind).observe(self._clock() - started)
+            self._plan(key, outcome)
+        finally:
+            self.queue.done(key)
+            slots.release()
+
+    def _plan(self, key: Key, outcome: Outcome) -> None:
+        """When to look at this key again."""
+        if outcome.retry_at_least is not None:
+            self.queue.fail(key, at_least=outcome.retry_at_least, jitter=self._jitter(0.75, 1.25))
+            self._metrics.retries.labels(name=NAME, controller=NAME).inc()
+            return
+        if outcome.result == "gone":
+            self.queue.core.drop(key)
+            return
+        self.queue.core.forget(key)
+        if outcome.again:
+            self.queue.add(key)
+        elif outcome.wake_at is not None:
+            # A hundredth later than the second that was asked for: waking early would only mean to sleep once more.
+            self.queue.add_after(key, (outcome.wake_at - self._now()).total_seconds() + 0.01)
+
+    async def sweep_forever(self) -> None:
+        """Compare the mirror with the cluster, periodically and after each relist. Raises :class:`WatchDead`."""
+        await self._synced.wait()
+        while True:
+            self._nudge.clear()
+            try:
+                async with asyncio.timeout(self._sweep_seconds * self._jitter(0.9, 1.1)):
+                    await self._nudge.wait()
+                await asyncio.sleep(min(2.0, self._sweep_seconds))  # let the relist arrive as a whole
+                due = list(self._relisted.values())
+            except TimeoutError:
+                due = [store.resource for store in self.stores.by_kind.values()]
+            self._relisted.clear()
+            for resource in due:
+                try:
+                    await self.sweep(resource)
+                except KubeError as error:
+                    log.warning("sweep.failed", kind=resource.kind, why=str(error))
+
+    async def sweep(self, resource: Resource) -> None:
+        """Compare one kind with a metadata LIST: remove phantoms, and notice a watch that tells nothing any more."""
+        store = self.stores.by_kind[resource.kind]
+        items, at = await self._list(resource)
+        phantoms, missing = store.compare(items, at)
+        for name, uid in phantoms:
+            parent, index = store.parent_of(name), store.index_of(name)
+            store.remove(name, uid)
+            self._metrics.phantoms.labels(kind=resource.kind).inc()
+            for key in set(self.stores.concerned(resource, name, parent, index)):
+                self.queue.add(key, Priority.RESYNC)
+        if missing:
+            await self._verify(resource, {item.name: item for item in items if item.name in set(missing)})
+
+    async def _verify(self, resource: Resource, missing: dict[tuple[str, str], Listed]) -> None:
+        """A late event comes within the grace; what is still unknown then was lost with its watch."""
+        await asyncio.sleep(self.GRACE)
+        store = self.stores.by_kind[resource.kind]
+        for name, item in missing.items():
+            if store.version(name) >= item.version:
+                continue
+            try:
+                there = await self._cluster.get(resource, name[0] or None, name[1], metadata_only=True)
+            except NotFound:
+                continue  # deleted since
+            if int(there["metadata"]["resourceVersion"]) > store.version(name):
+                self._metrics.missing.labels(kind=resource.kind).inc()
+                raise WatchDead(f"no event of {resource.kind} {name[0]}/{name[1]} arrived for {self.GRACE:g} s")
+
+    async def _list(self, resource: Resource) -> tuple[list[Listed], int]:
+        selector = kinds.SELECTORS.get(resource, "")
+        listing = await self._cluster.list(resource, labels=selector, metadata_only=True)
+        return listed(listing.items), int(listing.resource_version or 0)

@@ -1,0 +1,128 @@
+"""Metrics of the loop. Where controller-runtime has a name for it, the name is the same, so that existing dashboards
+and alerts for operators work."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.core import Metric
+
+    from fiduciary.engine.mirror import Store
+
+NAME = "fiduciary"
+_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """All metrics of one operator process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.reconciles = self._counter(
+            "controller_runtime_reconcile_total", "Reconciles by result", "controller", "result"
+        )
+        self.errors = self._counter("controller_runtime_reconcile_errors_total", "Reconciles that failed", "controller")
+        self.terminal = self._counter(
+            "controller_runtime_terminal_reconcile_errors_total", "Reconciles that no retry can mend", "controller"
+        )
+        self.reconcile_seconds = Histogram(
+            "controller_runtime_reconcile_time_seconds",
+            "Time of a reconcile",
+            ["controller"],
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.queue_seconds = Histogram(
+            "workqueue_queue_duration_seconds",
+            "Time that a key waited",
+            ["name", "controller"],
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.retries = self._counter("workqueue_retries_total", "Keys put back after a failure", "name", "controller")
+        self.adds = self._counter("workqueue_adds_total", "Keys added", "name", "controller")
+        self.requests = self._counter("rest_client_requests_total", "Requests to the API server", "code", "method")
+        self.writes = self._counter("fiduciary_writes_total", "Mutating requests by verb and kind", "verb", "kind")
+        self.registry_requests = self._counter(
+            "fiduciary_registry_requests_total", "Requests to MLflow", "endpoint", "code"
+        )
+        self.decisions = self._counter("fiduciary_decisions_total", "Records written by action", "action")
+        self.stale_events = self._counter("fiduciary_mirror_stale_events_total", "Old news that was dropped", "kind")
+        self.phantoms = self._counter("fiduciary_mirror_phantoms_total", "Lost deletions that a sweep found", "kind")
+        self.missing = self._counter("fiduciary_mirror_missing_total", "Lost events that a sweep found", "kind")
+        self.leader = Gauge(
+            "leader_election_master_status", "1: this replica holds the Lease", ["name"], registry=self.registry
+        )
+
+    def request(self, verb: str, kind: str, status: int) -> None:
+        """One request to the API server; status 0 means that no answer came."""
+        method = _METHODS.get(verb, verb.upper())
+        self.requests.labels(code=str(status) if status else "<error>", method=method).inc()
+        if method != "GET" and 200 <= status < 300:
+            self.writes.labels(verb=verb, kind=kind).inc()
+
+    def registry_request(self, endpoint: str, status: int) -> None:
+        self.registry_requests.labels(endpoint=endpoint, code=str(status) if status else "<error>").inc()
+
+    def watch_queue(self, depth: Callable[[], int], running: Callable[[], int], workers: int) -> None:
+        """Gauges that are read when somebody scrapes, so that the hot path does not keep them up to date."""
+        queue = Gauge("workqueue_depth", "Keys that wait", ["name", "controller"], registry=self.registry)
+        queue.labels(name=NAME, controller=NAME).set_function(depth)
+        active = Gauge(
+            "controller_runtime_active_workers", "Reconciles under way", ["controller"], registry=self.registry
+        )
+        active.labels(controller=NAME).set_function(running)
+        limit = Gauge(
+            "controller_runtime_max_concurrent_reconciles", "Workers", ["controller"], registry=self.registry
+        )
+        limit.labels(controller=NAME).set(workers)
+
+    def watch_stores(self, stores: Iterable[Store[object]], clock: Callable[[], float] = time.monotonic) -> None:
+        self.registry.register(_Stores(tuple(stores), clock))
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name.removesuffix("_total"), text, labels, registry=self.registry)
+
+
+class _Stores:
+    """Size of the mirror and age of the last event by kind."""
+
+    def __init__(self, stores: tuple[Store[object], ...], clock: Callable[[], float]) -> None:
+        self._stores = stores
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        size = GaugeMetricFamily("fiduciary_mirror_objects", "Objects in the mirror", labels=["kind"])
+        age = GaugeMetricFamily("fiduciary_watch_last_event_age_seconds", "Since the last event", labels=["kind"])
+        synced = GaugeMetricFamily("fiduciary_mirror_synced", "1: listed once, completely", labels=["kind"])
+        now = self._clock()
+        for store in self._stores:
+            kind = store.resource.kind
+            size.add_metric([kind], len(store))
+            synced.add_metric([kind], 1.0 if store.synced else 0.0)
+            if store.last_event is not None:
+                age.add_metric([kind], now - store.last_event)
+        yield size
+        yield age
+        yield synced
+
+
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "create": "POST",
+    "apply": "PATCH",
+    "apply_status": "PATCH",
+    "delete": "DELETE",
+}

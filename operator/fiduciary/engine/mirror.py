@@ -1,0 +1,248 @@
+"""What the operator believes the cluster looks like: one store a kind, fed by watch events and by its own writes.
+
+Three things go wrong with a mirror that is fed by watches alone, and each has its answer here. Old news: the event of
+a state that our own write already replaced arrives later, so what has an older resourceVersion is dropped. Lost
+deletions: kopf tells nothing of objects that vanished while a watch was broken, so each store is compared with a
+metadata LIST. Early judgement: a decision on half of the objects would train what was trained long ago, so a store
+says when it has everything that the first LIST named.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from fiduciary.clients.kube import Body, Resource
+
+V = TypeVar("V")
+Name = tuple[str, str]  # (namespace, name); the namespace is "" for cluster-scoped objects
+
+#: UIDs of deleted objects that are remembered, so that a late answer to an own write does not bring one back.
+TOMBSTONES = 4096
+
+
+class Change(enum.Enum):
+    """What an observation did to the store."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    GONE = "gone"
+    SAME = "same"  # the very state that we have: an echo of our own write, or a relist
+    STALE = "stale"  # older than what we have, or an object that we know to be deleted
+
+    @property
+    def matters(self) -> bool:
+        return self in (Change.NEW, Change.CHANGED, Change.GONE)
+
+
+class Entry(Generic[V]):
+    """One object: identity, version, and its projection, which is made when it is first asked for."""
+
+    __slots__ = ("_body", "_value", "index", "parent", "uid", "version")
+
+    def __init__(self, uid: str, version: int, body: Body | None, value: V | None = None) -> None:
+        self.uid = uid
+        self.version = version
+        self.parent: Hashable = None
+        self.index: Hashable = None
+        self._body = body
+        self._value = value
+
+    def value(self, project: Callable[[Body], V]) -> V:
+        if self._body is not None:
+            self._value = project(self._body)
+            self._body = None  # one form of it is enough
+        return self._value  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of a metadata LIST."""
+
+    name: Name
+    uid: str
+    version: int
+
+
+class Store(Generic[V]):
+    """All objects of one kind.
+
+    ``project`` makes the value that readers get. ``keep`` trims the body before it is kept (``None``: the projection
+    is made at once and the body dropped). ``parent`` and ``index`` name what :meth:`of` and :meth:`indexed` find
+    objects by. ``accept`` refuses objects that are none of ours.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        project: Callable[[Body], V],
+        *,
+        keep: Callable[[Body], Body] | None = None,
+        parent: Callable[[Body], Hashable] = lambda body: None,
+        index: Callable[[Body], Hashable] = lambda body: None,
+    ) -> None:
+        self.resource = resource
+        self.synced = False
+        self.last_event: float | None = None
+        self._project = project
+        self._keep = keep
+        self._parent = parent
+        self._index = index
+        self._entries: dict[Name, Entry[V]] = {}
+        self._by_parent: dict[Hashable, dict[Name, Entry[V]]] = {}
+        self._by_index: dict[Hashable, dict[Name, Entry[V]]] = {}
+        self._pending: dict[Name, int] | None = None
+        self._tombstones: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, name: Name) -> V | None:
+        entry = self._entries.get(name)
+        return None if entry is None else entry.value(self._project)
+
+    def version(self, name: Name) -> int:
+        """resourceVersion of what we have, 0 where we have nothing."""
+        entry = self._entries.get(name)
+        return 0 if entry is None else entry.version
+
+    def names(self) -> Iterator[Name]:
+        return iter(tuple(self._entries))
+
+    def values(self) -> Iterator[V]:
+        return (entry.value(self._project) for entry in tuple(self._entries.values()))
+
+    def of(self, parent: Hashable) -> list[V]:
+        """Objects whose parent is this one."""
+        return [entry.value(self._project) for entry in self._by_parent.get(parent, {}).values()]
+
+    def indexed(self, index: Hashable) -> list[Name]:
+        """Names of the objects that share this index value."""
+        return list(self._by_index.get(index, {}))
+
+    def index_of(self, name: Name) -> Hashable:
+        entry = self._entries.get(name)
+        return None if entry is None else entry.index
+
+    def parent_of(self, name: Name) -> Hashable:
+        entry = self._entries.get(name)
+        return None if entry is None else entry.parent
+
+    def put(self, body: Body) -> Change:
+        """Take in a whole object: from a watch, a LIST, or the answer to an own write."""
+        metadata = body["metadata"]
+        name, uid, version = name_of(metadata), str(metadata["uid"]), int(metadata["resourceVersion"])
+        change = self._judge(name, uid, version)
+        if change is Change.STALE:
+            return change
+        if self._keep is not None:
+            entry: Entry[V] = Entry(uid, version, self._keep(body))
+        else:
+            entry = Entry(uid, version, None, self._project(body))
+        self._place(name, entry, self._parent(body), self._index(body))
+        return change
+
+    def put_value(self, metadata: Mapping[str, str], value: V) -> None:
+        """Take in the result of an own write whose answer held the metadata alone."""
+        name, uid, version = name_of(metadata), metadata["uid"], int(metadata["resourceVersion"])
+        if self._judge(name, uid, version) is Change.STALE:
+            return
+        before = self._entries.get(name)
+        parent, index = (None, None) if before is None else (before.parent, before.index)
+        self._place(name, Entry(uid, version, None, value), parent, index)
+
+    def remove(self, name: Name, uid: str, version: int | None = None) -> Change:
+        """The object was deleted. ``version`` is that of the deletion where it is known."""
+        self._settle(name, version)
+        if uid:
+            self._bury(uid)
+        entry = self._entries.get(name)
+        if entry is None or (uid and entry.uid != uid) or (version is not None and version < entry.version):
+            return Change.STALE
+        self._unlink(name, entry)
+        return Change.GONE
+
+    def expect(self, listed: Iterable[Listed]) -> None:
+        """The first LIST: the store is synced once everything in it has arrived."""
+        self._pending = {item.name: item.version for item in listed if self.version(item.name) < item.version}
+        self.synced = self.synced or not self._pending
+
+    def compare(self, listed: Iterable[Listed], at: int) -> tuple[list[tuple[Name, str]], list[Name]]:
+        """Compare with a LIST that was taken at resourceVersion ``at``.
+
+        Returns what we have and the cluster has not (name and UID), and what the cluster has and we have not, or have
+        in an older version. Entries newer than the LIST are no phantoms: they came in while it was read.
+        """
+        there = {item.name: item for item in listed}
+        phantoms = [
+            (name, entry.uid)
+            for name, entry in self._entries.items()
+            if (name not in there or there[name].uid != entry.uid) and entry.version <= at
+        ]
+        buried = self._tombstones
+        missing = [name for name, item in there.items() if self.version(name) < item.version and item.uid not in buried]
+        return phantoms, missing
+
+    def _judge(self, name: Name, uid: str, version: int) -> Change:
+        self._settle(name, version)
+        if uid in self._tombstones:
+            return Change.STALE
+        entry = self._entries.get(name)
+        if entry is None:
+            return Change.NEW
+        if version < entry.version:
+            return Change.STALE
+        if entry.uid != uid:
+            self._bury(entry.uid)  # deleted and made anew; the deletion was lost
+            return Change.CHANGED
+        return Change.SAME if version == entry.version else Change.CHANGED
+
+    def _place(self, name: Name, entry: Entry[V], parent: Hashable, index: Hashable) -> None:
+        before = self._entries.get(name)
+        if before is not None and (before.parent != parent or before.index != index):
+            self._unlink(name, before)
+        entry.parent, entry.index = parent, index
+        self._entries[name] = entry
+        if parent is not None:
+            self._by_parent.setdefault(parent, {})[name] = entry
+        if index is not None:
+            self._by_index.setdefault(index, {})[name] = entry
+
+    def _unlink(self, name: Name, entry: Entry[V]) -> None:
+        self._entries.pop(name, None)
+        for table, key in ((self._by_parent, entry.parent), (self._by_index, entry.index)):
+            group = table.get(key)
+            if group is not None:
+                group.pop(name, None)
+                if not group:
+                    del table[key]
+
+    def _settle(self, name: Name, version: int | None) -> None:
+        if self._pending is None:
+            return
+        expected = self._pending.get(name)
+        if expected is not None and (version is None or version >= expected):
+            del self._pending[name]
+        if not self._pending:
+            self.synced = True
+            self._pending = None
+
+    def _bury(self, uid: str) -> None:
+        self._tombstones[uid] = None
+        if len(self._tombstones) > TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
+
+
+def name_of(metadata: Mapping[str, str]) -> Name:
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def listed(items: Iterable[Body]) -> list[Listed]:
+    """Lines of a metadata LIST."""
+    result: list[Listed] = []
+    for item in items:
+        metadata = item["metadata"]
+        result.append(Listed(name_of(metadata), str(metadata["uid"]), int(metadata["resourceVersion"])))
+    return result

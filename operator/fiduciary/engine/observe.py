@@ -1,0 +1,161 @@
+"""Observe: gather the world of one key. Everything comes from the mirror except what is asked past it on purpose."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from fiduciary.api import meta
+from fiduciary.clients.kube import Body, Cluster, Forbidden, NotFound, Resource
+from fiduciary.decide.world import JobView, Platform, ReferenceView, World
+from fiduciary.engine import kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fiduciary.api.financialmodel import FinancialModel
+    from fiduciary.engine.stores import Key, Stores
+
+ReferenceKind = Literal["Secret", "PersistentVolumeClaim"]
+
+#: Secrets and claims are not watched (the operator must not be able to list them), so a label that their owner sets
+#: is noticed after at most this many seconds.
+REFERENCE_SECONDS = 10.0
+REFERENCES_KEPT = 4096
+
+
+class Observer:
+    """Builds the :class:`World` of a FinancialModel."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        stores: Stores,
+        platform: Platform,
+        guards: tuple[str, ...],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._cluster = cluster
+        self._stores = stores
+        self._platform = platform
+        self._guards = guards
+        self._clock = clock
+        self._references: dict[tuple[str, str, str], tuple[float, ReferenceView]] = {}
+
+    async def world(self, key: Key) -> World | None:
+        """The world as the mirror has it; None where the model does not exist."""
+        name = (key.namespace, key.name)
+        stores = self._stores
+        model = stores.models.get(name)
+        if model is None:
+            return None
+        records = sorted(stores.records.of(name), key=lambda record: record.spec.sequence)
+        approvals = sorted(stores.approvals.of(name), key=lambda approval: _age(approval.metadata))
+        jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if job is not None]
+        return World(
+            model=model,
+            platform=self.platform(),
+            records=tuple(records),
+            jobs=tuple(sorted(jobs, key=lambda job: (job.created_at, job.name))),
+            approvals=tuple(approvals),
+            quotas=tuple(sorted(stores.quotas.of(key.namespace), key=lambda quota: quota.name)),
+            references=tuple([await self._reference(key.namespace, *wanted) for wanted in references(model)]),
+            claims=stores.claims(model),
+            namespace_terminating=await self._terminating(model),
+        )
+
+    async def refresh(self, key: Key) -> None:
+        """Read past the mirror whatever a claim rests on: the model, its records and its Jobs."""
+        stores, cluster = self._stores, self._cluster
+        name = (key.namespace, key.name)
+        try:
+            stores.models.put(await cluster.get(kinds.FINANCIALMODEL, key.namespace, key.name))
+        except NotFound:
+            stores.models.remove(name, "")
+            return
+        # Records carry the label because we made them; a restored log keeps it.
+        mine = f"{meta.LABEL_MODEL}={key.name}"
+        for resource, store in ((kinds.MODELDECISION, stores.records), (kinds.JOB, stores.jobs)):
+            listing = await cluster.list(resource, key.namespace, labels=mine)
+            for body in listing.items:
+                store.put(body)
+
+    def platform(self) -> Platform:
+        """The operator's settings with what the cluster says about the policies that guard approvals."""
+        active, since = self._guarded()
+        if (active, since) != (self._platform.approval_policies_active, self._platform.approval_policies_since):
+            self._platform = replace(self._platform, approval_policies_active=active, approval_policies_since=since)
+        return self._platform
+
+    def _guarded(self) -> tuple[bool, datetime | None]:
+        """Whether every needed policy exists and is bound, and since when the last of them is."""
+        since: list[datetime] = []
+        for name in self._guards:
+            guard = self._stores.guards.get(("", name))
+            bound = [binding["since"] for binding in self._stores.bindings.values() if binding["policy"] == name]
+            if guard is None or not bound:
+                return False, None
+            since += [guard["since"], min(bound)]
+        return bool(since), max(since, default=None)
+
+    def _with_pods(self, job: JobView, namespace: str) -> JobView:
+        names = self._stores.pods.indexed((namespace, job.name))
+        pods = [pod for pod in (self._stores.pods.get(name) for name in names) if pod is not None]
+        return replace(job, pods=tuple(sorted(pods, key=lambda pod: pod.name))) if pods else job
+
+    async def _terminating(self, model: FinancialModel) -> bool:
+        """Asked only for a model that is being deleted: nothing else depends on it."""
+        if model.metadata.deletion_timestamp is None:
+            return False
+        try:
+            namespace = await self._cluster.get(kinds.NAMESPACE, None, model.metadata.namespace, metadata_only=True)
+        except NotFound:
+            return True
+        return "deletionTimestamp" in namespace["metadata"]
+
+    async def _reference(self, namespace: str, kind: ReferenceKind, name: str) -> ReferenceView:
+        cached = self._references.get((namespace, kind, name))
+        now = self._clock()
+        if cached is not None and now - cached[0] < REFERENCE_SECONDS:
+            return cached[1]
+        view = await self._look(namespace, kind, name)
+        if len(self._references) >= REFERENCES_KEPT:
+            self._references.clear()
+        self._references[namespace, kind, name] = (now, view)
+        return view
+
+    async def _look(self, namespace: str, kind: ReferenceKind, name: str) -> ReferenceView:
+        resource: Resource = kinds.SECRET if kind == "Secret" else kinds.CLAIM
+        try:
+            body: Body = await self._cluster.get(resource, namespace, name, metadata_only=True)
+        except NotFound:
+            return ReferenceView(kind, name, "Missing")
+        except Forbidden:
+            return ReferenceView(kind, name, "Forbidden")
+        return ReferenceView(kind, name, "Found", consumable=kinds.labels_of(body).get(meta.CONSUMABLE) == "true")
+
+
+def references(model: FinancialModel) -> list[tuple[ReferenceKind, str]]:
+    """Secrets and claims that the training of this model would mount, each once."""
+    source, checkpoint = model.spec.data.source, model.spec.training.checkpoint
+    secrets: list[str] = []
+    uris: list[str] = []
+    if source.files is not None:
+        uris.append(source.files.uri)
+        secrets += [source.files.secret_ref.name] if source.files.secret_ref else []
+    if source.feast is not None:
+        uris.append(source.feast.entity_uri)
+        secrets.append(source.feast.config_secret_ref.name)
+    if checkpoint is not None:
+        uris.append(checkpoint.uri)
+    claims = [uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://")]
+    named: list[tuple[ReferenceKind, str]] = [("Secret", name) for name in secrets]
+    return list(dict.fromkeys(named + [("PersistentVolumeClaim", name) for name in claims]))
+
+
+def _age(metadata: meta.ObjectMeta) -> tuple[float, str]:
+    """Oldest first; the API server's clock has whole seconds, so the name decides the rest."""
+    created = metadata.creation_timestamp
+    return (0.0 if created is None else created.timestamp(), metadata.name)

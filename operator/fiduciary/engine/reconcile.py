@@ -1,0 +1,277 @@
+"""One reconcile for all kinds: observe -> ask -> decide -> apply -> report.
+
+What goes wrong is one of four things, and each has its own answer. Stale: somebody was faster; observe again soon.
+Unavailable: the API server or MLflow is away; back off. Refused: the cluster will not have this write (admission,
+quota of objects, rights); say so in a condition and come back slowly. A bug: log it with its traceback, say so in a
+condition, back off, and let every other key go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from fiduciary.api.conditions import condition, find
+from fiduciary.clients.kube import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
+from fiduciary.clients.mlflow import RegistryError
+from fiduciary.engine import kinds
+from fiduciary.engine.apply import ORDER, Applier, ForeignObject, Stale, Step, Target, has_work
+from fiduciary.engine.registry import NOTHING, ask, register
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fiduciary.clients.kube import Resource
+    from fiduciary.decide.decision import Decision
+    from fiduciary.decide.world import Questions, World
+    from fiduciary.engine.metrics import Metrics
+    from fiduciary.engine.observe import Observer
+    from fiduciary.engine.registry import Mirroring, RegistryClient
+    from fiduciary.engine.stores import Key, Stores
+
+log = structlog.get_logger("fiduciary.reconcile")
+
+#: What the cluster refuses today it mostly refuses in a minute too; a person has to act.
+REFUSED_SECONDS = 30.0
+
+
+class Judge(Protocol):
+    """The pure half: :mod:`fiduciary.decide.financialmodel`."""
+
+    def questions(self, world: World, now: datetime) -> Questions: ...
+    def decide(self, world: World, now: datetime) -> Decision: ...
+
+
+class StatusJudge(Protocol):
+    """The pure half of kinds that only report so far: the status that this object should have."""
+
+    def __call__(self, resource: Any, now: datetime) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a reconcile came to. ``retry_at_least`` is set where it failed and has to be tried again."""
+
+    result: str  # success | requeue | requeue_after | gone | stale | unavailable | refused | error
+    wake_at: datetime | None = None
+    again: bool = False
+    retry_at_least: float | None = None
+
+
+GONE = Outcome("gone")
+
+
+class Reconciler:
+    """Carries any key from what is observed to what is decided."""
+
+    def __init__(
+        self,
+        *,
+        observer: Observer,
+        stores: Stores,
+        applier: Applier,
+        registries: Mapping[str, RegistryClient],
+        mirroring: Mirroring,
+        judge: Judge,
+        status_judges: Mapping[str, StatusJudge],
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        checkpoint: Callable[[str], None] = lambda name: None,
+        order: tuple[Step, ...] = ORDER,
+    ) -> None:
+        self._observer = observer
+        self._stores = stores
+        self._applier = applier
+        self._registries = registries
+        self._mirroring = mirroring
+        self._judge = judge
+        self._status_judges = status_judges
+        self._metrics = metrics
+        self._now = now
+        self._checkpoint = checkpoint
+        self._order = order
+
+    async def __call__(self, key: Key) -> Outcome:
+        """Reconcile ``key`` once. Never raises but for cancellation: one bad object must not stop the others."""
+        try:
+            if key.kind in self._status_judges:
+                return await self._report_only(key, self._status_judges[key.kind])
+            return await self._reconcile(key)
+        except (Stale, Conflict) as error:
+            log.debug("reconcile.stale", key=str(key), why=str(error))
+            return Outcome("stale", retry_at_least=0.0)
+        except NotFound as error:
+            # The object, or its namespace, vanished under our hands; the watch will say so.
+            log.debug("reconcile.gone", key=str(key), why=str(error))
+            return Outcome("stale", retry_at_least=0.0)
+        except Unavailable as error:
+            log.warning("reconcile.unavailable", key=str(key), why=str(error))
+            return Outcome("unavailable", retry_at_least=error.retry_after)
+        except RegistryError as error:
+            log.warning("reconcile.registry", key=str(key), reason=error.reason, why=error.message)
+            return Outcome("unavailable", retry_at_least=0.0)
+        except (Forbidden, Invalid, ForeignObject) as error:
+            log.error("reconcile.refused", key=str(key), why=str(error))
+            self._metrics.terminal.labels(controller=key.kind).inc()
+            message = f"The cluster refused a write: {error}. Nothing more is done here until it is accepted."
+            await self._complain(key, "WriteRefused", message)
+            return Outcome("refused", retry_at_least=REFUSED_SECONDS)
+        except Exception as error:
+            log.exception("reconcile.bug", key=str(key))
+            self._metrics.errors.labels(controller=key.kind).inc()
+            message = (
+                f"The operator failed on this object: {type(error).__name__}. This is a bug of the operator; its log "
+                "has the details. It tries again with growing pauses."
+            )
+            await self._complain(key, "InternalError", message)
+            return Outcome("error", retry_at_least=1.0)
+
+    async def _reconcile(self, key: Key) -> Outcome:
+        world = await self._observe(key)
+        if world is None:
+            self._mirroring.drop(key)
+            return GONE
+        decision = self._judge.decide(world, self._now())
+        if decision.claim and decision.status != world.model.status:
+            # Whoever claims on an old picture trains twice: look past the mirror before the claim is written.
+            await self._observer.refresh(key)
+            world = await self._observe(key)
+            if world is None:
+                return GONE
+            decision = self._judge.decide(world, self._now())
+        wrote = await self._apply(key, world, decision)
+        if wrote:
+            generation = world.model.metadata.generation
+            log.info("decision", key=str(key), generation=generation, **_told(decision), wrote=wrote)
+        result = "requeue" if decision.again else "requeue_after" if decision.wake_at else "success"
+        return Outcome(result, wake_at=decision.wake_at, again=decision.again)
+
+    async def _observe(self, key: Key) -> World | None:
+        world = await self._observer.world(key)
+        if world is None:
+            return None
+        questions = self._judge.questions(world, self._now())
+        if questions == NOTHING:
+            return world
+        return replace(world, registry=await ask(self._registries, world.model, questions))
+
+    async def _apply(self, key: Key, world: World, decision: Decision) -> list[str]:
+        """Carry the decision out; the names of the steps that wrote something."""
+        target = _target(kinds.FINANCIALMODEL, world.model)
+        wrote: list[str] = []
+        for step in self._order:
+            if has_work(decision, step) and await self._step(step, key, target, world, decision):
+                wrote.append(step.value)
+        return wrote
+
+    async def _step(self, step: Step, key: Key, target: Target, world: World, decision: Decision) -> bool:
+        """One kind of write; whether it wrote."""
+        match step:
+            case Step.FINALIZER:
+                await self._applier.finalizer(target, wanted=True)
+            case Step.REGISTRATION:
+                assert decision.registration is not None
+                client = self._registries.get(decision.registration.connection)
+                if client is None:
+                    message = f"connection {decision.registration.connection!r} is not in the operator's settings"
+                    raise RegistryError("RegistryRefused", message)
+                await register(client, decision.registration, self._checkpoint)
+            case Step.RECORD:
+                assert decision.record is not None
+                if await self._applier.record(target, decision.record):
+                    self._metrics.decisions.labels(action=decision.record.action).inc()
+            case Step.CHILDREN:
+                await self._applier.children(target, decision.children)
+            case Step.STATUS:
+                if decision.status == world.model.status:
+                    return False
+                await self._write_status(target, world.model, decision.status)
+            case Step.EVENTS:
+                await self._tell(target, decision)
+            case Step.MIRROR:
+                assert decision.mirror is not None
+                self._mirroring.put(key, decision.mirror)
+                return False  # it is written later, and says so itself
+            case Step.RELEASE:
+                await self._applier.finalizer(target, wanted=False)
+        return True
+
+    async def _tell(self, target: Target, decision: Decision) -> None:
+        """Kubernetes events are for people who look now; losing one is no reason to do anything again."""
+        try:
+            await self._applier.events(target, decision.events, self._now())
+        except KubeError as error:
+            log.warning("events.lost", key=f"{target.namespace}/{target.name}", why=str(error))
+
+    async def _report_only(self, key: Key, judge: StatusJudge) -> Outcome:
+        """A kind whose reconcile is its status."""
+        store = self._stores.by_kind[key.kind]
+        resource = store.get((key.namespace, key.name))
+        if resource is None:
+            return GONE
+        status = judge(resource, self._now())
+        if status != resource.status:
+            await self._write_status(_target(store.resource, resource), resource, status)
+            log.info("decision", key=str(key), generation=resource.metadata.generation, wrote=[Step.STATUS.value])
+        return Outcome("success")
+
+    async def _write_status(self, target: Target, resource: Any, status: Any) -> None:
+        """Write the status, and let the next observation see it without parsing the answer."""
+        latest = self._stores.by_kind[target.resource.kind].get((target.namespace, target.name))
+        if latest is not None and latest.metadata.resource_version == target.version:
+            resource = latest  # with the finalizer that this very reconcile put on
+        written = resource.model_copy(update={"status": status})
+        await self._applier.status(target, status.body(), lambda version: _at(written, version))
+
+    async def _complain(self, key: Key, reason: str, message: str) -> None:
+        """Show a failure where the user looks. If that fails too, the log has it."""
+        store = self._stores.by_kind[key.kind]
+        try:
+            resource = store.get((key.namespace, key.name))
+            if resource is None:
+                return
+            before = resource.status.conditions
+            stalled = find(before, "Stalled")
+            if stalled is not None and (stalled.reason, stalled.message) == (reason, message):
+                return
+            generation = resource.metadata.generation
+            complaint = condition(before, "Stalled", "True", reason, message, generation=generation, now=self._now())
+            others = tuple(other for other in before if other.type != "Stalled")
+            status = resource.status.model_copy(update={"conditions": (*others, complaint)})
+            await self._write_status(_target(store.resource, resource), resource, status)
+        except KubeError as error:
+            log.warning("complaint.lost", key=str(key), why=str(error))
+        except Exception:
+            log.exception("complaint.lost", key=str(key))
+
+
+def _target(resource: Resource, body: Any) -> Target:
+    metadata = body.metadata
+    return Target(resource, metadata.namespace, metadata.name, metadata.uid, metadata.resource_version)
+
+
+def _at(resource: Any, version: str) -> Any:
+    metadata = resource.metadata.model_copy(update={"resource_version": version})
+    return resource.model_copy(update={"metadata": metadata})
+
+
+def _told(decision: Decision) -> dict[str, Any]:
+    """What one log line says of a decision: never a spec, a tag or a message that could hold somebody's data."""
+    told: dict[str, Any] = {"phase": decision.status.phase}
+    if decision.record is not None:
+        told |= {"record": decision.record.sequence, "action": decision.record.action}
+    if decision.registration is not None:
+        told |= {"registers": decision.registration.model, "digest": decision.registration.digest}
+    if decision.children:
+        told["children"] = [type(child).__name__ for child in decision.children]
+    if decision.claim:
+        told["claims"] = True
+    if decision.wake_at is not None:
+        told["wake_at"] = decision.wake_at.isoformat()
+    ready = find(decision.status.conditions, "Ready")
+    if ready is not None:
+        told["ready"] = ready.reason
+    return told

@@ -1,0 +1,142 @@
+"""The mirror as a whole: one store for each watched kind, and which keys an event about one of them concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any, NamedTuple, cast
+
+from fiduciary.api.driftpolicy import DriftPolicy
+from fiduciary.api.financialmodel import FinancialModel
+from fiduciary.api.modelapproval import ModelApproval
+from fiduciary.api.modeldecision import ModelDecision
+from fiduciary.api.modelexperiment import ModelExperiment
+from fiduciary.clients.kube import Body, Resource
+from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
+from fiduciary.engine import kinds
+from fiduciary.engine.mirror import Name, Store, name_of
+
+
+class Key(NamedTuple):
+    """What is reconciled: one object of one of our kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class Stores:
+    """One store a watched kind."""
+
+    def __init__(self) -> None:
+        self.models: Store[FinancialModel] = Store(
+            kinds.FINANCIALMODEL, FinancialModel.model_validate, keep=kinds.trimmed, index=_claimed, parent=_namespace
+        )
+        self.experiments: Store[ModelExperiment] = Store(
+            kinds.MODELEXPERIMENT, ModelExperiment.model_validate, keep=kinds.trimmed, parent=_model_in_spec
+        )
+        self.policies: Store[DriftPolicy] = Store(
+            kinds.DRIFTPOLICY, DriftPolicy.model_validate, keep=kinds.trimmed, parent=_model_in_spec
+        )
+        self.approvals: Store[ModelApproval] = Store(
+            kinds.MODELAPPROVAL, ModelApproval.model_validate, keep=kinds.trimmed, parent=_model_in_spec
+        )
+        self.records: Store[ModelDecision] = Store(
+            kinds.MODELDECISION, ModelDecision.model_validate, keep=kinds.trimmed, parent=_model_in_spec
+        )
+        self.jobs: Store[JobView | None] = Store(kinds.JOB, kinds.job, parent=_model_in_label)
+        self.pods: Store[PodView] = Store(kinds.POD, kinds.pod, parent=_model_in_label, index=_job)
+        self.quotas: Store[QuotaView] = Store(kinds.RESOURCEQUOTA, kinds.quota, parent=_namespace)
+        self.guards: Store[Body] = Store(kinds.POLICY, _guard)
+        self.bindings: Store[Body] = Store(kinds.BINDING, _guard)
+        self.by_kind: dict[str, Store[Any]] = {
+            store.resource.kind: store
+            for store in (
+                self.models,
+                self.experiments,
+                self.policies,
+                self.approvals,
+                self.records,
+                self.jobs,
+                self.pods,
+                self.quotas,
+                self.guards,
+                self.bindings,
+            )
+        }
+
+    @property
+    def synced(self) -> bool:
+        return not self.unsynced()
+
+    def unsynced(self) -> list[str]:
+        """Kinds that were not yet listed completely."""
+        return [kind for kind, store in self.by_kind.items() if not store.synced]
+
+    def concerned(self, resource: Resource, name: Name, parent: Hashable, index: Hashable) -> Iterator[Key]:
+        """Keys whose world holds this object; ``parent`` and ``index`` are those that it has, or had."""
+        kind = resource.kind
+        if kind == kinds.FINANCIALMODEL.kind:
+            yield Key(kind, *name)
+            # Who else claims the same registered model may be the owner now, or no longer.
+            for other in self.models.indexed(index) if index is not None else ():
+                if other != name:
+                    yield Key(kind, *other)
+        elif kind in (kinds.MODELEXPERIMENT.kind, kinds.DRIFTPOLICY.kind):
+            yield Key(kind, *name)
+        elif kind == kinds.RESOURCEQUOTA.kind:
+            for waiting in self.models.of(parent):
+                if any("Quota" in condition.reason for condition in waiting.status.conditions):
+                    yield Key(kinds.FINANCIALMODEL.kind, waiting.metadata.namespace, waiting.metadata.name)
+        elif kind in (kinds.POLICY.kind, kinds.BINDING.kind):
+            for approval in self.approvals.values():
+                yield Key(kinds.FINANCIALMODEL.kind, approval.metadata.namespace, approval.spec.model_ref.name)
+        elif isinstance(parent, tuple):
+            yield Key(kinds.FINANCIALMODEL.kind, *cast("Name", parent))
+
+    def claims(self, model: FinancialModel) -> tuple[Claim, ...]:
+        """Other FinancialModels that name the same registered model, oldest first."""
+        name = (model.metadata.namespace, model.metadata.name)
+        claims: list[Claim] = []
+        for other in self.models.indexed(self.models.index_of(name)):
+            rival = self.models.get(other) if other != name else None
+            if rival is not None and rival.metadata.creation_timestamp is not None:
+                metadata = rival.metadata
+                claims.append(Claim(*other, uid=metadata.uid, created_at=rival.metadata.creation_timestamp))
+        return tuple(sorted(claims, key=lambda claim: (claim.created_at, claim.uid)))
+
+
+def _namespace(body: Body) -> Hashable:
+    return name_of(body["metadata"])[0]
+
+
+def _claimed(body: Body) -> Hashable:
+    registry = kinds.part(body["spec"], "registry")
+    namespace, name = name_of(body["metadata"])
+    return registry.get("connection", "mlflow"), registry.get("model") or f"{namespace}.{name}"
+
+
+def _model_in_spec(body: Body) -> Hashable:
+    model = kinds.referenced_model(body)
+    return None if model is None else (name_of(body["metadata"])[0], model)
+
+
+def _model_in_label(body: Body) -> Hashable:
+    model = kinds.labelled_model(body)
+    return None if model is None else (name_of(body["metadata"])[0], model)
+
+
+def _job(body: Body) -> Hashable:
+    job = kinds.job_of_pod(body)
+    return (name_of(body["metadata"])[0], job) if job else None
+
+
+def _guard(body: Body) -> Body:
+    """Of an admission policy or binding: who it is, since when, and which policy it binds."""
+    return {
+        "name": body["metadata"]["name"],
+        "since": kinds.created(body),
+        "policy": kinds.part(body, "spec").get("policyName", ""),
+    }

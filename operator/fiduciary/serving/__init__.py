@@ -1,0 +1,1 @@
+"""Serving backends behind one protocol. A version that is registered is not served until one of them is active."""

@@ -1,0 +1,159 @@
+"""The operator's settings: environment variables ``FIDUCIARY_*`` and one YAML file (``FIDUCIARY_CONFIG``).
+
+The environment says how this process runs; the file says what users may name (connections, storage prefixes, GitOps
+editors), because those lists are read by people who review them. A value of the environment beats the file's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+PREFIX = "FIDUCIARY_"
+
+
+class SettingsError(ValueError):
+    """The settings cannot be used; the message names the variable or the path in the file, and what was expected."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _names(camel: str) -> AliasChoices:
+    """Files are written in camelCase as Kubernetes resources are, environment variables in snake case."""
+    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in camel)
+    return AliasChoices(camel, snake)
+
+
+class ConnectionSettings(_Strict):
+    """One MLflow server that models may name in ``spec.registry.connection``."""
+
+    tracking_uri: str = Field(validation_alias=_names("trackingUri"), pattern=r"^https?://[^\s/]+(/\S*)?$")
+    trainer_uri: str = Field(default="", validation_alias=_names("trainerUri"), pattern=r"^(https?://[^\s/]+(/\S*)?)?$")
+    token_file: Path | None = Field(default=None, validation_alias=_names("tokenFile"))
+
+
+class LeaseSettings(_Strict):
+    """Times of the leader election in seconds, as in client-go: duration > renewal deadline > retry."""
+
+    enabled: bool = True
+    name: str = "fiduciary-operator"
+    duration: float = Field(default=15.0, ge=1.0)
+    renew_deadline: float = Field(default=10.0, validation_alias=_names("renewDeadline"), gt=0.0)
+    retry: float = Field(default=2.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LeaseSettings:
+        if not self.duration > self.renew_deadline > self.retry:
+            raise ValueError(
+                f"duration ({self.duration}) > renewDeadline ({self.renew_deadline}) > retry ({self.retry}) must hold, "
+                "else another replica could start before this one knows that it lost the Lease"
+            )
+        return self
+
+
+class Settings(_Strict):
+    """Everything that an operator process is told."""
+
+    cluster: str = Field(default="default", min_length=1, description="name of this cluster in MLflow's owner tags")
+    namespace: str = Field(default="fiduciary-system", description="where the Lease lives")
+    identity: str = Field(default_factory=socket.gethostname, description="holder of the Lease: the pod's name")
+    trainer_image: str = Field(default="fiduciary-trainer:0.1.0", validation_alias=_names("trainerImage"))
+    connections: Mapping[str, ConnectionSettings] = Field(default_factory=dict[str, ConnectionSettings])
+    allowed_uris: tuple[str, ...] = Field(default=("pvc://",), validation_alias=_names("allowedUris"))
+    mlflow_egress: tuple[Mapping[str, Any], ...] = Field(default=(), validation_alias=_names("mlflowEgress"))
+    gitops_editors: tuple[str, ...] = Field(default=(), validation_alias=_names("gitopsEditors"))
+    approval_policies: tuple[str, ...] = Field(
+        default=("fiduciary-modelapproval", "fiduciary-modeldecision"),
+        validation_alias=_names("approvalPolicies"),
+        description="ValidatingAdmissionPolicies without which approvals count for nothing",
+    )
+    job_ttl_seconds: int = Field(default=3600, validation_alias=_names("jobTtlSeconds"), ge=0)
+    progress_seconds: int = Field(default=15, validation_alias=_names("progressSeconds"), ge=1)
+    resync_seconds: int = Field(default=600, validation_alias=_names("resyncSeconds"), ge=10)
+    sweep_seconds: float = Field(default=600.0, validation_alias=_names("sweepSeconds"), ge=1.0)
+    workers: int = Field(default=16, ge=1, le=256)
+    listen: str = Field(default="0.0.0.0:8080", pattern=r"^[^\s:]*:\d{1,5}$")
+    log_level: str = Field(default="INFO", validation_alias=_names("logLevel"), pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    lease: LeaseSettings = Field(default_factory=LeaseSettings)
+
+    @field_validator("allowed_uris")
+    @classmethod
+    def _prefixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in value:
+            if "://" not in prefix:
+                raise ValueError(f"{prefix!r} is no URI prefix: expected e.g. 's3://desk/' or 'pvc://'")
+        return value
+
+
+#: Environment variables that a Deployment sets one by one. What is structured comes from the file.
+ENVIRONMENT = ("cluster", "namespace", "identity", "trainer_image", "workers", "listen", "log_level", "sweep_seconds")
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of this process.
+
+    Raises :class:`SettingsError` for an unknown ``FIDUCIARY_`` variable, an unreadable file, or a value that is
+    refused: a misspelled setting that is silently ignored would be found much later.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    if path := environment.get(PREFIX + "CONFIG"):
+        values.update(_read(Path(path)))
+    known = {PREFIX + name.upper(): name for name in ENVIRONMENT}
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable == PREFIX + "CONFIG":
+            continue
+        if variable == PREFIX + "LEASE":
+            enabled = text.lower() not in ("0", "false", "no")
+            values["lease"] = {**_mapping(values.get("lease", {}), "lease"), "enabled": enabled}
+        elif variable in known:
+            name = known[variable]
+            for alias in _aliases(name):
+                values.pop(alias, None)
+            values[name] = text
+        else:
+            expected = ", ".join(sorted([*known, PREFIX + "CONFIG", PREFIX + "LEASE"]))
+            raise SettingsError(f"environment variable {variable} is unknown: expected one of {expected}")
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"FIDUCIARY_CONFIG names {path}, which cannot be read: {error.strerror}") from error
+    try:
+        content: object = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is no valid YAML: {error}") from error
+    return {} if content is None else _mapping(content, str(path))
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SettingsError(f"{where}: expected a mapping of settings, found {type(value).__name__}")
+    return cast("dict[str, Any]", value)
+
+
+def _aliases(name: str) -> list[str]:
+    alias = Settings.model_fields[name].validation_alias
+    return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name]
+
+
+def _explain(error: ValidationError) -> str:
+    lines: list[str] = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "settings"
+        lines.append(f"{where}: {problem['msg']} (found {problem['input']!r})")
+    return "the operator's settings cannot be used: " + "; ".join(lines)
