@@ -29,12 +29,11 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3 ca-certificates \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=package /opt/fiduciary /opt/fiduciary
-COPY --from=calendars /build/calendars.json /opt/fiduciary/calendars.json
+COPY --from=calendars /build/calendars.json /opt/fiduciary/app/fiduciary/calendars.json
 ENV PATH=/opt/fiduciary/bin:$PATH \
     PYTHONPATH=/opt/fiduciary/app \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1 \
-    FIDUCIARY_CALENDARS=/opt/fiduciary/calendars.json
+    PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 WORKDIR /opt/fiduciary
 ENTRYPOINT ["python", "-m", "fiduciary"]

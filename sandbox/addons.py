@@ -60,7 +60,9 @@ def gateway(cluster: Cluster, steps: Steps) -> None:
         manifest = _contour_manifest(run).read_text()
         asked = set(re.findall(r"^\s+image: (\S+)$", manifest, re.MULTILINE))
         if asked != set(_contour_manifest_images().values()):
-            raise StepFailed(f"Contour's manifest asks for the images {sorted(asked)}: name the same in sandbox/addons.py")
+            raise StepFailed(
+                f"Contour's manifest asks for the images {sorted(asked)}: name the same in sandbox/addons.py"
+            )
         definitions, rest = split_definitions(manifest)
         (folder / "definitions.yaml").write_text(definitions)
         (folder / "objects.yaml").write_text(rest)
@@ -121,9 +123,7 @@ def operator(cluster: Cluster, steps: Steps) -> None:
         "spec": {
             "template": {
                 "spec": {
-                    "containers": [
-                        {"name": "operator", "env": [{"name": "FIDUCIARY_TRAINER_IMAGE", "value": trainer}]}
-                    ]
+                    "containers": [{"name": "operator", "env": [{"name": "FIDUCIARY_TRAINER_IMAGE", "value": trainer}]}]
                 }
             }
         },
