@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sandbox import node as sandbox_node
+from sandbox import state as sandbox_state
 from tests.e2e.cluster import Cluster, Object, Refused, observed
 from tests.e2e.node import Node
 from tests.e2e.registry import Registry
@@ -110,6 +112,16 @@ def nudge(cluster: Cluster, name: str, namespace: str, within: float = 60) -> Ob
     """
     cluster.patch("fm", name, {"spec": {"governance": {"purpose": f"nudged {secrets.token_hex(4)}"}}}, namespace)
     return cluster.until("fm", name, namespace, observed, within, "the operator answered the change")
+
+
+def restart_api_server(cluster: Cluster, hand: Node) -> None:
+    """SIGKILL the API server in the middle of whatever it does, and wait until it is ready again."""
+    plane = sandbox_node.Node(os.environ.get("FIDUCIARY_SANDBOX", sandbox_state.DEFAULT_NAME)).plane
+    if plane.api_server.alive:
+        plane.restart_api_server()
+    else:  # a static pod of kind: its kubelet starts it again
+        hand.sigkill("kube-apiserver", "--advertise-address")
+    cluster.until_all("namespace", None, bool, 90, "the API server answers again")
 
 
 # --- what a failure leaves to read -------------------------------------------------------------------------------

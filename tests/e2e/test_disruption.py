@@ -77,9 +77,9 @@ def _restarts(pod: Object) -> int:
     return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
 
 
-def test_api_server_restarted_in_training(cluster: Cluster, registry: Registry, namespace: str) -> None:
+def test_api_server_restarted_in_training(cluster: Cluster, node: Node, registry: Registry, namespace: str) -> None:
     _train(cluster, namespace, "unheard")
-    restart_api_server(cluster)
+    restart_api_server(cluster, node)
     _one_of_each(cluster, registry, namespace, "unheard")
     wait_for_operator(cluster)
 

@@ -147,7 +147,7 @@ def test_records_form_a_chain(story: Story) -> None:
 def test_identifiers_agree_everywhere(story: Story) -> None:
     model = story.model
     champion = model["status"]["champion"]
-    record = story.cluster.read("md", champion["decision"], story.namespace)["spec"]
+    record = story.cluster.read("md", f"{NAME}-{champion['decision']}", story.namespace)["spec"]
     run = story.registry.run(champion["runId"])
     logged = tags(run)
     for field in ("version", "digest", "runId", "trainingKey", "dataDigest"):
