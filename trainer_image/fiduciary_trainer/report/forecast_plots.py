@@ -78,14 +78,15 @@ def calibration(rows: Rows, kind: LabelKind, name: str) -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         for axis in (axes.xaxis, axes.yaxis):
-            style.plain_log(axis, "%")
+            style.plain_log(axis, "%", dense=True)
     ends = np.array([min(x.min(), low.min()), max(x.max(), high.max())])
     margin = 1.08 if kind == "Volatility" else 1.0
     ends = np.array([ends[0] / margin, ends[1] * margin])
     axes.plot(ends, ends, color=style.INK, linewidth=1.0)
     axes.errorbar(x, y, yerr=np.vstack([y - low, high - y]), fmt="o", color=style.MODEL, markersize=5, elinewidth=1.3)
-    middle = float(np.sqrt(ends[0] * ends[1])) if kind == "Volatility" else float(ends.mean())
-    style.note(axes, middle, middle, "perfectly calibrated", rotation=0, ha="left", va="top")
+    at = (ends[0] * ends[1] ** 9) ** 0.1 if kind == "Volatility" else 0.1 * ends[0] + 0.9 * ends[1]
+    axes.annotate("perfectly calibrated", (at, at), xytext=(-8, 4), textcoords="offset points", ha="right", va="bottom",
+                  color=style.SOFT, fontsize=9)  # fmt: skip
     axes.set_xlabel(f"Forecast {unit} ({average} of the tenth)")
     axes.set_ylabel(f"Realised {unit}")
     return drawn
@@ -126,7 +127,8 @@ def _probabilities(rows: Rows, name: str) -> Figure:
         tops.append((float(chosen.mean()), len(chosen), label, color))
     lines = [f"{label}: {count:,}, mean forecast {mean:.4f}" for mean, count, label, _ in tops]
     for index, (line, (*_, color)) in enumerate(zip(lines, tops, strict=True)):
-        axes.text(0.015, 0.95 - 0.065 * index, line, transform=axes.transAxes, color=color, fontsize=9.5, va="top")
+        axes.text(0.015, 0.95 - 0.065 * index, line, transform=axes.transAxes, color=color, fontsize=9.5,
+                  va="top", bbox={"facecolor": "white", "edgecolor": "none", "pad": 2.0})  # fmt: skip
     axes.axvline(0.5, color=style.INK, linewidth=1.0)
     axes.set_xlabel("Forecast probability of a rise")
     axes.set_ylabel("Share of days")

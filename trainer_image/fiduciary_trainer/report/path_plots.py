@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BASELINE_NAMES = {
     "ewma": "tuned EWMA",
     "har": "HAR",
-    "ols": "OLS on the same features",
+    "ols": "OLS, same features",
     "persistence": "persistence",
     "base_rate": "base rate",
     "mean": "training mean",
@@ -90,7 +90,7 @@ def skill_by_fold(rows: Rows, kind: LabelKind, name: str) -> Figure:
         squeeze=False,
         sharey=True,
     )
-    drawn.subplots_adjust(wspace=0.10, left=0.135)
+    drawn.subplots_adjust(wspace=0.12, left=0.155)
     bounds = fold_bounds(rows)
     labels = [f"{str(first)[:7]} to {str(last)[:7]}" for _, first, last in bounds] + ["all folds"]
     positions = np.arange(len(labels))[::-1].astype(float)

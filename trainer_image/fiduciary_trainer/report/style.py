@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -56,14 +57,22 @@ STYLE: dict[str, Any] = {
 def figure(
     title: str, subtitle: str, rows: int = 1, columns: int = 1, size: tuple[float, float] = (8.4, 4.9), **grid: Any
 ) -> tuple[Figure, Any]:
-    """A figure with a title (what is shown) and a subtitle (of what, how to read it), both flush left."""
+    """A figure with a title (what is shown) and a subtitle (of what, how to read it), both flush left.
+
+    ``size`` is in inches; a subtitle of several lines makes the figure taller, never the plot smaller.
+    """
+    lines = textwrap.wrap(subtitle, width=int(size[0] * 13.5))
+    inset = (0.30 if rows * columns == 1 else 0.46) + 0.18 * (len(lines) - 1)  # panels carry titles of their own
+    height = size[1] + inset - 0.30
     with mpl.rc_context(STYLE):
-        drawn, axes = plt.subplots(rows, columns, figsize=size, **grid)
-        height = size[1]
-        top = 1.0 - 0.82 / height
-        drawn.subplots_adjust(left=0.66 / size[0] + 0.01, right=0.97, top=top, bottom=0.58 / height)
-        drawn.text(0.012, 1.0 - 0.30 / height, title, fontsize=13, fontweight="bold", color=INK)
-        drawn.text(0.012, 1.0 - 0.54 / height, subtitle, fontsize=9, color=SOFT)
+        drawn, axes = plt.subplots(rows, columns, figsize=(size[0], height), **grid)
+        drawn.subplots_adjust(
+            left=0.66 / size[0] + 0.01, right=0.97, top=1.0 - (0.54 + inset) / height, bottom=0.58 / height
+        )
+        drawn.text(0.10 / size[0], 1.0 - 0.30 / height, title, fontsize=13, fontweight="bold", color=INK)
+        drawn.text(
+            0.10 / size[0], 1.0 - 0.41 / height, "\n".join(lines), fontsize=9, color=SOFT, va="top", linespacing=1.35
+        )
     return drawn, axes
 
 
@@ -102,8 +111,8 @@ def percent(axis: Axis, digits: int = 0) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.{digits}f}%"))
 
 
-def plain_log(axis: Axis, unit: str = "") -> None:
-    """A log axis with ticks at 1, 2, 5 and plain numbers."""
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+def plain_log(axis: Axis, unit: str = "", dense: bool = False) -> None:
+    """A log axis with ticks at 1, 2, 5 (where ``dense`` also between) and plain numbers."""
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if dense else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
     axis.set_minor_formatter(NullFormatter())
