@@ -120,11 +120,12 @@ class ControlPlane:
         path.chmod(0o600)
         return path
 
-    def _component(self, user: str, groups: Sequence[str] = ()) -> Path:
-        identity = self.authority.issue(user.replace(":", "-"), user, groups)
-        path = self.directory / "users" / f"{user.replace(':', '-')}.kubeconfig"
+    def component(self, name: str, user: str, groups: Sequence[str] = ()) -> Path:
+        """A kubeconfig for one of the cluster's own programs."""
+        path = self.directory / "users" / f"{name}.kubeconfig"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(pki.kubeconfig(self.url, self.ca, identity))
+        path.write_text(pki.kubeconfig(self.url, self.ca, self.authority.issue(name, user, groups)))
+        path.chmod(0o600)
         return path
 
     # -- life
@@ -209,7 +210,7 @@ class ControlPlane:
         self.kubeconfig.chmod(0o600)
 
     def _start_controller_manager(self, binaries: Path) -> None:
-        credentials = self._component("system:kube-controller-manager")
+        credentials = self.component("kube-controller-manager", "system:kube-controller-manager")
         tokens = self.authority.signing_key("service-accounts")
         ports = state.ports(self.directory / "ports.json", ["controller-manager"])
         argv: list[str | Path] = [
@@ -235,7 +236,7 @@ class ControlPlane:
         self.controller_manager.ensure(argv)
 
     def _start_scheduler(self, binaries: Path) -> None:
-        credentials = self._component("system:kube-scheduler")
+        credentials = self.component("kube-scheduler", "system:kube-scheduler")
         ports = state.ports(self.directory / "ports.json", ["scheduler"])
         self.scheduler.ensure(
             [

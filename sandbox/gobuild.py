@@ -6,6 +6,7 @@ cache as well, so an interrupted compilation goes on where it was.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -91,6 +92,7 @@ NODE = Module(
         f"{CNI}/ipam/host-local",
         f"{CNI}/meta/portmap",
         "fiduciary.dev/sandbox/node/coredns",
+        "fiduciary.dev/sandbox/node/pause",
     ),
     stamp=((f"{CONTAINERD}/version.Version", f"{{version:{CONTAINERD}}}"),),
 )
@@ -98,6 +100,12 @@ CONTOUR = Module(
     "contour",
     packages=(f"{PROJECTCONTOUR}/cmd/contour",),
     stamp=((f"{PROJECTCONTOUR}/internal/build.Version", f"{{version:{PROJECTCONTOUR}}}"),),
+)
+
+KIND = Module(
+    "kind",
+    packages=("sigs.k8s.io/kind", "fiduciary.dev/sandbox/kind/kubectl"),
+    stamp=((f"{KUBERNETES}.gitVersion", "{version:k8s.io/kubectl}"),),
 )
 
 
@@ -128,6 +136,14 @@ def build(module: Module, run: Run | None = None) -> Path:
             (directory / link).symlink_to(binary)
 
     return cache.obtain("bin", key(module, version), compile_into).directory
+
+
+def source(module: Module, path: str, run: Run | None = None) -> Path:
+    """The directory of the Go module `path` that `module` requires: its manifests are there as well as its code."""
+    run = run or Run()
+    go, _ = _go(run)
+    said = run.call([go, "mod", "download", "-json", path], env={**os.environ, "GOWORK": "off"}, cwd=module.directory)
+    return Path(json.loads(said)["Dir"])
 
 
 def _go(run: Run) -> tuple[str, str]:

@@ -74,10 +74,22 @@ def ports(path: Path, wanted: list[str]) -> dict[str, int]:
     return known
 
 
+def _lock(name: str) -> Path:
+    return root() / f".{name}.lock"
+
+
+def forget_lock(name: str) -> None:
+    """Remove what `exclusive` leaves, and the directories above if they hold nothing else."""
+    _lock(name).unlink(missing_ok=True)
+    for parent in (root(), root().parent):
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
 @contextlib.contextmanager
 def exclusive(name: str) -> Iterator[None]:
     """Only one `up` or `down` works on a sandbox. The lock ends with its process, however that ends."""
-    path = root() / f".{name}.lock"
+    path = _lock(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as handle:
         try:

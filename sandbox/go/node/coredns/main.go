@@ -13,9 +13,10 @@ import (
 	_ "github.com/coredns/coredns/plugin/template"
 )
 
-// Plugins answer in this order; it is CoreDNS's own.
+// Plugins answer in this order. The template comes last, to say at once that a name outside of the cluster does not
+// exist, where CoreDNS's own order would ask it first.
 func init() {
-	dnsserver.Directives = []string{"ready", "health", "errors", "cache", "template", "kubernetes"}
+	dnsserver.Directives = []string{"ready", "health", "errors", "cache", "kubernetes", "template"}
 }
 
 func main() { coremain.Run() }
