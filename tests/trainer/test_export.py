@@ -69,7 +69,7 @@ def test_any_batch_size(batch: int) -> None:
     for kind in ("mlp", "lstm"):
         module, shape = made(kind)
         inputs = np.random.default_rng(2).normal(size=(batch, *shape)).astype(np.float32)
-        assert export.predict(export.to_onnx(module, shape), inputs).shape == (batch,)
+        assert export.Predictor(export.to_onnx(module, shape))(inputs).shape == (batch,)
 
 
 def test_a_model_that_differs_is_seen() -> None:

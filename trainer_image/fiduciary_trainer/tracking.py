@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fiduciary_trainer.outcome import Retryable, encode, fit
+from fiduciary_trainer.outcome import Retryable, encode, fit, significant
 
 # Retries and their budget are ours (below); MLflow's own defaults are 7 retries of 120 s inside one call.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -124,9 +124,18 @@ class Tracking:
         return json.loads(result) if result and run.info.status == "FINISHED" else None
 
     def progress(
-        self, epoch: int, epochs: int, percent: float, eta_seconds: float | None, name: str, value: float
+        self,
+        epoch: int,
+        epochs: int,
+        percent: float,
+        eta_seconds: float | None,
+        name: str | None,
+        value: float | None,
     ) -> None:
-        """Show how far the training is, at most every ``PROGRESS_SECONDS``. Never fails: it is only a display."""
+        """Show how far the training is, at most every ``PROGRESS_SECONDS``. Never fails: it is only a display.
+
+        ``name`` and ``value`` are the last metric; None where there is none yet.
+        """
         now = self._clock()
         if now - self._last_progress < PROGRESS_SECONDS:
             return
@@ -138,7 +147,7 @@ class Tracking:
             "epochs": epochs,
             "percent": round(percent, 1),
             "etaSeconds": None if eta_seconds is None else round(eta_seconds),
-            "lastMetric": {"name": name, "value": float(f"{value:.5g}")},
+            "lastMetric": None if name is None else {"name": name, "value": significant(value)},
         }
         try:
             place = self.place or self._settle(self._once(self._find_or_create))

@@ -1,0 +1,144 @@
+"""``python -m fiduciary_trainer [JOB.json]``: one job document in, one result out, an exit code for Kubernetes.
+
+An earlier attempt may have delivered the result (its run says so), or may have measured without MLflow (its work is on
+the checkpoint volume). Both are looked for first: the same key is never trained twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fiduciary_trainer import contract as contracts
+from fiduciary_trainer import finished, outcome, provenance
+from fiduciary_trainer.data.locations import Locations
+from fiduciary_trainer.tracking import Tracking
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fiduciary_trainer.contract import Contract
+
+START_PATIENCE = 15.0
+"""Seconds that a training waits for MLflow before it begins: enough for a restarting pod, short beside training."""
+
+PATIENCE_WITH_CHECKPOINT = 900.0
+"""Then the pod ends as Retryable; the work is on the volume, and the next attempt only uploads."""
+
+PATIENCE_WITHOUT = 24 * 3600.0
+"""The work would be lost with the pod: wait until the Job's deadline ends it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one job; returns the exit code of docs/trainer-contract.md."""
+    given = _parse(arguments)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    locations = Locations(claims=given.claims, checkpoints=given.checkpoints, secret=given.secrets)
+    process = _Process(given, locations, stop)
+    try:
+        code, document = 0, process.run()
+    except Exception as error:  # everything ends in a document: the operator reads nothing else
+        code, document = outcome.failure(error, process.training_key, process.run_id, _secrets(locations))
+        if process.tracking is not None:
+            process.tracking.fail(document)
+    outcome.write(given.termination_log, document)
+    return code
+
+
+class _Process:
+    """What is known so far, so that a failure can name it."""
+
+    def __init__(self, given: argparse.Namespace, locations: Locations, stop: threading.Event) -> None:
+        self._given = given
+        self._locations = locations
+        self._stop = stop
+        self.training_key: str | None = None
+        self.tracking: Tracking | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        place = self.tracking.place if self.tracking is not None else None
+        return None if place is None else place.run_id
+
+    def run(self) -> bytes:
+        contract = contracts.load(self._given.job)
+        self.training_key = contract.training_key
+        document = contract.document
+        tracking = self.tracking = Tracking(
+            uri=provenance.text(document, "mlflow", "trackingUri"),
+            experiment=provenance.text(document, "mlflow", "experiment"),
+            training_key=contract.training_key,
+            run_name=f"{contract.training.architecture} {contract.as_of} {_short(contract.training_key)}",
+            tags=provenance.run_tags(document),
+            stop=self._stop,
+        )
+        delivered = tracking.start(START_PATIENCE)
+        if delivered is not None:
+            return outcome.fit(delivered)
+
+        state = self._state(contract)
+        done = finished.load(state, contract.training_key)
+        if done is None:
+            from fiduciary_trainer import pipeline  # torch and matplotlib, which an upload alone does not need
+
+            done = pipeline.train(contract, self._locations, state, self._given.work, _Shown(tracking))
+        kept = contract.checkpoint is not None
+        message = tracking.deliver(done, PATIENCE_WITH_CHECKPOINT if kept else PATIENCE_WITHOUT)
+        finished.discard(done)
+        return message
+
+    def _state(self, contract: Contract) -> Path:
+        """Where finished work waits for MLflow: the checkpoint claim, if there is one that is a volume."""
+        checkpoint = contract.checkpoint
+        if checkpoint is not None and checkpoint.uri.startswith(("pvc://", "file://")):
+            _, path = self._locations.open(checkpoint.uri, checkpoint=True)
+            return Path(path) / "finished"
+        return self._given.work / "finished"
+
+
+class _Shown:
+    """Passes progress on to the run, which decides how often."""
+
+    def __init__(self, tracking: Tracking) -> None:
+        self._tracking = tracking
+
+    def __call__(
+        self, *, epoch: int, epochs: int, percent: float, eta_seconds: float | None, metric: tuple[str, float] | None
+    ) -> None:
+        name, value = metric if metric is not None else (None, None)
+        self._tracking.progress(epoch, epochs, percent, eta_seconds, name, value)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fiduciary_trainer", description="Carry out one training job document.")
+    parser.add_argument("job", nargs="?", type=Path, default=Path("/etc/fiduciary/job.json"))
+    parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
+    parser.add_argument("--work", type=Path, default=Path("/work"), help="writable, lives as long as the pod")
+    parser.add_argument("--claims", type=Path, default=Path("/data"), help="holds one folder a claim that is read")
+    parser.add_argument("--checkpoints", type=Path, default=Path("/checkpoint"), help="holds the checkpoint claim")
+    parser.add_argument("--secrets", type=Path, default=Path("/etc/fiduciary/secret"), help="one file a key")
+    return parser.parse_args(arguments)
+
+
+def _secrets(locations: Locations) -> list[str]:
+    """Values that no message may repeat: the mounted Secret and whatever the environment calls a secret."""
+    names = ("TOKEN", "PASSWORD", "SECRET", "ACCESS_KEY")
+    from_environment = [value for name, value in os.environ.items() if any(part in name for part in names)]
+    try:
+        return [*locations.secrets().values(), *from_environment]
+    except OSError:
+        return from_environment
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("sha256:")[:8]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

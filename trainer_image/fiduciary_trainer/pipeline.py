@@ -1,0 +1,172 @@
+"""The whole training in order: data, walk-forward, numbers, checks, final fit, version, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fiduciary_trainer import artifacts, data, finished, measuring, provenance
+from fiduciary_trainer.contract import Dataset
+from fiduciary_trainer.finished import Finished, Point
+from fiduciary_trainer.outcome import CONTRACT_VERSION, encode, significant
+from fiduciary_trainer.report import Report, write_report
+from fiduciary_trainer.walkforward import fit_final, run_walk_forward
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.data import Locations
+    from fiduciary_trainer.measure import Measurement
+    from fiduciary_trainer.walkforward import Progress, WalkForward
+
+
+def train(contract: Contract, locations: Locations, state: Path, work: Path, progress: Progress) -> Finished:
+    """Carry out a job document up to finished work on disk; MLflow is not needed.
+
+    Args:
+        contract: the job.
+        locations: mounts that data and checkpoints are on.
+        state: where finished work is kept until MLflow has it.
+        work: for files in the making.
+        progress: told after every step of training.
+
+    Raises:
+        DataRefused, BadContract, Retryable, Stopped: see :mod:`fiduciary_trainer.outcome`.
+    """
+    began, began_ms = time.monotonic(), time.time_ns() // 1_000_000
+    with step("data"):
+        loaded = data.load(contract, locations)
+    with step("walk-forward"):
+        walk = run_walk_forward(loaded.bars, contract, progress)
+    with step("measure"):
+        rows = measuring.out_of_sample(walk)
+        measured = measuring.measurement_of(rows, contract)
+    with step("leakage and row checks"):
+        checked = measuring.checks_of(walk, rows, measured, loaded.bars, contract)
+    with step("final fit"):
+        model = fit_final(loaded.bars, contract, progress)
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        content = Path(scratch)
+        with step("version"):
+            built = artifacts.build(content / "version", contract, loaded.bars, rows, model)
+            checked = measuring.with_probe(checked, built.probe)
+        facts = {
+            "digest": built.digest,
+            "dataDigest": loaded.digest,
+            "rows": loaded.rows,
+            "dataFrom": loaded.first,
+            "dataThrough": loaded.last,
+            "labelKind": contract.data.label,
+            "code": provenance.code(),
+            "seed": contract.training.seed,
+        }
+        with step("report"):
+            report = Report(
+                job=contract.document,
+                rows=rows,
+                measurement=measured,
+                checks=checked.values,
+                unavailable=checked.unavailable,
+                history=walk.history,
+                facts=facts,
+                counts=walk.counts,
+                chosen=walk.chosen,
+                leakage_scores=checked.leakage_scores,
+            )
+            write_report(content / "report", report)
+            folds = {"folds": measuring.fold_table(walk, measured), "leakageScores": checked.leakage_scores}
+            (content / "folds.json").write_bytes(encode(significant(folds, 9)))
+        result = {
+            "contractVersion": CONTRACT_VERSION,
+            "outcome": "Measured",
+            "trainingKey": contract.training_key,
+            **facts,
+            "seconds": round(time.monotonic() - began, 1),
+            "metrics": {name: metric.as_json() for name, metric in measured.metrics.items()},
+            "checks": dict(checked.values),
+        }
+        unavailable = {**measured.unavailable, **checked.unavailable}
+        if unavailable:
+            result["unavailable"] = unavailable
+        return finished.save(
+            state,
+            contract.training_key,
+            content,
+            significant(result, 9),
+            _parameters(contract),
+            _points(walk, measured, began_ms),
+            _tags(contract, facts),
+        )
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Print one JSON line with the seconds that a step took."""
+    began = time.monotonic()
+    yield
+    say(step=name, seconds=round(time.monotonic() - began, 2))
+
+
+def say(**fields: Any) -> None:
+    """One structured line of the pod's log. Never data, never secrets."""
+    sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _parameters(contract: Contract) -> dict[str, str]:
+    """What a person filters runs by, as text."""
+    training, given = contract.training, contract.data
+    flat: dict[str, Any] = {
+        "architecture": training.architecture,
+        "seed": training.seed,
+        "asOf": contract.as_of,
+        "source": given.source.name if isinstance(given.source, Dataset) else given.source.uri,
+        "features": given.features.name,
+        "label": given.label,
+        "label.column": given.column,
+        "label.horizon": given.horizon,
+        "folds": training.validation.folds,
+        "purge": training.validation.purge,
+        "embargo": training.validation.embargo,
+        "costBps": training.validation.cost_bps,
+    }
+    flat |= {f"hyperparameters.{name}": value for name, value in training.hyperparameters.items()}
+    return {name: str(value) for name, value in flat.items()}
+
+
+def _points(walk: WalkForward, measured: Measurement, at_ms: int) -> list[Point]:
+    """Curves by epoch and member, every metric, and its fold values with the fold's number as step."""
+    points: list[Point] = []
+    for fold, epochs in enumerate(walk.history, start=1):
+        members = {int(epoch["member"]) for epoch in epochs}
+        for epoch in epochs:
+            where = f"fold_{fold}" if len(members) == 1 else f"fold_{fold}/member_{int(epoch['member'])}"
+            for loss in ("train_loss", "inner_loss"):
+                points.append(Point(f"{where}/{loss}", float(epoch[loss]), int(epoch["epoch"]), at_ms))
+    for name, metric in measured.metrics.items():
+        single: Mapping[str, float | None] = {name: metric.estimate, f"{name}_se": metric.se}
+        points += [Point(key, value, 0, at_ms) for key, value in single.items() if value is not None]
+        by_fold: Sequence[float | None] = metric.folds or ()
+        points += [
+            Point(f"by_fold/{name}", value, fold, at_ms)
+            for fold, value in enumerate(by_fold, start=1)
+            if value is not None
+        ]
+    return points
+
+
+def _tags(contract: Contract, facts: Mapping[str, Any]) -> dict[str, str]:
+    prefix = "fiduciary.dev/"
+    return {
+        f"{prefix}data-digest": facts["dataDigest"],
+        f"{prefix}digest": facts["digest"],
+        f"{prefix}seed": str(contract.training.seed),
+        f"{prefix}code": facts["code"]["sha256"],
+        **{f"{prefix}{name}-version": value for name, value in provenance.libraries().items()},
+    }
