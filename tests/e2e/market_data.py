@@ -71,7 +71,7 @@ def main(folder: Path, through: date) -> None:
     write(folder / "stale.csv", good[:-60])
     write(folder / "few.csv", good[-300:])
     write(folder / "no-close.csv", [[*row[:4], row[5]] for row in good], ("date", "open", "high", "low", "volume"))
-    write(folder / "negative.csv", [[row[0], *(f"-{x}" for x in row[1:5]), row[5]] for row in good[:9]] + good[9:])
+    write(folder / "negative.csv", [[*row[:3], f"-{row[3]}", *row[4:]] for row in good[:9]] + good[9:])
     write(folder / "constant.csv", [[row[0], *["100.000000"] * 4, 1000000] for row in good])
     # The trap: a column that looks like volume and is computed from tomorrow's outcome.
     tomorrow = np.append(garman_klass(good)[1:], garman_klass(good)[-1])

@@ -39,8 +39,8 @@ CASES = {
     "stale": Bad("stale.csv", "StaleData", ("2017-10-06", AS_OF)),
     "few": Bad("few.csv", "TooFewRows", ("300", "1000")),
     "no-column": Bad("no-close.csv", "MissingColumn", ("close",)),
-    "negative": Bad("negative.csv", "NegativePrices", ("open",)),
-    "constant": Bad("constant.csv", "ConstantColumn", ("close",)),
+    "negative": Bad("negative.csv", "NegativePrices", ("low", "9")),
+    "constant": Bad("constant.csv", "ConstantColumn", ("same value",)),
     "no-file": Bad("nowhere.csv", "SourceNotFound", ("nowhere.csv",)),
 }
 
