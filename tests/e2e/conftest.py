@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import subprocess
 import sys
@@ -29,24 +28,23 @@ MakeNamespace = Callable[[str], str]
 _namespaces_of_module: dict[str, list[str]] = {}
 
 
-def _environment() -> dict[str, str]:
-    """What ``python -m sandbox env`` prints for the sandbox of this run: ``export NAME=value`` lines."""
-    name = os.environ.get("FIDUCIARY_SANDBOX")
-    command = [sys.executable, "-m", "sandbox", "env", *(["--name", name] if name else [])]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.exit(f"no sandbox to test on; start one with `python -m sandbox up`:\n{done.stderr or done.stdout}", 3)
-    return {
-        match["name"]: match["value"].strip("'\"")
-        for match in re.finditer(r"^(?:export )?(?P<name>\w+)=(?P<value>.*)$", done.stdout, re.MULTILINE)
-    }
+def _sandbox() -> tuple[Path, str]:
+    """kubeconfig and kubectl of the sandbox that FIDUCIARY_SANDBOX names, as its users get them."""
+    name = os.environ.get("FIDUCIARY_SANDBOX", sandbox_state.DEFAULT_NAME)
+    told = subprocess.run(
+        [sys.executable, "-m", "sandbox", "env", "--name", name], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if told.returncode:
+        pytest.exit(f"no sandbox to test on: {told.stderr.strip()}", returncode=3)
+    shell = ["bash", "-euc", 'eval "$1"; echo "$KUBECONFIG"; command -v kubectl', "bash", told.stdout]
+    kubeconfig, kubectl = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
+    return Path(kubeconfig), kubectl
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     """The sandbox's API server, with the operator Ready."""
-    environment = _environment()
-    found = Cluster(Path(environment["KUBECONFIG"]), environment.get("KUBECTL", "kubectl"))
+    found = Cluster(*_sandbox())
     wait_for_operator(found)
     return found
 
