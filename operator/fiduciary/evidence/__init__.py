@@ -1,0 +1,1 @@
+"""Statistics as pure functions on sufficient statistics: no clock, no randomness, no array library."""
