@@ -6,23 +6,35 @@ The two dataclasses are the seam between training and measuring. Measuring needs
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fiduciary_features import Transform
+from fiduciary_trainer import baselines, splits
+from fiduciary_trainer.models.fitting import Fitted, Fitter
+from fiduciary_trainer.prepared import Prepared, prepare
+from fiduciary_trainer.steps import Steps
+from fiduciary_trainer.training import make_deterministic
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import torch
 
-    from fiduciary_features import Bars, FeatureSpec, Transform
+    from fiduciary_features import Bars, FeatureSpec
+    from fiduciary_trainer.checkpoint import Attempt
     from fiduciary_trainer.contract import Contract
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Times = NDArray[np.datetime64]
+
+EXAMPLES = 256
+"""Newest inputs that an export is probed with."""
 
 
 class Progress(Protocol):
@@ -74,7 +86,7 @@ class WalkForward:
             own terms only).
         feature_names: F names, in the order of the columns of ``X``.
         y: labels. Volatility: log of the daily Garman-Klass volatility (standard deviation, not variance);
-            Direction: 1.0 where the column rose over the horizon, else 0.0; Return: simple return over the horizon.
+            Direction: 1.0 where the column rose over the horizon, else 0.0; Return: log return over the horizon.
         returns: simple return of the label's column over the **one** session after the decision, for PnL; NaN where
             it is not known.
         folds: in order of time.
@@ -139,22 +151,86 @@ class FinalModel:
     history: tuple[Mapping[str, float | bool], ...]
 
 
-def run_walk_forward(frame: Bars, contract: Contract, progress: Progress) -> WalkForward:
+def run_walk_forward(
+    frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None = None
+) -> WalkForward:
     """Fit and predict fold by fold.
 
     Args:
         frame: rows up to asOf.
         contract: the job document.
         progress: told after every step.
+        attempt: keeps state for a later attempt and knows of SIGTERM; None: neither.
 
     Raises:
-        BadContract: the document asks for what cannot be done (embargo below the lookback, unknown architecture).
         DataRefused: too few rows are left for the folds.
-        Stopped: the process was told to stop and has written a checkpoint.
+        Retryable: the process was told to stop; what it had is kept.
     """
-    raise NotImplementedError
+    make_deterministic()
+    prepared, calendar = _prepare(frame, contract)
+    validation = contract.training.validation
+    splitted = splits.walk_forward(calendar, validation.folds)
+    per_fit = _steps_of_a_fit(contract)
+    fitter = Fitter(contract, prepared, calendar, Steps(progress, per_fit * (len(splitted) + 1)), attempt)
+
+    prediction = np.full(len(prepared.y), np.nan)
+    against: dict[str, Floats] = {}
+    fits: list[Fitted] = []
+    seconds: list[float] = []
+    for number, (train, test) in enumerate(splitted):
+        began = time.monotonic()
+        fitted = fitter.fit(number, train)
+        prediction[test] = fitter.predict(fitted, test)
+        transform = Transform.fit(prepared.x[train], contract.features.names)
+        for name, values in baselines.fit_predict(prepared, contract.data.label, transform, train, test).items():
+            against.setdefault(name, np.full(len(prepared.y), np.nan))[test] = values
+        fits.append(fitted)
+        seconds.append(time.monotonic() - began)
+    return WalkForward(
+        dates=prepared.dates,
+        label_end=prepared.label_end,
+        entity=prepared.entity,
+        X=prepared.x,
+        feature_names=contract.features.names,
+        y=prepared.y,
+        returns=prepared.returns,
+        folds=tuple(Fold(number, train, test) for number, (train, test) in enumerate(splitted)),
+        prediction=prediction,
+        baselines=against,
+        history=tuple(fitted.history for fitted in fits),
+        fold_seconds=tuple(seconds),
+        counts={**prepared.counts, "train_rows_min": min(len(train) for train, _ in splitted)},
+        chosen=tuple(fitted.chosen for fitted in fits),
+    )
 
 
-def fit_final(frame: Bars, contract: Contract, progress: Progress) -> FinalModel:
+def fit_final(frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None = None) -> FinalModel:
     """Refit on all rows whose label is known at asOf, by the procedure of the folds. Same errors."""
-    raise NotImplementedError
+    make_deterministic()
+    prepared, calendar = _prepare(frame, contract)
+    folds, per_fit = contract.training.validation.folds, _steps_of_a_fit(contract)
+    steps = Steps(progress, per_fit * (folds + 1), before=per_fit * folds)
+    fitter = Fitter(contract, prepared, calendar, steps, attempt)
+    fitted = fitter.fit(folds, np.arange(len(prepared.y)))
+    return FinalModel(
+        module=fitted.module.eval(),
+        transform=fitted.transform,
+        features=contract.features,
+        input_kind="window" if contract.windowed else "row",
+        window=contract.window,
+        examples=fitter.examples(fitted.transform, EXAMPLES),
+        chosen=fitted.chosen,
+        history=fitted.history,
+    )
+
+
+def _prepare(frame: Bars, contract: Contract) -> tuple[Prepared, splits.Calendar]:
+    prepared = prepare(frame, contract)
+    validation = contract.training.validation
+    calendar = splits.Calendar.of(prepared.dates, prepared.label_end, validation.purge, validation.embargo)
+    return prepared, calendar
+
+
+def _steps_of_a_fit(contract: Contract) -> int:
+    settings = contract.training.settings
+    return int(settings.get("epochs") or 1) * int(settings.get("members") or 1)

@@ -1,0 +1,73 @@
+"""Where the pod has its mounts, and how a URI becomes a file system and a path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+
+from fiduciary_trainer.outcome import BadContract
+
+_S3_KEYS = {
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "token",
+    "AWS_ENDPOINT_URL": "endpoint_url",
+    "AWS_REGION": "region_name",
+}
+"""Keys of the Secret (the names that AWS tools use) and the arguments of s3fs."""
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Mounts of docs/trainer-contract.md; other folders in tests.
+
+    Attributes:
+        claims: holds one folder a claim that is read.
+        checkpoints: holds the claim that checkpoints are kept on.
+        secret: one file a key of the Secret; absent where the document names none.
+    """
+
+    claims: Path = Path("/data")
+    checkpoints: Path = Path("/checkpoint")
+    secret: Path = Path("/etc/fiduciary/secret")
+
+    def secrets(self) -> dict[str, str]:
+        """The keys of the Secret. Kubernetes keeps its own bookkeeping in names that begin with two dots."""
+        if not self.secret.is_dir():
+            return {}
+        files = (file for file in sorted(self.secret.iterdir()) if file.is_file() and not file.name.startswith(".."))
+        return {file.name: file.read_text().strip() for file in files}
+
+    def open(self, uri: str, *, checkpoint: bool = False) -> tuple[Any, str]:
+        """The fsspec file system of a URI and the path (or pattern) in it.
+
+        Raises:
+            BadContract: an unknown scheme, or a path that leaves its claim.
+        """
+        parts = urlsplit(uri)
+        if ".." in Path(parts.path).parts:
+            raise BadContract("InvalidValue", f"{uri} holds '..'; expected a path below its claim, bucket or folder")
+        if parts.scheme == "s3":
+            return fsspec.filesystem("s3", **self._s3()), f"{parts.netloc}{parts.path}"
+        if parts.scheme == "pvc":
+            root = self.checkpoints if checkpoint else self.claims
+            return fsspec.filesystem("file"), str(root / parts.netloc / parts.path.lstrip("/"))
+        if parts.scheme == "file" and not parts.netloc:
+            return fsspec.filesystem("file"), parts.path
+        raise BadContract("InvalidValue", f"{uri!r} is no location; expected s3://, pvc:// or file:///")
+
+    def _s3(self) -> dict[str, Any]:
+        given = {_S3_KEYS[key]: value for key, value in self.secrets().items() if key in _S3_KEYS}
+        region = given.pop("region_name", None)
+        # Without a Secret s3fs would look for credentials of the machine; a public bucket needs none.
+        return {
+            "anon": "key" not in given,
+            "client_kwargs": {} if region is None else {"region_name": region},
+            "skip_instance_cache": True,
+            "default_cache_type": "none",
+            **given,
+        }

@@ -1,0 +1,165 @@
+"""From training rows to one module, for every architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fiduciary_features import Transform
+from fiduciary_trainer import baselines, splits
+from fiduciary_trainer.models import modules, ridge
+from fiduciary_trainer.training import Network, derived_seed, train_member
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from fiduciary_trainer.checkpoint import Attempt
+    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.prepared import Prepared
+    from fiduciary_trainer.steps import Steps
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_BATCH = 8192
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A module with its transform, what was tuned, and how training went."""
+
+    module: nn.Module
+    transform: Transform
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Mapping[str, float | bool], ...] = ()
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """Everything a fit needs but its rows.
+
+    Attributes:
+        contract: architecture and settings.
+        prepared: all usable rows.
+        calendar: their times, for splits inside the training rows.
+        steps: told after every epoch or fit.
+        attempt: keeps state for a later attempt; None: nothing is kept.
+    """
+
+    contract: Contract
+    prepared: Prepared
+    calendar: splits.Calendar
+    steps: Steps
+    attempt: Attempt | None
+
+    def fit(self, number: int, train: Ints) -> Fitted:
+        """Fit on ``train``; ``number`` tells fits of one training apart (fold, or the number of folds: final)."""
+        architecture = self.contract.training.architecture
+        if architecture in ("MLP", "LSTM"):
+            return self._networks(number, train)
+        fitted = self._closed_form(architecture, train)
+        self.steps.done(1)
+        if self.attempt is not None:
+            self.attempt.stop_if_asked()
+        return fitted
+
+    def predict(self, fitted: Fitted, rows: Ints) -> Floats:
+        """``(n,)`` in the unit of the label, by the module itself in float32: what serving will answer."""
+        parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+        inputs = self.transformed(fitted.transform)
+        with torch.inference_mode():
+            answers = [fitted.module(self._batch(inputs, part)).double().numpy()[:, 0] for part in parts]
+        return np.concatenate(answers)
+
+    def transformed(self, transform: Transform) -> torch.Tensor:
+        """``(N, F)`` float32 inputs of all rows that were read."""
+        return torch.from_numpy(transform.apply(self.prepared.features).astype(np.float32))
+
+    def _batch(self, inputs: torch.Tensor, rows: Ints) -> torch.Tensor:
+        windows = self.prepared.windows[rows]
+        return inputs[windows if self.contract.windowed else windows[:, -1]]
+
+    def examples(self, transform: Transform, count: int) -> NDArray[np.float32]:
+        """Transformed inputs of the newest rows."""
+        rows = np.arange(len(self.prepared.y))[-count:]
+        return self._batch(self.transformed(transform), rows).numpy()
+
+    def transform(self, train: Ints) -> Transform:
+        """Fitted on training rows; reference models read their terms as they are."""
+        names = self.contract.features.names
+        if self.contract.training.architecture in ("EWMA", "HAR"):
+            return Transform.identity(names)
+        return Transform.fit(self.prepared.x[train], names)
+
+    def _closed_form(self, architecture: str, train: Ints) -> Fitted:
+        transform, y = self.transform(train), self.prepared.y[train]
+        if architecture == "BaseRate":
+            return Fitted(modules.Constant(float(y.mean())), transform, {"rate": float(y.mean())})
+        if architecture == "EWMA":
+            assert self.prepared.past is not None
+            constant = baselines.tuned_constant(self.prepared.past[train], y)
+            newest_first = baselines.weights(constant, self.contract.window)
+            return Fitted(modules.Smoothed(newest_first[::-1].copy()), transform, {"constant": constant})
+        x = transform.apply(self.prepared.x)
+        if architecture == "HAR":
+            return Fitted(modules.Affine(ridge.ridge(x[train], y, 0.0), probability=False), transform)
+        coefficients, penalty = self._linear(x, self.prepared.y, train)
+        module = modules.Affine(coefficients, probability=self._is_probability)
+        return Fitted(module, transform, {"penalty": penalty})
+
+    @property
+    def _is_probability(self) -> bool:
+        return self.contract.data.label == "Direction"
+
+    def _linear(self, x: Floats, y: Floats, train: Ints) -> tuple[ridge.Coefficients, float]:
+        """Ridge or logistic regression; the penalty is the user's or chosen inside the training rows."""
+        fit, loss = (ridge.logistic, ridge.log_loss) if self._is_probability else (ridge.ridge, ridge.squared_error)
+        given = self.contract.training.settings["penalty"]
+        splitted = [] if given is not None else splits.inner_walk_forward(self.calendar, train)
+        penalty = float(given) if given is not None else ridge.choose(fit, loss, x, y, splitted)
+        if self._is_probability:
+            penalty = max(penalty, ridge.UNPENALISED)
+        return fit(x[train], y[train], penalty), penalty
+
+    def _networks(self, number: int, train: Ints) -> Fitted:
+        """Members with seeds of their own, each with its best epoch's weights, averaged."""
+        settings, seed = self.contract.training.settings, self.contract.training.seed
+        fit_rows, watch = splits.inner_tail(self.calendar, train)
+        transform = self.transform(fit_rows)
+        y = self.prepared.y
+        level, spread = 0.0, 1.0
+        if not self._is_probability:
+            level, spread = float(y[fit_rows].mean()), float(y[fit_rows].std()) or 1.0
+        target = (y - level) / spread
+        coefficients, penalty = self._linear(transform.apply(self.prepared.x), target, fit_rows)
+        inputs = self.transformed(transform)
+        members: list[nn.Module] = []
+        history: list[Mapping[str, float | bool]] = []
+        best: list[int] = []
+        for member in range(int(settings["members"] or 1)):
+            torch.manual_seed(derived_seed(seed, number, member, 0))
+            width, hidden = inputs.shape[1], int(settings["hidden"] or 1)
+            core = modules.Recurrent(width, hidden) if self.contract.windowed else modules.Perceptron(width, hidden)
+            network = Network(
+                module=modules.Skipped(modules.Affine(coefficients, probability=False), core),
+                inputs=inputs,
+                windows=torch.from_numpy(
+                    self.prepared.windows if self.contract.windowed else self.prepared.windows[:, -1]
+                ),
+                target=torch.from_numpy(target.astype(np.float32)),
+                fit_rows=torch.from_numpy(fit_rows),
+                watch_rows=torch.from_numpy(watch),
+                probability=self._is_probability,
+                loss_unit=spread * spread,
+            )
+            trained = train_member(network, settings, (seed, number, member), self.steps, self.attempt)
+            members.append(trained.module)
+            history.extend(trained.history)
+            best.append(trained.best_epoch)
+        module = modules.Members(members, probability=self._is_probability, level=level, spread=spread)
+        return Fitted(module.eval(), transform, {"penalty": penalty, "best_epochs": best}, tuple(history))

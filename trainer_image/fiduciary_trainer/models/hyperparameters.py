@@ -1,0 +1,86 @@
+"""What a user may set of each architecture, within which bounds, and what holds otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from fiduciary_trainer.outcome import BadContract
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EWMA_WINDOW = 66
+"""Rows of an EWMA's input. With the smallest constant that tuning tries, what lies further back weighs 4 %."""
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """An integer or decimal within bounds, both included; ``default`` None: chosen inside the training rows."""
+
+    integer: bool
+    low: float
+    high: float
+    default: int | float | None
+
+
+_PENALTY = {"penalty": _Setting(False, 0.0, 1e6, None)}
+_NETWORK = {
+    "hidden": _Setting(True, 1, 1024, 16),
+    "epochs": _Setting(True, 1, 10_000, 40),
+    "patience": _Setting(True, 1, 10_000, 6),
+    "learningRate": _Setting(False, 1e-6, 1.0, 0.003),
+    "weightDecay": _Setting(False, 0.0, 10.0, 0.001),
+    "batchSize": _Setting(True, 8, 65_536, 256),
+    "members": _Setting(True, 1, 32, 3),
+}
+_SETTINGS: Mapping[str, Mapping[str, _Setting]] = {
+    "EWMA": {},
+    "HAR": {},
+    "BaseRate": {},
+    "Linear": _PENALTY,
+    "Logistic": _PENALTY,
+    "MLP": {**_PENALTY, **_NETWORK},
+    "LSTM": {**_PENALTY, **_NETWORK, "window": _Setting(True, 2, 512, 20), "members": _Setting(True, 1, 32, 2)},
+}
+
+
+def settings(architecture: str, given: Mapping[str, Any]) -> dict[str, int | float | None]:
+    """The settings of an architecture, defaults filled in.
+
+    Raises:
+        BadContract: an unknown name, another type, or a value out of bounds.
+    """
+    known = _SETTINGS[architecture]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none; remove them"
+        raise BadContract(
+            "UnknownHyperparameter", f"training.hyperparameters of {architecture} holds {', '.join(unknown)}; {takes}"
+        )
+    result: dict[str, int | float | None] = {name: setting.default for name, setting in known.items()}
+    for name, value in given.items():
+        result[name] = _read(name, value, known[name])
+    return result
+
+
+def _read(name: str, value: Any, setting: _Setting) -> int | float:
+    kind = "an integer" if setting.integer else "a decimal number in quotes"
+    wrong = BadContract(
+        "InvalidHyperparameter",
+        f"training.hyperparameters.{name} is {value!r}; expected {kind} from {setting.low:g} to {setting.high:g}",
+    )
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise wrong
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise wrong from None
+    if not number.is_finite() or not setting.low <= number <= setting.high:
+        raise wrong
+    if not setting.integer:
+        return float(number)
+    if number != number.to_integral_value():
+        raise wrong
+    return int(number)

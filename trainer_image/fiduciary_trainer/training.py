@@ -1,0 +1,227 @@
+"""The training loop of one network: early stopping on an inner tail, the best epoch's weights, the same bits again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fiduciary_trainer.checkpoint import Attempt, Done, Running
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fiduciary_trainer.checkpoint import Arrays, Epochs
+    from fiduciary_trainer.steps import Steps
+
+_EVALUATION_BATCH = 8192
+_GRADIENT_NORM = 1.0
+"""A crisis day's gradient may not undo what a hundred ordinary days taught."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module with its data.
+
+    Attributes:
+        module: input -> ``(n, 1)`` score: a logit where ``probability``, else the standardised label.
+        inputs: ``(N, F)`` float32 transformed features of all rows that were read.
+        windows: ``(T, window)`` or ``(T,)`` rows of ``inputs`` that make the input of each usable row.
+        target: ``(T,)`` float32: 0/1, or the standardised label.
+        fit_rows, watch_rows: usable rows to fit on, and the inner tail.
+        probability: log loss rather than squared error.
+        loss_unit: what one unit of loss is in the unit of the label squared.
+    """
+
+    module: nn.Module
+    inputs: Tensor
+    windows: Tensor
+    target: Tensor
+    fit_rows: Tensor
+    watch_rows: Tensor
+    probability: bool
+    loss_unit: float
+
+    def to(self, device: torch.device) -> Network:
+        tensors = (self.inputs, self.windows, self.target, self.fit_rows, self.watch_rows)
+        inputs, windows, target, fit_rows, watch_rows = (tensor.to(device) for tensor in tensors)
+        module = self.module.to(device)
+        return Network(module, inputs, windows, target, fit_rows, watch_rows, self.probability, self.loss_unit)
+
+    def loss(self, rows: Tensor) -> Tensor:
+        """Mean over ``rows``."""
+        score = self.module(self.inputs[self.windows[rows]])[:, 0]
+        if self.probability:
+            return functional.binary_cross_entropy_with_logits(score, self.target[rows])
+        return functional.mse_loss(score, self.target[rows])
+
+    def watched(self) -> float:
+        """Loss on the inner tail."""
+        self.module.eval()
+        with torch.inference_mode():
+            parts = self.watch_rows.split(_EVALUATION_BATCH)
+            return sum(float(self.loss(part)) * len(part) for part in parts) / len(self.watch_rows)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A module on the CPU, in eval mode, with the best epoch's weights."""
+
+    module: nn.Module
+    best_epoch: int
+    history: Epochs
+
+
+def make_deterministic() -> None:
+    """Same bits on every run, whatever CPU request the pod has: one thread, deterministic kernels only.
+
+    Resources are not part of a training's identity, so the number of threads may not change its result. The models
+    here are small: a second thread gains nothing.
+    """
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
+
+
+def derived_seed(*parts: int) -> int:
+    """One seed for each purpose: independent streams, the same wherever a training was interrupted."""
+    return int(np.random.SeedSequence(parts).generate_state(1, dtype=np.uint64)[0] >> np.uint64(1))
+
+
+def train_member(
+    network: Network,
+    settings: Mapping[str, int | float | None],
+    key: tuple[int, int, int],
+    steps: Steps,
+    attempt: Attempt | None,
+) -> Trained:
+    """Train one member.
+
+    Epoch 0 is the module as it was given (its linear part alone) and may be the best.
+
+    Args:
+        network: module and data; the module is changed in place.
+        settings: ``epochs``, ``patience``, ``learningRate``, ``weightDecay``, ``batchSize``.
+        key: (seed, number of the fit, member); all randomness is derived from it.
+        steps: told after every epoch.
+        attempt: earlier state and where to keep more.
+
+    Raises:
+        Retryable: SIGTERM; the state after the last whole epoch has been kept.
+    """
+    epochs = int(settings["epochs"] or 0)
+    _, number, member = key
+    if attempt is not None and (found := attempt.trained(number, member)) is not None:
+        steps.skip(epochs)
+        _restore(network.module, found.best)
+        return Trained(network.module.eval(), found.best_epoch, found.history)
+
+    network = network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    parameters = [parameter for parameter in network.module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=float(settings["learningRate"] or 0), weight_decay=float(settings["weightDecay"] or 0)
+    )
+    running = attempt.begun(number, member) if attempt is not None else None
+    if running is None:
+        state = _state(network.module)
+        running = Running(number, member, 0, 0, network.watched(), state, state, {}, [])
+    else:
+        steps.skip(running.epoch)
+        _restore(network.module, running.state)
+        _restore_optimizer(optimizer, running.optimizer)
+
+    patience = int(settings["patience"] or epochs)
+    while running.epoch < epochs and running.epoch - running.best_epoch < patience:
+        epoch = running.epoch + 1
+        train_loss = _epoch(network, optimizer, settings, derived_seed(*key, epoch), attempt)
+        inner_loss = network.watched()
+        running = _after(running, epoch, train_loss, inner_loss, network, optimizer)
+        if attempt is not None:
+            attempt.keep(running)
+        steps.done(1, ("inner_loss", inner_loss * network.loss_unit))
+    steps.skip(epochs - running.epoch)
+    _restore(network.module, running.best)
+    if attempt is not None:
+        attempt.finish(number, member, Done(running.best_epoch, running.best, running.history))
+    return Trained(network.module.cpu().eval(), running.best_epoch, running.history)
+
+
+def _epoch(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    settings: Mapping[str, int | float | None],
+    seed: int,
+    attempt: Attempt | None,
+) -> float:
+    """One pass over the rows in an order drawn from ``seed``; the mean loss."""
+    torch.manual_seed(seed)
+    network.module.train()
+    order = network.fit_rows[torch.randperm(len(network.fit_rows)).to(network.fit_rows.device)]
+    total = 0.0
+    for rows in order.split(int(settings["batchSize"] or 1)):
+        if attempt is not None and attempt.asked_to_stop:
+            attempt.stop()  # what this epoch has done is given up: a pod has seconds, an epoch may take minutes
+        optimizer.zero_grad()
+        loss = network.loss(rows)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.module.parameters(), _GRADIENT_NORM)
+        optimizer.step()
+        total += float(loss.detach()) * len(rows)
+    return total / len(order)
+
+
+def _after(
+    before: Running,
+    epoch: int,
+    train_loss: float,
+    inner_loss: float,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+) -> Running:
+    state = _state(network.module)
+    better = inner_loss < before.best_loss
+    entry: dict[str, float | bool] = {
+        "member": before.member,
+        "epoch": epoch,
+        "train_loss": train_loss * network.loss_unit,
+        "inner_loss": inner_loss * network.loss_unit,
+        "best": better,
+    }
+    return Running(
+        number=before.number,
+        member=before.member,
+        epoch=epoch,
+        best_epoch=epoch if better else before.best_epoch,
+        best_loss=inner_loss if better else before.best_loss,
+        state=state,
+        best=state if better else before.best,
+        optimizer=_optimizer_state(optimizer),
+        history=[*before.history, entry],
+    )
+
+
+def _state(module: nn.Module) -> Arrays:
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def _restore(module: nn.Module, state: Arrays) -> None:
+    module.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> Arrays:
+    return {
+        f"{parameter}/{name}": value.detach().cpu().numpy().copy()
+        for parameter, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, arrays: Arrays) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in arrays.items():
+        parameter, name = key.split("/", 1)
+        state.setdefault(int(parameter), {})[name] = torch.from_numpy(value.copy())
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
