@@ -30,6 +30,7 @@ KINDS = ("financialmodels", "modelexperiments", "driftpolicies", "modelapprovals
 
 def install(cluster: Cluster, steps: Steps) -> None:
     """Add every step. What takes longest to become ready comes first: compiling Contour, then the large images."""
+    steps.add("addresses", lambda run: cluster.publish(KUBECTL=str(cluster.kubectl_program)))
     gateway(cluster, steps)
     registry(cluster, steps)
     operator(cluster, steps)

@@ -7,6 +7,7 @@ import, and the whole store is thrown away if one differs; pods of an earlier sa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -110,10 +111,9 @@ class Store:
         """The directories (below the root) of an imported image's unpacked layers."""
         top = chain_id(diff_ids(archive))
         view = f"look-{os.getpid()}-{time.monotonic_ns()}"
-        runtime.ctr(run, "snapshots", "view", view, top)
-        try:
-            said = runtime.ctr(run, "snapshots", "mounts", "/mnt", view)
-        finally:
+        said = runtime.ctr(run, "snapshots", "view", "--target=/mnt", view, top)
+        # ctr protects a view from the garbage collector by nothing: after another import it may be gone already.
+        with contextlib.suppress(StepFailed):
             runtime.ctr(run, "snapshots", "remove", view)
         return sorted(
             {
