@@ -48,7 +48,7 @@ class DatasetSource(ApiModel):
 
     name: Annotated[
         str,
-        Field(min_length=3, max_length=128),
+        Field(min_length=1, max_length=128),
         Shape(r"[a-z0-9_.-]+/[a-z0-9_.-]+", "be <library>/<dataset>, for example arch/sp500"),
     ]
     """Library and dataset, for example arch/sp500."""

@@ -10,7 +10,7 @@ from fiduciary.api.base import ATOMIC, SET, ApiModel, CamelCase, Rule, ShortText
 from fiduciary.api.conditions import CONDITIONS_SCHEMA, Conditions
 from fiduciary.api.data import Calendar
 from fiduciary.api.meta import Column, Kind, ModelRef, Resource, name_rules
-from fiduciary.api.quantities import Decimal, Digest, DnsLabel, Duration, NonNegativeDecimal
+from fiduciary.api.quantities import Decimal, Digest, DnsLabel, Duration, NonNegativeDecimal, PositiveDuration
 from fiduciary.api.schedule import FrozenDays
 
 DriftAction = Literal["Alert", "Retrain", "RollBack"]
@@ -29,7 +29,7 @@ class Window(ApiModel):
     """Rows per entity. At least 5 times the memory of a feature, else the feature is Unknown."""
     calendar: Calendar | None = None
     """Exchange whose sessions are the rows. Default: the calendar of the model's data."""
-    length: Duration | None = None
+    length: PositiveDuration | None = None
     """Length of time, for data within the day."""
     min_count: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """Fewest rows in a window of length; fewer are Unknown, never a pass."""

@@ -19,6 +19,7 @@ from fiduciary.api.quantities import (
     NonNegativeDecimal,
     Percent,
     PositiveDecimal,
+    PositiveDuration,
     Probability,
     cel_seconds,
 )
@@ -94,7 +95,7 @@ class Alpha(ApiModel):
 class EvidencePlan(ApiModel):
     """What is counted, and how it is tested."""
 
-    block: Duration = "1m"
+    block: PositiveDuration = "1m"
     """Length of a block of requests: aligned to the clock, closed after two scrape intervals. Default: 1m."""
     alpha: Alpha = Alpha()
     """Error probabilities."""
@@ -157,7 +158,7 @@ class Guardrail(ApiModel):
     metric: Literal["ErrorRate", "ClientErrorRate", "LatencyAbove"]
     """ErrorRate: share of requests that fail (5xx or no answer). ClientErrorRate: share of 4xx. LatencyAbove: share of
     requests slower than threshold."""
-    threshold: Duration | None = None
+    threshold: PositiveDuration | None = None
     """Latency that counts as slow; LatencyAbove only."""
     margin: Margin
     """How much worse is still acceptable."""
@@ -182,7 +183,7 @@ class CircuitBreaker(ApiModel):
 
     metric: Literal["ErrorRate", "LatencyAbove", "PaperDrawdown"]
     """ErrorRate and LatencyAbove: shares of requests. PaperDrawdown: loss from the peak of trading on paper."""
-    threshold: Duration | None = None
+    threshold: PositiveDuration | None = None
     """Latency that counts as slow; LatencyAbove only."""
     above: NonNegativeDecimal
     """Trips above this rate (0 to 1), or above this amount for PaperDrawdown."""
@@ -202,7 +203,7 @@ class Stopping(ApiModel):
 
     min_duration: Duration = "1h"
     """No promotion before. Default: 1h."""
-    max_duration: Duration = "30d"
+    max_duration: PositiveDuration = "30d"
     """The champion is kept if nothing was shown until then. Default: 30d."""
 
 

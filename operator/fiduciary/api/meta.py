@@ -115,11 +115,12 @@ def name_rules(kind: str, longest: int) -> tuple[Rule, ...]:
             f"size(self.metadata.name) <= {longest}",
             f"the name of a {kind} must have at most {longest} characters, because the names of its children are made "
             "from it; choose a shorter one",
-            field_path=None,
+            field_path=".metadata.name",
         ),
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
             f"the name of a {kind} must be a DNS-1035 label: lower-case letters, digits and '-', beginning with a "
             "letter and ending with a letter or digit",
+            field_path=".metadata.name",
         ),
     )

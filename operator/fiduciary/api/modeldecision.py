@@ -179,6 +179,7 @@ class ModelDecision(Resource):
             "self.metadata.name.substring(size(self.spec.modelRef.name) + 1).matches('^[1-9][0-9]{0,17}$') && "
             "int(self.metadata.name.substring(size(self.spec.modelRef.name) + 1)) == self.spec.sequence",
             "a ModelDecision is named <model>-<sequence>, so that record n can exist once only",
+            field_path=".metadata.name",
         ),
     )
 

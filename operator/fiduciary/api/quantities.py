@@ -49,13 +49,15 @@ _DURATION = re.compile("".join(f"(?:([0-9]{{1,{digits}}}){unit})?" for unit, dig
 
 Duration = Annotated[
     str,
-    Field(min_length=2, max_length=32),
+    Field(min_length=1, max_length=32),
     Shape(
         "".join(f"([0-9]{{1,{digits}}}{unit})?" for unit, digits, _ in _UNITS),
         "be a duration such as 250ms, 90s, 2h or 1d12h (units d, h, m, s, ms, largest first)",
     ),
 ]
 """Go's notation with days added; the largest unit comes first and each unit appears once."""
+
+PositiveDuration = Annotated[Duration, Rule("self.matches('[1-9]')", "must be longer than zero")]
 
 
 def timedelta_of(duration: str) -> timedelta:

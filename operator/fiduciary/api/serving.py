@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fiduciary.api.base import ATOMIC, ApiModel, Rule, Shape
 from fiduciary.api.pods import PodTemplate, Resources
-from fiduciary.api.quantities import DnsLabel, Duration, PositiveDecimal, SubdomainName
+from fiduciary.api.quantities import DnsLabel, PositiveDecimal, PositiveDuration, SubdomainName
 
 Hostname = Annotated[
     str,
@@ -34,7 +34,7 @@ class ParentRef(ApiModel):
 class RouteTimeouts(ApiModel):
     """Time limits of the route."""
 
-    request: Duration = "10s"
+    request: PositiveDuration = "10s"
     """Longest time for one request. Default: 10s."""
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from fiduciary.api.base import ATOMIC, ApiModel, Rule, Shape
 from fiduciary.api.data import Calendar, StorageUri
 from fiduciary.api.pods import PodTemplate, Resources
-from fiduciary.api.quantities import Decimal, DnsLabel, Duration, NonNegativeDecimal
+from fiduciary.api.quantities import Decimal, DnsLabel, NonNegativeDecimal, PositiveDuration
 
 Architecture = Literal[
     "EWMA",
@@ -146,7 +146,7 @@ class Schedule(ApiModel):
 
     cron: Annotated[
         str,
-        Field(min_length=9, max_length=120),
+        Field(min_length=1, max_length=120),
         Shape(
             _CRON,
             "have five fields: minute, hour, day of month, month, day of week; "
@@ -248,7 +248,7 @@ class TrainingSpec(ApiModel):
     """When to train again. Absent: only when the spec changes or somebody asks for it."""
     retry: Retry = Retry()
     """What happens when a training fails."""
-    active_deadline: Duration = "6h"
+    active_deadline: PositiveDuration = "6h"
     """Longest time that one training may run, over all its retries. Default: 6h."""
     checkpoint: Checkpoint | None = None
     """Where a training keeps its state. Absent: a retry begins again."""
