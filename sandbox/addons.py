@@ -78,8 +78,9 @@ def gateway(cluster: Cluster, steps: Steps) -> None:
     def ready(run: Run) -> None:
         cluster.available("projectcontour", "deployment/contour", run)
         cluster.available("projectcontour", "daemonset/envoy", run)
-        for what in ("gatewayclass/example", "gateway/contour"):
-            words = ("wait", "-n", "projectcontour", what, "--for=condition=Accepted", "--timeout=60s")
+        # Not the GatewayClass: Contour answers for the one Gateway that it is told of and leaves the class Pending.
+        for what in ("Accepted", "Programmed"):
+            words = ("wait", "-n", "projectcontour", "gateway/contour", f"--for=condition={what}", "--timeout=60s")
             cluster.kubectl(*words, run=run)
         cluster.publish(GATEWAY_URL=f"http://{cluster.address()}")
 
