@@ -91,6 +91,8 @@ def test_secrets_and_credentials_in_urls_are_not_repeated() -> None:
 
 
 def test_names_stay_readable() -> None:
+    _, document = outcome.failure(AttributeError("'Training' object has no attribute 'rows'"), None)
+    assert "'Training' object has no attribute 'rows'" in json.loads(document)["message"]
     _, document = outcome.failure(KeyError("close"), None)
     assert "'close'" in json.loads(document)["message"]
 

@@ -91,6 +91,10 @@ class _Process:
         kept = contract.checkpoint is not None
         message = tracking.deliver(done, PATIENCE_WITH_CHECKPOINT if kept else PATIENCE_WITHOUT)
         finished.discard(done)
+        if kept:
+            from fiduciary_trainer.checkpoint import Attempt
+
+            Attempt.begin(contract, "", self._locations).forget()
         return message
 
     def _state(self, contract: Contract) -> Path:

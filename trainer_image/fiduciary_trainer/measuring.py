@@ -87,7 +87,11 @@ def checks_of(walk: WalkForward, rows: Rows, measured: Measurement, bars: Bars, 
         values["prediction_sd_ratio"] = None
         unavailable["prediction_sd_ratio"] = "not all out-of-sample predictions are finite"
 
-    scan = leakage.scan(walk.dates, walk.label_end, walk.entity, walk.X, walk.feature_names, walk.y)
+    scan, returns = (
+        leakage.scan(walk.dates, walk.label_end, walk.entity, walk.X, walk.feature_names, target)
+        for target in (walk.y, walk.returns)
+    )
+    scan = scan.joined(returns)
     values["leakage_max_score"], values["leakage_feature"] = None, None
     if scan.worst is None:
         unavailable["leakage_max_score"] = scan.reason

@@ -156,8 +156,12 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 
 def _without_values(text: str) -> str:
-    """Quoted strings that are not plain names (of a column, a key, a file type) are values, and are left out."""
-    return re.sub(r"""(['"])(?![A-Za-z_][\w.\-]{0,60}\1).*?\1""", "'…'", text)
+    """Quoted strings that are not plain names (of a column, a key, a type) are values, and are left out."""
+
+    def kept(quoted: re.Match[str]) -> str:
+        return quoted[0] if re.fullmatch(r"[A-Za-z_][\w.\-]{0,60}", quoted[2]) else f"{quoted[1]}…{quoted[1]}"
+
+    return re.sub(r"""(['"])(.*?)\1""", kept, text)
 
 
 def _one_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiduciary_trainer import artifacts, data, finished, measuring, provenance
+from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.contract import Dataset
 from fiduciary_trainer.finished import Finished, Point
 from fiduciary_trainer.outcome import CONTRACT_VERSION, encode, significant
@@ -37,20 +39,23 @@ def train(contract: Contract, locations: Locations, state: Path, work: Path, pro
         progress: told after every step of training.
 
     Raises:
-        DataRefused, BadContract, Retryable, Stopped: see :mod:`fiduciary_trainer.outcome`.
+        DataRefused, BadContract, Retryable: see :mod:`fiduciary_trainer.outcome`.
     """
     began, began_ms = time.monotonic(), time.time_ns() // 1_000_000
     with step("data"):
         loaded = data.load(contract, locations)
-    with step("walk-forward"):
-        walk = run_walk_forward(loaded.bars, contract, progress)
+    attempt = Attempt.begin(contract, loaded.digest, locations)
+    if attempt.resumed:
+        say(resumed=True)
+    with step("walk-forward"), _listening(attempt):
+        walk = run_walk_forward(loaded.bars, contract, progress, attempt)
     with step("measure"):
         rows = measuring.out_of_sample(walk)
         measured = measuring.measurement_of(rows, contract)
     with step("leakage and row checks"):
         checked = measuring.checks_of(walk, rows, measured, loaded.bars, contract)
-    with step("final fit"):
-        model = fit_final(loaded.bars, contract, progress)
+    with step("final fit"), _listening(attempt):
+        model = fit_final(loaded.bars, contract, progress, attempt)
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         content = Path(scratch)
         with step("version"):
@@ -106,6 +111,17 @@ def train(contract: Contract, locations: Locations, state: Path, work: Path, pro
 
 
 @contextmanager
+def _listening(attempt: Attempt) -> Iterator[None]:
+    """SIGTERM asks the training loop to keep its state and end; outside of it, the process's own handler counts."""
+    before = signal.getsignal(signal.SIGTERM)
+    attempt.listen()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def step(name: str) -> Iterator[None]:
     """Print one JSON line with the seconds that a step took."""
     began = time.monotonic()
@@ -136,7 +152,10 @@ def _parameters(contract: Contract) -> dict[str, str]:
         "embargo": training.validation.embargo,
         "costBps": training.validation.cost_bps,
     }
-    flat |= {f"hyperparameters.{name}": value for name, value in training.hyperparameters.items()}
+    chosen = {
+        name: "chosen inside the training rows" if value is None else value for name, value in training.settings.items()
+    }
+    flat |= {f"hyperparameters.{name}": value for name, value in chosen.items()}
     return {name: str(value) for name, value in flat.items()}
 
 
