@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import time
 
@@ -17,6 +18,9 @@ from sandbox.up import PROVIDERS, up
 def main() -> int:
     """Run one command. Returns the exit code: 0 done, 1 failed, 130 stopped by Ctrl-C."""
     arguments = _parser().parse_args()
+    # Shells start background jobs with SIGINT ignored, CI systems end with SIGTERM: both are a user's Ctrl-C here.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         return int(arguments.command(arguments))
     except StepFailed as error:

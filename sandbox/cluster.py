@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandbox import images, state
-from sandbox.steps import Run, Steps, Uses
+from sandbox.steps import Run, StepFailed, Steps, Uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +53,13 @@ class Cluster:
 
     def available(self, namespace: str, workload: str, run: Run, *, seconds: int = 180) -> None:
         """Wait until a workload (`deployment/x`, `daemonset/y`) has rolled out. Raises StepFailed with its events."""
-        self.kubectl("rollout", "status", "-n", namespace, workload, f"--timeout={seconds}s", run=run)
+        try:
+            self.kubectl("rollout", "status", "-n", namespace, workload, f"--timeout={seconds}s", run=run)
+        except StepFailed as error:
+            pods = self.kubectl("get", "pods", "-n", namespace, "-o", "wide", run=run)
+            recent = ("get", "events", "-n", namespace, "--sort-by=.lastTimestamp", "--field-selector=type=Warning")
+            events = self.kubectl(*recent, run=run).strip().splitlines()[-8:]
+            raise StepFailed("\n".join([str(error), "", pods.rstrip(), *events])) from error
 
     def add_image(
         self,

@@ -13,7 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import state
+from sandbox import cache, state
+from sandbox.node_init import FIXED
 from sandbox.process import Daemon
 from sandbox.steps import Run, StepFailed
 
@@ -92,9 +93,10 @@ class Namespaces:
         file = self.directory / "network.json"
         place = state.read(file).get("place")
         if not isinstance(place, int):
-            others = (state.read(path).get("place") for path in state.root().glob("*/network.json"))
-            place = free_place(machine_routes(), {other for other in others if isinstance(other, int)})
-            state.write(file, {"place": place})
+            with cache.lock("node-places"):
+                others = (state.read(path).get("place") for path in state.root().glob("*/network.json"))
+                place = free_place(machine_routes(), {other for other in others if isinstance(other, int)})
+                state.write(file, {"place": place})
         return Addresses(place)
 
     @property
@@ -111,7 +113,8 @@ class Namespaces:
         if not self.init.alive:
             ready = self.directory / "node" / "ready"
             ready.unlink(missing_ok=True)
-            Path("/var/lib/cni").mkdir(parents=True, exist_ok=True)
+            for fixed in FIXED:
+                Path(fixed).mkdir(parents=True, exist_ok=True)  # to mount upon
             script = Path(__file__).with_name("node_init.py")
             self.init.ensure([sys.executable, "-I", script, self.directory, self.hostname])
             run.until(lambda: ready.exists() or not self.init.alive, "the node's namespaces", seconds=10, every=0.01)

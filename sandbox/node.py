@@ -31,7 +31,6 @@ class Node:
         self.name = name
         self.directory = state.directory(name)
         self.namespaces = Namespaces(name, self.directory)
-        self.store = Store(name)
         self._binaries: dict[str, Path] = {}
 
     # -- what others use
@@ -41,6 +40,10 @@ class Node:
         addresses = self.namespaces.addresses
         network = Network(addresses.node, addresses.services, addresses.pods, 6443, self.namespaces.enter)
         return ControlPlane(self.name, self.directory, network)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.namespaces.addresses.place)
 
     @property
     def runtime(self) -> Runtime:
@@ -73,7 +76,7 @@ class Node:
         kube = steps.add("compile Kubernetes", self.compile_kubernetes, uses=Uses.CPU)
         tools = steps.add("compile containerd, CoreDNS", self.compile_tools, uses=Uses.CPU)
         steps.add(BASE, lambda run: images.provide_base("debian:trixie-slim", run), after=[packages], uses=Uses.IO)
-        checked = steps.add("image store", self.store.check, uses=Uses.IO)
+        checked = steps.add("image store", self.check_store, uses=Uses.IO)
         spaces = steps.add("namespaces", self.namespaces.start, after=[packages])
         steps.add(RUNTIME, self.start_runtime, after=[tools, spaces, checked])
         steps.add(API, self.start_control_plane, after=[kube, spaces])
@@ -102,6 +105,12 @@ class Node:
     def compile_tools(self, run: Run) -> None:
         binaries = self._program(gobuild.NODE, run)
         link(binaries / "ctr", self.directory / "bin" / "ctr")
+
+    def check_store(self, run: Run) -> None:
+        if self.namespaces.init.alive and self.runtime.daemon.alive:
+            run.detail("in use")
+        else:
+            self.store.check(run)
 
     def start_runtime(self, run: Run) -> None:
         """Have containerd running on a store without pods of an earlier sandbox."""
@@ -160,7 +169,6 @@ class Node:
                 self._program(gobuild.KUBE) / "kubelet",
                 f"--config={config}",
                 f"--kubeconfig={kubeconfig}",
-                f"--root-dir={folder / 'root'}",
                 f"--hostname-override={name}",
                 f"--node-ip={plane.network.bind}",
             ]

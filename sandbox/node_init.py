@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+FIXED = ("/var/lib/cni", "/var/lib/kubelet")  # places that programs use whatever they are told
+
 
 def mount(*words: str | Path) -> None:
     subprocess.run(["mount", *map(str, words)], check=True)
@@ -31,9 +33,10 @@ def prepare(state: Path, hostname: str) -> None:
     mount("--rbind", system, "/sys")
     for path in ("/run", "/var/log"):
         mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", path)
-    cni = state / "node" / "cni-cache"
-    cni.mkdir(parents=True, exist_ok=True)
-    mount("--bind", cni, "/var/lib/cni")  # libcni's cache has no setting
+    for fixed in FIXED:
+        own = state / "node" / Path(fixed).name
+        own.mkdir(parents=True, exist_ok=True)
+        mount("--bind", own, fixed)
     socket.sethostname(hostname)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     for name, value in {"ip_forward": "1", "conf/all/rp_filter": "0"}.items():

@@ -86,7 +86,7 @@ class Daemon:
         if record is None or start_time(int(str(record["pid"]))) != record["started"]:
             return None
         pid = int(str(record["pid"]))
-        return (children(pid) or [pid])[0] if self.enter else pid
+        return (children(pid) or [pid])[0] if record["wrapped"] else pid
 
     @property
     def alive(self) -> bool:
@@ -114,7 +114,13 @@ class Daemon:
             )
         _reap()
         _started.append(process)
-        record = {"pid": process.pid, "started": start_time(process.pid), "boot": boot_id(), "argv": words}
+        record = {
+            "pid": process.pid,
+            "started": start_time(process.pid),
+            "boot": boot_id(),
+            "argv": words,
+            "wrapped": bool(self.enter),
+        }
         partial = self.pid_file.with_suffix(".partial")
         partial.write_text(json.dumps(record))
         partial.rename(self.pid_file)

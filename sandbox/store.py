@@ -28,17 +28,17 @@ KEPT = 3  # images of one name, so that going back to the last edit costs nothin
 
 
 class Store:
-    """The images of the sandbox called `name`."""
+    """The images of the node at `place`: nodes that exist at once have different places, later ones the same again."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.root = cache.root() / "containerd" / name / "root"
-        self.notes = cache.root() / "containerd" / name / "notes.json"
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.root = cache.root() / "containerd" / str(place) / "root"
+        self.notes = cache.root() / "containerd" / str(place) / "notes.json"
 
     # -- before containerd starts
 
     def check(self, run: Run) -> None:
-        """Throw the store away unless every layer is as it was noted."""
+        """Throw the store away unless every layer is as it was noted. For a store that no containerd has open."""
         layers = self._noted("layers")
         if not self.root.exists():
             self.notes.unlink(missing_ok=True)
@@ -74,7 +74,7 @@ class Store:
     def load(self, image: Image, runtime: Runtime, run: Run) -> None:
         """Have the image in containerd with this content: imported unless it is there."""
         name = reference(image.tag)
-        with cache.lock(f"containerd-{self.name}"):
+        with cache.lock(f"containerd-{self.place}"):
             note = self._noted("images").get(name)
             digest = self._digest(name, runtime, run)
             known = json.loads(note) if note else {}

@@ -17,6 +17,7 @@ from pathlib import Path
 from sandbox import cgroups, process, state
 from sandbox.kind import Kind
 from sandbox.namespaces import Addresses, Namespaces
+from sandbox.node_init import FIXED
 from sandbox.steps import Run, StepFailed
 
 # What the kubelet sets for the whole machine when it starts.
@@ -36,7 +37,7 @@ def note_machine(directory: Path) -> None:
     if file.exists():
         return
     settings = {name: _read(Path("/proc/sys", name)) for name in SYSCTLS}
-    state.write(file, {"sysctls": settings, "new": [path for path in ("/var/lib/cni",) if not Path(path).exists()]})
+    state.write(file, {"sysctls": settings, "new": [path for path in FIXED if not Path(path).exists()]})
 
 
 def remove(name: str, run: Run) -> None:
