@@ -6,13 +6,13 @@ import copy
 from typing import TYPE_CHECKING
 
 import pytest
-from fiduciary.api.crd import KINDS
-from fiduciary.api.meta import Resource
 
+from fiduciary.api.crd import KINDS
 from tests.controlplane.examples import approval, decision, experiment, model, policy
 from tests.controlplane.server import GROUP, Refused, path_of
 
 if TYPE_CHECKING:
+    from fiduciary.api.meta import Resource
     from tests.controlplane.server import Body, Kubectl, Server
 
 ROOTS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
