@@ -216,10 +216,9 @@ def test_effective_rows_fall_with_serial_dependence_and_never_exceed_the_days() 
     rng = np.random.default_rng(9)
     noise = rng.normal(size=3000)
     smooth = np.convolve(noise, np.ones(5) / 5, mode="same")
-    data = rows(np.zeros(3000), np.zeros(3000))
-    assert effective_rows(data, noise) == pytest.approx(3000, rel=0.35)
-    assert effective_rows(data, noise) <= 3000
-    assert effective_rows(data, smooth) < 1000
+    assert effective_rows(rows(noise, np.zeros(3000))) == pytest.approx(3000, rel=0.35)
+    assert effective_rows(rows(noise, np.zeros(3000))) <= 3000
+    assert effective_rows(rows(smooth, np.zeros(3000))) < 1000
 
 
 # Checks -------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ the checkpoint volume). Both are looked for first: the same key is never trained
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -67,8 +68,8 @@ class _Process:
         return None if place is None else place.run_id
 
     def run(self) -> bytes:
+        self.training_key = _key(self._given.job)
         contract = contracts.load(self._given.job)
-        self.training_key = contract.training_key
         document = contract.document
         tracking = self.tracking = Tracking(
             uri=provenance.text(document, "mlflow", "trackingUri"),
@@ -128,6 +129,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoints", type=Path, default=Path("/checkpoint"), help="holds the checkpoint claim")
     parser.add_argument("--secrets", type=Path, default=Path("/etc/fiduciary/secret"), help="one file a key")
     return parser.parse_args(arguments)
+
+
+def _key(job: Path) -> str | None:
+    """The training key of a document that may be wrong elsewhere: a refusal should still say whose it is."""
+    try:
+        document = json.loads(job.read_bytes())
+    except (OSError, ValueError):
+        return None
+    key = document.get("trainingKey") if isinstance(document, dict) else None
+    return key if isinstance(key, str) else None
 
 
 def _secrets(locations: Locations) -> list[str]:

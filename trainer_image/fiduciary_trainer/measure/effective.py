@@ -37,17 +37,19 @@ def uniqueness(days: NDArray[np.datetime64], label_end: NDArray[np.datetime64]) 
     return (total[last + 1] - total[first]) / (last - first + 1)
 
 
-def effective_rows(rows: Rows, daily_loss: Floats) -> float:
-    """``min(Σ uniqueness, n g0/LRV)``: days less what overlapping labels and serial dependence of the loss take away.
+def effective_rows(rows: Rows) -> float:
+    """``min(sum of uniqueness, n g0/LRV)``: days less what overlapping labels and serial dependence take away.
 
     The first term counts non-overlapping labels (:func:`uniqueness`); the second is the number of independent days
-    whose mean loss would have the same variance, with the Newey-West long-run variance over 20 lags. A panel counts
-    each date once. With fewer days than the long-run variance needs, the first term stands alone.
+    whose mean forecast error ``y - p`` would have the same variance, with the Newey-West long-run variance over 20
+    lags. Errors rather than losses: the loss of a return follows its volatility for months, which says nothing about
+    how often the forecast was put to the test. A panel counts each date once. With fewer days than the long-run
+    variance needs, the first term stands alone.
     """
     ends = np.full(len(rows.days), np.datetime64(0, "ns"), dtype="datetime64[ns]")
     np.maximum.at(ends, rows.day_index, rows.label_end.astype("datetime64[ns]"))
     distinct = float(uniqueness(rows.days, ends).sum())
     try:
-        return min(distinct, len(rows.days) / variance_ratio(daily_loss))
+        return min(distinct, len(rows.days) / variance_ratio(rows.daily(rows.y - rows.prediction)))
     except (TooShort, ZeroDivisionError):
         return distinct

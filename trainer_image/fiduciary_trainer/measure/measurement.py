@@ -103,7 +103,7 @@ def measure(rows: Rows, label_kind: LabelKind, *, horizon: int, cost_bps: float)
         _rank_ic(result, rows)
     if label_kind != "Volatility":
         _profit(result, rows, is_up(rows, label_kind), cost_bps, horizon)
-    result.metrics["effective_rows"] = Metric(effective_rows(rows, loss), n=len(rows.days))
+    result.metrics["effective_rows"] = Metric(effective_rows(rows), n=len(rows.days))
     return result
 
 
