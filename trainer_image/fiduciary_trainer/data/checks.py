@@ -120,17 +120,17 @@ def _missing(values: pd.Series, limit: float | None) -> None:
 
 def _prices(table: pd.DataFrame, contract: Contract) -> None:
     data = contract.data
+    prices = [name for name in data.columns if name in PRICES or name == data.column]
+    negative = {name: count for name in prices if (count := int((table[name] <= 0).sum()))}
+    if negative:
+        seen = ", ".join(f"{count} in column {name!r}" for name, count in negative.items())
+        raise DataRefused(
+            "NegativePrices",
+            f"prices that are zero or negative: {seen}; prices must be positive, since their logarithms are used; "
+            "repair the data",
+        )
     for name in data.columns:
-        values = table[name]
-        if name in PRICES or name == data.column:
-            negative = int((values <= 0).sum())
-            if negative:
-                raise DataRefused(
-                    "NegativePrices",
-                    f"column {name!r} has {negative} values that are zero or negative; prices must be positive, since "
-                    "their logarithms are used; repair the data",
-                )
-        if int(values.nunique(dropna=True)) < 2:
+        if int(table[name].nunique(dropna=True)) < 2:
             raise DataRefused(
                 "ConstantColumn", f"column {name!r} has the same value in all rows; nothing can be learned from it"
             )
