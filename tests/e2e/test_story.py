@@ -7,7 +7,6 @@ resource is changed to ``Linear``, whose version becomes challenger.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from fiduciary.api.modeldecision import ModelDecision
+from fiduciary.decide.identity import record_digest
 from tests.e2e.cluster import Cluster, Object, condition, has, names
 from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE, ROOT, MakeNamespace, nudge, wait_for_operator
 from tests.e2e.models import merged
@@ -136,11 +137,10 @@ def test_records_form_a_chain(story: Story) -> None:
     records = story.records()
     assert [record["metadata"]["name"] for record in records] == [f"{NAME}-{n + 1}" for n in range(len(records))]
     assert records[0]["spec"]["action"] == "Accept"
-    before = ""
+    before = None
     for record in records:
-        assert record["spec"].get("previous", "") == before, f"{record['metadata']['name']} breaks the chain"
-        canonical = json.dumps(record["spec"], sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        before = f"sha256:{hashlib.sha256(canonical).hexdigest()}"
+        assert record["spec"].get("previous") == before, f"{record['metadata']['name']} breaks the chain"
+        before = record_digest(ModelDecision.model_validate(record).spec)
         assert "ownerReferences" not in record["metadata"], "a record outlives its model"
 
 
