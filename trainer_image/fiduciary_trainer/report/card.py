@@ -117,15 +117,16 @@ def _data(report: Report) -> list[str]:
 
 def _procedure(report: Report) -> list[str]:
     training = report.job["training"]
-    validation = training["validation"]
+    validation, given = training["validation"], training["hyperparameters"]
     lines = [
         "## Procedure and validation",
         "",
-        f"- Architecture {training['architecture']}, hyperparameters "
-        f"`{json.dumps(training['hyperparameters'], sort_keys=True)}`.",
+        f"- Architecture {training['architecture']}; hyperparameters "
+        + (f"`{json.dumps(given, sort_keys=True)}`, others" if given else "all")
+        + " at their defaults or chosen inside the training rows.",
         f"- {validation['scheme']}: {len(report.rows.folds)} folds in order of time, each trained on what came before. "
         f"Training rows whose label ends after the first test decision are purged (at least {validation['purge']}), "
-        f"and {validation['embargo']} more rows are left out before each test.",
+        f"and at least {validation['embargo']} rows lie between training and test.",
         "- Transforms are fitted on training rows only. Baselines are tuned on the training rows of each fold.",
         f"- {len(report.rows.days):,} out-of-sample days; the first fold trains on "
         f"{report.checks.get('train_rows_min', 'an unknown number of')} rows.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from fiduciary_trainer.measure.losses import expected_calibration_error, reliability, squared_error
+from fiduciary_trainer.measure.losses import expected_calibration_error, squared_error
 from fiduciary_trainer.report import style
 
 if TYPE_CHECKING:
@@ -138,37 +138,47 @@ def _probabilities(rows: Rows, name: str) -> Figure:
 
 
 def _reliability(rows: Rows, name: str) -> Figure:
-    forecast, observed, counts = reliability(rows.y, rows.prediction, bins=10)
-    filled = counts > 0
-    error = np.sqrt(np.maximum(observed * (1.0 - observed), 1e-9) / np.maximum(counts, 1))
+    """Tenths of the forecasts rather than of the scale: honest probabilities of daily moves lie close together."""
+    forecast, observed, _ = deciles(rows)
+    sizes = [len(part) for part in np.array_split(np.arange(len(rows.y)), min(10, len(rows.y)))]
+    low, high = wilson(observed, np.array(sizes))
     drawn, (axes, below) = style.figure(
         "Calibration of the probability of a rise",
-        f"{name}: observed frequency in tenths of the probability scale, with 95% intervals; ECE "
-        f"{expected_calibration_error(rows.y, rows.prediction):.4f}.",
+        f"{name}: observed frequency by tenth of the forecasts, with 95% intervals (Wilson). "
+        f"ECE over 10 equal bins {expected_calibration_error(rows.y, rows.prediction):.4f}.",
         rows=2,
         size=(7.2, 6.2),
         sharex=True,
         gridspec_kw={"height_ratios": [3.2, 1.0], "hspace": 0.10},
     )
-    axes.plot([0, 1], [0, 1], color=style.INK, linewidth=1.0)
-    axes.axhline(float(rows.y.mean()), color=style.BASELINE, linewidth=1.0)
-    style.note(axes, 0.005, float(rows.y.mean()) + 0.015, f"base rate {rows.y.mean():.3f}", va="bottom")
-    axes.errorbar(
-        forecast[filled], observed[filled], yerr=1.96 * error[filled], fmt="o", color=style.MODEL, markersize=5.5
-    )
-    style.note(axes, 0.86, 0.90, "perfectly calibrated", ha="right")
+    span = (float(rows.prediction.min()), float(rows.prediction.max()))
+    pad = 0.04 * max(span[1] - span[0], 0.02)
+    ends = (max(span[0] - pad, 0.0), min(span[1] + pad, 1.0))
+    axes.plot(ends, ends, color=style.INK, linewidth=1.0)
+    base = float(rows.y.mean())
+    axes.axhline(base, color=style.BASELINE, linewidth=1.0)
+    axes.annotate(f"base rate {base:.3f}", (ends[0], base), xytext=(6, 3), textcoords="offset points",
+                  color=style.SOFT, fontsize=9)  # fmt: skip
+    axes.annotate("perfectly calibrated", (ends[1], ends[1]), xytext=(-34, 0), textcoords="offset points", ha="right",
+                  va="top", color=style.SOFT, fontsize=9)  # fmt: skip
+    axes.errorbar(forecast, observed, yerr=np.vstack([observed - low, high - observed]), fmt="o", color=style.MODEL,
+                  markersize=5.5)  # fmt: skip
     axes.set_ylabel("Observed frequency of a rise")
-    axes.set_xlim(0.0, 1.0)
-    axes.set_ylim(-0.02, 1.02)
-    below.bar(np.arange(0.05, 1.0, 0.1), counts, width=0.092, color=style.MODEL, alpha=0.75)
-    for index, count in enumerate(counts):
-        if count:
-            below.text(0.05 + 0.1 * index, count, f"{count:,}", ha="center", va="bottom", fontsize=8, color=style.SOFT)
-    below.set_ylim(0, counts.max() * 1.28)
+    axes.set_xlim(*ends)
+    axes.set_ylim(min(float(low.min()), ends[0]) - 0.01, max(float(high.max()), ends[1]) + 0.01)
+    below.hist(rows.prediction, bins=np.linspace(*ends, 41), color=style.MODEL, alpha=0.75)
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     below.set_ylabel("Days")
     below.set_xlabel("Forecast probability of a rise")
     return drawn
+
+
+def wilson(share: NDArray[np.float64], count: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95% interval of a share of ``count`` (Wilson 1927): stays within 0 and 1 where few were counted."""
+    z2 = 1.96**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = 1.96 * np.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
+    return middle - half, middle + half
 
 
 def _readable(values: NDArray[np.float64], kind: LabelKind) -> NDArray[np.float64]:

@@ -46,7 +46,8 @@ def learning_curves(
     rows = math.ceil(len(history) / columns)
     drawn, grid = style.figure(
         "Learning curves by fold",
-        f"{name}: {loss_name} by epoch. Blue: inner validation, grey: training. Dot: the epoch whose weights are kept.",
+        f"{name}: {loss_name} by epoch. Blue: inner validation, grey: training. "
+        "Dot: the epoch whose weights are kept (without one, the linear start).",
         rows=rows,
         columns=columns,
         size=(9.2, 1.15 + 2.25 * rows),
@@ -63,7 +64,7 @@ def learning_curves(
             epochs = [int(point["epoch"]) for point in own]
             axes.plot(epochs, [point["train_loss"] for point in own], color=style.BASELINE, linewidth=1.1)
             axes.plot(epochs, [point["inner_loss"] for point in own], color=style.MODEL, linewidth=1.4)
-            best = [point for point in own if point["best"]]
+            best = [point for point in own if point["best"]][-1:]  # each epoch that was the best so far is marked
             axes.plot(
                 [p["epoch"] for p in best], [p["inner_loss"] for p in best], "o", color=style.ACCENT, markersize=5
             )

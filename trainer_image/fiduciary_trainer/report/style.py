@@ -61,8 +61,8 @@ def figure(
 
     ``size`` is in inches; a subtitle of several lines makes the figure taller, never the plot smaller.
     """
-    lines = textwrap.wrap(subtitle, width=int(size[0] * 13.5))
-    inset = (0.30 if rows * columns == 1 else 0.46) + 0.18 * (len(lines) - 1)  # panels carry titles of their own
+    lines = textwrap.wrap(subtitle, width=int(size[0] * 15.8))
+    inset = (0.30 if columns == 1 else 0.46) + 0.18 * (len(lines) - 1)  # panels carry titles of their own
     height = size[1] + inset - 0.30
     with mpl.rc_context(STYLE):
         drawn, axes = plt.subplots(rows, columns, figsize=(size[0], height), **grid)
