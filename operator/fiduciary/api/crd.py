@@ -47,6 +47,8 @@ _KEPT = frozenset(
     }
 )
 
+_DEEPEST = 20
+
 _TYPE_META: dict[str, Schema] = {
     "apiVersion": {
         "type": "string",
@@ -68,6 +70,8 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: 
     ``defaults`` off leaves all defaults out: what only the operator writes, it writes in full.
     Raises :class:`NotStructural` with ``path`` for anything that Kubernetes would refuse or ignore.
     """
+    if path.count(".") > _DEEPEST:
+        raise NotStructural(f"{path}: nested too deeply; a type that contains itself cannot be written out")
     node = _resolved(schema, definitions)
     node.pop("title", None)
     if not defaults or node.get("default") is None:
@@ -105,16 +109,13 @@ def structural(schema: Mapping[str, Any], definitions: Mapping[str, Any], path: 
     return result
 
 
-def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any], seen: tuple[str, ...] = ()) -> Schema:
+def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
     """Follows references; what stands beside a reference wins, rules add up."""
     node = copy.deepcopy(dict(schema))
     reference = node.pop("$ref", None)
     if reference is None:
         return node
-    name = str(reference).removeprefix("#/$defs/")
-    if name in seen:
-        raise NotStructural(f"{name} contains itself")
-    target = _resolved(definitions[name], definitions, (*seen, name))
+    target = _resolved(definitions[str(reference).removeprefix("#/$defs/")], definitions)
     rules = [*target.get(VALIDATIONS, []), *node.get(VALIDATIONS, [])]
     target.update(node)
     if rules:

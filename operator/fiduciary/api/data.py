@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fiduciary.api.base import ATOMIC, ApiModel, DateText, Rule, Shape
 from fiduciary.api.meta import LocalRef
 from fiduciary.api.quantities import ColumnName, Duration, Fraction
 
 LabelKind = Literal["Direction", "Return", "Volatility"]
+
+
+def _stays_below(uri: str) -> str:
+    # Also here, not only in the CRD: the path is joined to a mount of the training pod.
+    if ".." in uri:
+        raise ValueError(f"{uri!r} must not contain '..'")
+    return uri
+
 
 StorageUri = Annotated[
     str,
@@ -19,6 +27,7 @@ StorageUri = Annotated[
         r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\s]+|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^\s]+|file:///[^\s]+)",
         "be s3://bucket/path, pvc://claim/path or file:///path, without spaces",
     ),
+    AfterValidator(_stays_below),
     Rule("!self.contains('..')", "must not contain '..'"),
 ]
 
@@ -106,6 +115,15 @@ class Features(ApiModel):
 
 class Label(ApiModel):
     """What is predicted."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.kind != 'Volatility' || self.column == 'close'",
+            "the Garman-Klass volatility is computed from the columns open, high, low and close: leave column out, or "
+            "set it to close",
+            field_path=".column",
+        ),
+    )
 
     kind: LabelKind
     """Direction: whether the price rises. Return: log return. Volatility: log Garman-Klass volatility, of which high,

@@ -53,8 +53,8 @@ class RealisedLoss(ApiModel):
     """Loss of the predictions whose outcomes are known."""
 
     against: Literal["PreviousVersion", "Reference"] = "PreviousVersion"
-    """What the loss is compared with: the previous champion's on the same rows, or the walk-forward's. Default:
-    PreviousVersion."""
+    """What the loss is compared with. PreviousVersion: the previous champion's on the same rows. Reference: the loss of
+    the version's walk-forward. Default: PreviousVersion."""
 
 
 class Monitor(ApiModel):
@@ -85,7 +85,8 @@ class Monitor(ApiModel):
     realised_loss: RealisedLoss | None = None
     """Loss of the predictions whose outcomes are known."""
     statistic: Literal["PSI", "JS", "KS", "Wasserstein"] | None = None
-    """Distance of the histograms; histogram only."""
+    """Distance of the histograms: PSI (population stability index), JS (Jensen-Shannon), KS (Kolmogorov-Smirnov) or
+    Wasserstein. Histogram only."""
     min_effect: NonNegativeDecimal | None = None
     """Distance that matters: a smaller one never alarms, however certain. Histogram only. Default: "0"."""
     above: Decimal | None = None

@@ -109,7 +109,8 @@ class EvidencePlan(ApiModel):
     """Live: predictions joined with outcomes as they come. Prequential: the trainer replays both procedures
     walk-forward over the same past days. Auto: Prequential where both procedures are known. Default: Auto."""
     pairing: Literal["EntityTime", "RequestId"] = "EntityTime"
-    """How predictions of both arms are paired: by entity and label time, or by request id. Default: EntityTime."""
+    """How predictions of both arms are paired. EntityTime: by entity and label time. RequestId: by the request's id.
+    Default: EntityTime."""
     grace: Duration = "1d"
     """A session closes this long after its label's end; later outcomes are counted, never used. Default: 1d."""
 

@@ -70,15 +70,15 @@ class FinancialModelSpec(ApiModel):
             field_path=".training.architecture",
         ),
         Rule(
-            "!has(self.training.architecture) || self.training.architecture != 'BaseRate' || "
-            "self.data.label.kind != 'Volatility'",
-            "architecture BaseRate needs data.label.kind Direction or Return; for Volatility use EWMA or HAR",
-            field_path=".training.architecture",
-        ),
-        Rule(
             "!has(self.training.architecture) || self.training.architecture != 'Logistic' || "
             "self.data.label.kind == 'Direction'",
             "architecture Logistic needs data.label.kind Direction; use Linear for numbers",
+            field_path=".training.architecture",
+        ),
+        Rule(
+            "!has(self.training.architecture) || self.training.architecture != 'Linear' || "
+            "self.data.label.kind != 'Direction'",
+            "architecture Linear needs data.label.kind Volatility or Return; use Logistic for Direction",
             field_path=".training.architecture",
         ),
         Rule(
