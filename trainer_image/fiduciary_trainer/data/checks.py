@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
-from pandera.errors import SchemaError
+from pandera.errors import SchemaErrors
 
 from fiduciary_trainer.outcome import BadContract, DataRefused
 
@@ -64,15 +64,17 @@ def _numbers(table: pd.DataFrame, contract: Contract) -> None:
     if data.entity is not None:
         columns[data.entity] = pa.Column(nullable=False)
     try:
-        typed = pa.DataFrameSchema(columns, strict=False).validate(table)
-    except SchemaError as error:
-        name = str(error.schema.name if error.schema.name is not None else error.column_name)
-        if name == data.entity:
+        typed = pa.DataFrameSchema(columns, strict=False).validate(table, lazy=True)
+    except SchemaErrors as errors:
+        # Names only: what pandera says beyond them quotes cells of the data.
+        wrong = [str(error.column_name or error.schema.name) for error in errors.schema_errors]
+        if data.entity in wrong:
             raise DataRefused(
-                "MissingEntity", f"column {name!r} has rows without a value; every row needs one"
+                "MissingEntity", f"column {data.entity!r} has rows without a value; every row needs one"
             ) from None
+        names = ", ".join(repr(name) for name in dict.fromkeys(wrong))
         raise DataRefused(
-            "NotANumber", f"column {name!r} holds values that are no numbers; expected decimals or empty cells"
+            "NotANumber", f"column {names} holds values that are no numbers; expected decimals or empty cells"
         ) from None
     for name in data.columns:
         values = typed[name].to_numpy(copy=True)

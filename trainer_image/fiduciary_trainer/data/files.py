@@ -110,8 +110,9 @@ def read_csv(
 
 
 def _chunks(file: Any) -> Iterator[pd.DataFrame]:
-    # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-    yield from pd.read_csv(file, chunksize=CHUNK, encoding="utf-8-sig", float_precision="round_trip")
+    # utf-8-sig: spreadsheets put a byte order mark before the first column's name. A lone dot is how FRED and SAS
+    # write a missing value.
+    yield from pd.read_csv(file, chunksize=CHUNK, encoding="utf-8-sig", float_precision="round_trip", na_values=["."])
 
 
 def read_parquet(file: IO[bytes], contract: Contract, name: str = "") -> pd.DataFrame:

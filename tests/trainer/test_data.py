@@ -1,0 +1,266 @@
+"""Reading: formats, asOf, the digest over all rows; refusing: each check with what was seen and what was expected."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from fiduciary_trainer import contract, data
+from fiduciary_trainer.data import Locations, files
+from fiduciary_trainer.outcome import BadContract, DataRefused
+from tests.trainer.contracts import document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Table = pd.DataFrame
+SP500 = "sha256:8249b7eb11cfbd74113cc36acb642d4df258093957c39b84881b1b46d59c4102"
+
+
+def table(rows: int = 1500, last: str = "2017-12-29", seed: int = 3) -> Table:
+    """Daily bars that end on a given weekday."""
+    draw = np.random.default_rng(seed)
+    days = pd.bdate_range(end=last, periods=rows)
+    close = 100 * np.exp(np.cumsum(draw.normal(0, 0.01, rows)))
+    opened = close * np.exp(draw.normal(0, 0.005, rows))
+    return pd.DataFrame(
+        {
+            "date": days.strftime("%Y-%m-%d"),
+            "open": opened,
+            "high": np.maximum(opened, close) * 1.01,
+            "low": np.minimum(opened, close) * 0.99,
+            "close": close,
+            "volume": draw.integers(1000, 9000, rows).astype(float),
+        }
+    )
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., data.Loaded]:
+    """Write a table to a claim and read it as the Job would."""
+    claim = tmp_path / "claims" / "bars"
+    claim.mkdir(parents=True)
+
+    def read(frame: Table, form: str = "CSV", **changes: Any) -> data.Loaded:
+        name = f"bars.{form.lower()}"
+        if form == "CSV":
+            frame.to_csv(claim / name, index=False)
+        else:
+            frame.to_parquet(claim / name, index=False, row_group_size=100)
+        uri = {"files": {"uri": f"pvc://bars/{name}", "format": form}}
+        job = contract.parse(document("Linear", **{"data__source": uri, **changes}))
+        return data.load(job, Locations(claims=tmp_path / "claims"))
+
+    return read
+
+
+def refused(load: Callable[..., data.Loaded], frame: Table, reason: str, *words: str, **changes: Any) -> None:
+    with pytest.raises(DataRefused) as caught:
+        load(frame, **changes)
+    assert caught.value.reason == reason, caught.value.message
+    assert caught.value.exit_code == 42
+    for word in words:
+        assert word in caught.value.message, caught.value.message
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def test_the_library_dataset() -> None:
+    loaded = data.load(contract.parse(document(data__calendar="XNYS")))
+    assert (loaded.rows, loaded.first, loaded.last) == (4780, "1999-01-04", "2017-12-29")
+    assert loaded.where == "arch/sp500"
+    assert loaded.digest == SP500, "the digest of the same rows never changes; it is in records"
+    assert loaded.bars.columns["close"][0] == 1228.099976
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "entities"),
+    [
+        ("arch/nasdaq", "Volatility", 1),
+        ("arch/wti", "Return", 1),
+        ("skfolio/sp500_index", "Direction", 1),
+        ("skfolio/sp500_dataset", "Return", 20),
+        ("skfolio/factors_dataset", "Return", 5),
+    ],
+)
+def test_other_datasets_that_ship(name: str, label: str, entities: int) -> None:
+    changes: dict[str, Any] = {"data__source": {"dataset": {"name": name}}, "data__checks__maxMissing": "0.05"}
+    if entities > 1:
+        changes["data__entity"] = "symbol"
+    if label != "Volatility":
+        changes["data__features"] = {"columns": ["close"]}
+    architecture = {"Volatility": "HAR", "Return": "Linear", "Direction": "Logistic"}[label]
+    loaded = data.load(contract.parse(document(architecture, label, **changes)))
+    assert len(np.unique(loaded.bars.entity)) == entities
+    assert loaded.last == "2017-12-29"
+
+
+def test_an_unknown_dataset_is_named_with_those_that_ship() -> None:
+    with pytest.raises(BadContract, match=r"UnknownDataset.*arch/gold.*arch/sp500"):
+        data.load(contract.parse(document(data__source={"dataset": {"name": "arch/gold"}})))
+
+
+@pytest.mark.parametrize("form", ["CSV", "Parquet"])
+def test_nothing_after_as_of_is_kept(load: Callable[..., data.Loaded], form: str) -> None:
+    frame = table(1500, last="2018-03-30")
+    known = frame[frame["date"] <= "2017-12-29"]
+    spoiled = frame.copy()
+    spoiled.loc[spoiled["date"] > "2017-12-29", ["open", "high", "low", "close"]] = -1.0
+    assert load(spoiled, form).digest == load(known, form).digest
+    assert load(spoiled, form).last == "2017-12-29"
+
+
+def test_late_row_groups_of_parquet_are_not_decoded(
+    load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = table(1500, last="2018-12-31").assign(date=lambda each: pd.to_datetime(each["date"]))
+    decoded: list[int] = []
+    original = pq.ParquetFile.read_row_group
+
+    def count(self: Any, group: int, **more: Any) -> Any:
+        decoded.append(group)
+        return original(self, group, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", count)
+    assert load(frame, "Parquet").last == "2017-12-29"
+    early = int((frame["date"] <= "2017-12-29").sum())
+    assert decoded == list(range(-(-early // 100))), "15 row groups of 100 rows; those of 2018 are left alone"
+
+
+def test_the_same_rows_have_the_same_digest(load: Callable[..., data.Loaded], tmp_path: Path) -> None:
+    frame = table()
+    digest = load(frame).digest
+    assert load(frame[["volume", "close", "date", "low", "high", "open"]]).digest == digest, "order of columns"
+    assert load(frame, "Parquet").digest == digest, "format"
+    assert load(frame.assign(comment="x")).digest == digest, "columns that nobody named"
+    moved = frame.assign(date=lambda each: each["date"] + "T00:00:00+00:00")
+    assert load(moved).digest == digest, "how a time is written"
+
+
+@pytest.mark.parametrize("row", [0, 700, 1499])
+@pytest.mark.parametrize("column", ["open", "volume", "date"])
+def test_any_change_in_any_row_changes_the_digest(load: Callable[..., data.Loaded], row: int, column: str) -> None:
+    """MLflow's own digest reads 10,000 rows at most; this one reads every one."""
+    frame = table()
+    changed = frame.copy()
+    if column == "date":
+        changed["date"] = [f"{day}T{'12' if at == row else '00'}:00" for at, day in enumerate(changed["date"])]
+    else:
+        changed.loc[row, column] = np.nextafter(changed.loc[row, column], np.inf)
+    assert load(frame).digest != load(changed).digest
+
+
+def test_several_files_compressed_and_in_order_of_name(tmp_path: Path) -> None:
+    frame = table()
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    for name, part in (("2.csv.gz", frame[700:]), ("1.csv.gz", frame[:700])):
+        (folder / name).write_bytes(gzip.compress(part.to_csv(index=False).encode()))
+    source = {"files": {"uri": "pvc://bars/*.csv.gz", "format": "CSV"}}
+    loaded = data.load(contract.parse(document(data__source=source)), Locations(claims=tmp_path))
+    assert loaded.rows == len(frame)
+
+
+def test_panels_are_sorted_by_time_then_entity(load: Callable[..., data.Loaded]) -> None:
+    parts = [table(1200, seed=seed).assign(symbol=symbol) for seed, symbol in ((1, "B"), (2, "A"))]
+    loaded = load(pd.concat(parts), data__entity="symbol")
+    assert loaded.bars.entity[:4].tolist() == ["A", "B", "A", "B"]
+    interleaved = pd.concat(parts).sort_values(["date", "symbol"])
+    assert load(interleaved, data__entity="symbol").digest == loaded.digest
+
+
+# --- refusing ------------------------------------------------------------------------------------------------------
+
+
+def test_missing_column(load: Callable[..., data.Loaded]) -> None:
+    refused(load, table().drop(columns="volume"), "MissingColumn", "volume", "date, open, high, low, close")
+    refused(load, table().rename(columns={"date": "day"}), "MissingColumn", "'date'", "day", "data.time")
+
+
+def test_missing_values(load: Callable[..., data.Loaded]) -> None:
+    frame = table()
+    frame.loc[::5, "close"] = np.nan
+    refused(load, frame, "MissingValues", "'close'", "20 %", "2 %")
+
+
+def test_texts_in_a_number_column(load: Callable[..., data.Loaded]) -> None:
+    frame = table().astype({"close": object})
+    frame.loc[9, "close"] = "n/a?"
+    refused(load, frame, "NotANumber", "'close'")
+
+
+def test_duplicates(load: Callable[..., data.Loaded]) -> None:
+    frame = table()
+    refused(load, pd.concat([frame, frame.tail(1)]), "DuplicateRows", "1 rows", "2017-12-29", "data.entity")
+    panel = pd.concat([table(1200).assign(symbol=symbol) for symbol in "AB"])
+    load(panel, data__entity="symbol")
+    refused(load, pd.concat([panel, panel.tail(1)]), "DuplicateRows", "date and symbol", data__entity="symbol")
+
+
+def test_order(load: Callable[..., data.Loaded]) -> None:
+    frame = table()
+    swapped = frame.iloc[[*range(700), 701, 700, *range(702, 1500)]]
+    refused(load, swapped, "UnorderedRows", "1 rows", "'date'")
+
+
+def test_prices(load: Callable[..., data.Loaded]) -> None:
+    frame = table()
+    frame.loc[:2, "open"] *= -1
+    refused(load, frame, "NegativePrices", "3 in column 'open'")
+    refused(load, table().assign(volume=5.0), "ConstantColumn", "'volume'")
+    refused(load, table().rename(columns={"low": "high", "high": "low"}), "InconsistentPrices", "high below the low")
+
+
+def test_too_few(load: Callable[..., data.Loaded]) -> None:
+    refused(load, table(300), "TooFewRows", "300", "1000", "minRows")
+    refused(load, table(1500, last="2024-12-31"), "TooFewRows", "no row", "2017-12-29")
+
+
+def test_stale_in_days_and_in_sessions(load: Callable[..., data.Loaded]) -> None:
+    refused(load, table(last="2017-12-22"), "StaleData", "2017-12-22", "7 days", "5 are allowed", "2017-12-29")
+    load(table(last="2017-12-22"), data__calendar="XNYS")
+    refused(load, table(last="2017-12-20"), "StaleData", "6 sessions of XNYS", data__calendar="XNYS")
+
+
+def test_unknown_calendar(load: Callable[..., data.Loaded]) -> None:
+    with pytest.raises(BadContract, match=r"UnknownCalendar.*XMARS"):
+        load(table(last="2017-12-28"), data__calendar="XMARS")
+
+
+def test_times_that_are_none(load: Callable[..., data.Loaded]) -> None:
+    refused(load, table().assign(date="someday"), "UnreadableTimes", "'date'")
+    refused(load, table().assign(date=range(1500)), "UnreadableTimes", "numbers")
+
+
+def test_files_that_are_not_there_or_not_of_the_format(tmp_path: Path) -> None:
+    (tmp_path / "bars").mkdir()
+    (tmp_path / "bars" / "x.parquet").write_bytes(b"date,close\n")
+    for name, form, reason in (
+        ("nowhere.csv", "CSV", "SourceNotFound"),
+        ("*.csv", "CSV", "SourceNotFound"),
+        ("x.parquet", "Parquet", "UnreadableFile"),
+    ):
+        source = {"files": {"uri": f"pvc://bars/{name}", "format": form}}
+        with pytest.raises(DataRefused) as caught:
+            data.load(contract.parse(document(data__source=source)), Locations(claims=tmp_path))
+        assert caught.value.reason == reason
+        assert name in caught.value.message
+
+
+def test_no_path_leaves_its_claim(tmp_path: Path) -> None:
+    source = {"files": {"uri": "pvc://bars/../../etc/passwd", "format": "CSV"}}
+    with pytest.raises(BadContract, match="InvalidValue"):
+        data.load(contract.parse(document(data__source=source)), Locations(claims=tmp_path))
+
+
+def test_chunks_are_one_table(load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = load(table()).digest
+    monkeypatch.setattr(files, "CHUNK", 7)
+    assert load(table()).digest == digest
