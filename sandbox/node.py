@@ -116,7 +116,7 @@ class Node:
         """Have containerd running on a store without pods of an earlier sandbox."""
         runtime = self.runtime
         if not runtime.daemon.alive:
-            self.store.forget_pods(runtime, run)
+            self.store.clean(runtime, run)
         runtime.start(run)
 
     def start_control_plane(self, run: Run) -> None:

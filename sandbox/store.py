@@ -11,16 +11,19 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sandbox import cache, state
 from sandbox.steps import Run, StepFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from sandbox.images import Image
     from sandbox.runtime import Runtime
 
@@ -33,28 +36,33 @@ class Store:
     def __init__(self, place: int) -> None:
         self.place = place
         self.root = cache.root() / "containerd" / str(place) / "root"
-        self.notes = cache.root() / "containerd" / str(place) / "notes.json"
+        self.notes = cache.root() / "containerd" / str(place) / "images.json"
 
     # -- before containerd starts
 
     def check(self, run: Run) -> None:
         """Throw the store away unless every layer is as it was noted. For a store that no containerd has open."""
-        layers = self._noted("layers")
         if not self.root.exists():
             self.notes.unlink(missing_ok=True)
             return
-        for number, folder in enumerate(sorted(layers)):
+        layers = {folder: known for note in self._images().values() for folder, known in note["layers"].items()}
+        if not layers:
+            shutil.rmtree(self.root)
+            return
+        for number, folder in enumerate(sorted(layers), 1):
             run.check()
-            run.detail(f"comparing layer {number + 1}/{len(layers)}")
+            run.detail(f"comparing layer {number}/{len(layers)}")
             if fingerprint(self.root / folder) != layers[folder]:
-                run.detail(f"layer {folder} changed since it was unpacked: importing all images again")
                 self.notes.unlink()
                 shutil.rmtree(self.root)
+                run.detail(f"layer {folder} changed since it was unpacked: importing all images again")
                 return
         run.detail(f"{len(layers)} layers as they were")
 
-    def forget_pods(self, runtime: Runtime, run: Run) -> None:
-        """Remove what pods of an earlier sandbox left in the records; the kubelet would take them for its own."""
+    def clean(self, runtime: Runtime, run: Run) -> None:
+        """Remove from the records what pods of an earlier sandbox left, which the kubelet would take for its own, and
+        images whose import was not finished, whose layers nobody noted.
+        """
         if not self.root.exists():
             return
         for plugin in self.root.glob("io.containerd.grpc.v1.cri*"):
@@ -67,6 +75,10 @@ class Store:
         lines = (line.split() for line in runtime.ctr(run, "snapshots", "list").splitlines()[1:])
         for key in (words[0] for words in lines if words and words[-1] in ("Active", "View")):
             runtime.ctr(run, "snapshots", "remove", key)
+        for lease in runtime.ctr(run, "leases", "list", "-q").split():
+            runtime.ctr(run, "leases", "delete", lease)
+        whole = {note["digest"] for note in self._images().values()}
+        self._remove_all(lambda digest: digest not in whole, runtime, run)
         runtime.daemon.stop()
 
     # -- while it runs
@@ -75,37 +87,41 @@ class Store:
         """Have the image in containerd with this content: imported unless it is there."""
         name = reference(image.tag)
         with cache.lock(f"containerd-{self.place}"):
-            note = self._noted("images").get(name)
-            digest = self._digest(name, runtime, run)
-            known = json.loads(note) if note else {}
+            images = self._images()
+            known = images.get(name, {})
+            digest = self._listed(runtime, run).get(name)
             if digest and known.get("digest") == digest and known.get("content") == image.key:
                 run.detail("there already")
                 return
             archive = image.archive()
             run.detail(f"importing {archive.stat().st_size / 1e6:.0f} MB")
             runtime.ctr(run, "images", "import", archive)
-            digest = self._digest(name, runtime, run)
+            digest = self._listed(runtime, run).get(name)
             if not digest:
                 raise StepFailed(f"containerd does not list {name} after importing {archive}")
             layers = {folder: fingerprint(self.root / folder) for folder in self._layers(archive, runtime, run)}
-            images = self._noted("images")
-            images[name] = json.dumps({"digest": digest, "content": image.key, "at": time.time()})
-            for old in outdated(images, name):
-                runtime.ctr(run, "images", "remove", old)
-                del images[old]
-            present = {f: note for f, note in self._noted("layers").items() if (self.root / f).exists()}
-            state.write(self.notes, {"images": images, "layers": {**present, **layers}})
+            images[name] = {"digest": digest, "content": image.key, "at": time.time(), "layers": layers}
+            gone = {images.pop(old)["digest"] for old in outdated(images, name)}
+            kept = {note["digest"] for note in images.values()}
+            self._remove_all(lambda digest: digest in gone - kept, runtime, run)
+            state.write(self.notes, {"images": images})
 
-    def _noted(self, what: str) -> dict[str, str]:
-        notes = state.read(self.notes).get(what)
-        return {str(key): str(value) for key, value in notes.items()} if isinstance(notes, dict) else {}
+    def _images(self) -> dict[str, dict[str, Any]]:
+        """What is known of each imported image: digest, content, at, and layers (directory -> fingerprint)."""
+        images = state.read(self.notes).get("images")
+        return images if isinstance(images, dict) else {}
 
-    def _digest(self, name: str, runtime: Runtime, run: Run) -> str:
-        for line in runtime.ctr(run, "images", "list", f"name=={name}").splitlines()[1:]:
-            words = line.split()
-            if words[0] == name:
-                return words[2]
-        return ""
+    def _listed(self, runtime: Runtime, run: Run) -> dict[str, str]:
+        """Digests by name. An image has several names: its tag's, as Docker and as others write it, and its ID's."""
+        rows = (line.split() for line in runtime.ctr(run, "images", "list").splitlines()[1:])
+        return {words[0]: words[2] for words in rows if len(words) > 2}
+
+    def _remove_all(self, wanted: Callable[[str], bool], runtime: Runtime, run: Run) -> None:
+        """Remove the images whose digest is `wanted`, with their layers."""
+        names = [name for name, digest in self._listed(runtime, run).items() if wanted(digest)]
+        if names:
+            run.detail(f"removing {len(names)} names of unfinished or outdated images")
+            runtime.ctr(run, "images", "remove", "--sync", *names)
 
     def _layers(self, archive: Path, runtime: Runtime, run: Run) -> list[str]:
         """The directories (below the root) of an imported image's unpacked layers."""
@@ -115,14 +131,8 @@ class Store:
         # ctr protects a view from the garbage collector by nothing: after another import it may be gone already.
         with contextlib.suppress(StepFailed):
             runtime.ctr(run, "snapshots", "remove", view)
-        return sorted(
-            {
-                str(Path(part).relative_to(self.root))
-                for word in said.replace(",", " ").replace("=", " ").replace(":", " ").split()
-                for part in [word]
-                if part.startswith(f"{self.root}/")
-            }
-        )
+        paths = re.findall(re.escape(f"{self.root}/") + r"[^\s,:=]+", said)
+        return sorted({str(Path(path).relative_to(self.root)) for path in paths})
 
 
 def reference(tag: str) -> str:
@@ -137,11 +147,11 @@ def reference(tag: str) -> str:
     return tag if "." in first or ":" in first or first == "localhost" else f"docker.io/{tag}"
 
 
-def outdated(images: dict[str, str], name: str) -> list[str]:
+def outdated(images: Mapping[str, Mapping[str, Any]], name: str) -> list[str]:
     """Which images of the same name as `name` are no longer kept: all but the latest."""
     repository = name.rpartition(":")[0]
     same = [other for other in images if other.rpartition(":")[0] == repository]
-    return sorted(same, key=lambda other: float(json.loads(images[other])["at"]))[:-KEPT]
+    return sorted(same, key=lambda other: float(images[other]["at"]))[:-KEPT]
 
 
 def diff_ids(archive: Path) -> list[str]:
