@@ -1,0 +1,135 @@
+"""The training Job: one pod that measures and reports, confined to what it was given.
+
+It meets the restricted Pod Security Standard. Exit codes decide retries (docs/trainer-contract.md); the operator
+deletes the Job after its verdict is stored, so it has no time to live of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fiduciary.api import meta
+from fiduciary.api.quantities import timedelta_of
+from fiduciary.manifests import contract, owned
+from fiduciary.manifests.json_text import compact
+from fiduciary.manifests.mounts import volumes
+from fiduciary.manifests.networkpolicy import LABEL_EGRESS
+from fiduciary.manifests.resources import container_resources, threads
+from fiduciary.manifests.serviceaccount import service_account_name
+
+if TYPE_CHECKING:
+    from fiduciary.api.financialmodel import FinancialModel
+    from fiduciary.api.pods import PodTemplate
+
+Body = dict[str, Any]
+
+CONTAINER = "trainer"
+USER = 10001
+FATAL_EXIT_CODES = (42, 64)
+"""Data refused, contract refused: training again reads the same data and the same document."""
+GRACE_SECONDS = 60
+"""From SIGTERM to SIGKILL: enough for a checkpoint."""
+KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+
+
+def training_job(model: FinancialModel, training: contract.Training, egress: str) -> Body:
+    """The Job of one training; ``egress`` names the rules of its NetworkPolicy."""
+    spec = model.spec.training
+    annotations = {
+        meta.ANNOTATION_TRAINING_KEY: training.key,
+        meta.ANNOTATION_SPEC_KEY: training.spec_key,
+        meta.ANNOTATION_AS_OF: training.as_of,
+        meta.ANNOTATION_TRIGGER: compact(dict(training.trigger)),
+    }
+    metadata = owned.metadata(model, training.job, annotations)
+    if spec.queue_name is not None:
+        metadata["labels"][KUEUE_QUEUE] = spec.queue_name
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": spec.retry.limit,
+            "activeDeadlineSeconds": max(1, int(timedelta_of(spec.active_deadline).total_seconds())),
+            "podReplacementPolicy": "Failed",  # two pods of one training would write one checkpoint
+            "podFailurePolicy": {
+                "rules": [
+                    # First: a drained node must not use up a retry, whatever the exit code.
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": CONTAINER,
+                            "operator": "In",
+                            "values": list(FATAL_EXIT_CODES),
+                        },
+                    },
+                ]
+            },
+            "template": _template(model, training, egress),
+        },
+    }
+
+
+def _template(model: FinancialModel, training: contract.Training, egress: str) -> Body:
+    user = model.spec.training.pod_template
+    return {
+        "metadata": {
+            "labels": {**user.labels, **owned.labels(model), LABEL_EGRESS: egress},
+            "annotations": {**user.annotations, meta.ANNOTATION_JOB: contract.text(model, training)},
+        },
+        "spec": _pod(model, training),
+    }
+
+
+def _pod(model: FinancialModel, training: contract.Training) -> Body:
+    made, mounted = volumes(model.spec)
+    resources = container_resources(model.spec.training.resources)
+    environment = {
+        "FIDUCIARY_ATTEMPT_ID": training.job,
+        "OMP_NUM_THREADS": str(threads(resources)),
+        "HOME": "/work",
+    }
+    return {
+        **_scheduling(model.spec.training.pod_template),
+        "restartPolicy": "Never",
+        "serviceAccountName": service_account_name(model),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": training.image,
+                "env": [{"name": name, "value": value} for name, value in environment.items()],
+                "resources": resources,
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                # The log may hold data; a result is what the trainer wrote on purpose.
+                "terminationMessagePolicy": "File",
+                "volumeMounts": mounted,
+            }
+        ],
+        "volumes": made,
+    }
+
+
+def _scheduling(template: PodTemplate) -> Body:
+    """The user's part of the pod: the API type is the allow-list, its fields are those of Kubernetes."""
+    fields = template.body()
+    names = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName", "imagePullSecrets")
+    made: Body = {name: fields[name] for name in names if fields.get(name)}
+    if fields.get("topologySpread"):
+        made["topologySpreadConstraints"] = fields["topologySpread"]
+    return made
