@@ -133,6 +133,13 @@ def test_predictions_that_are_not_finite_give_a_card_without_plots(tmp_path: Pat
     assert write_report(tmp_path, report("Volatility", given)) == ["model-card.md"]
 
 
+def test_a_perfect_forecast_can_be_drawn(tmp_path: Path) -> None:
+    """Leaks make one, and its report must still be readable: every tenth came true always or never."""
+    given = rows("Direction", 300)
+    given.prediction[:] = 0.01 + 0.98 * given.y
+    assert "calibration.png" in write_report(tmp_path, report("Direction", given))
+
+
 def test_a_constant_forecast_can_be_drawn(tmp_path: Path) -> None:
     given = rows("Direction", 300)
     given.prediction[:] = 0.9

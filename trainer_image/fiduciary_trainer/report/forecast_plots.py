@@ -178,7 +178,8 @@ def wilson(share: NDArray[np.float64], count: NDArray[np.int64]) -> tuple[NDArra
     z2 = 1.96**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = 1.96 * np.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
-    return middle - half, middle + half
+    # At a share of exactly 0 or 1 the bound is the share, up to a rounding error that may not turn its sign.
+    return np.minimum(middle - half, share), np.maximum(middle + half, share)
 
 
 def _readable(values: NDArray[np.float64], kind: LabelKind) -> NDArray[np.float64]:
