@@ -1,0 +1,202 @@
+"""Writes docs/conditions.md from the code that gives the reasons: ``python docs/conditions.py``.
+
+Reasons of the operator are constants of ``fiduciary.decide.reasons`` with a docstring each. Reasons of the trainer and
+of the registry's client are words in the code; their meaning is written here, and the scan fails on one that is not.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+REASONS = ROOT / "operator" / "fiduciary" / "decide" / "reasons.py"
+REGISTRY = ROOT / "operator" / "fiduciary"
+TRAINER = (ROOT / "trainer_image" / "fiduciary_trainer", ROOT / "trainer_image" / "fiduciary_features")
+PAGE = ROOT / "docs" / "conditions.md"
+OUTCOMES = ("DataRefused", "BadContract", "Retryable", "TrainingEnded")
+
+Row = tuple[str, str, str]  # word, meaning, what to do
+
+FROM_TRAINER: dict[str, tuple[str, str]] = {
+    "AccessDenied": ("The storage refused the credentials.", "Correct the Secret of `secretRef`."),
+    "CheckpointUnreachable": ("The checkpoint cannot be read.", "Wait: it is retried."),
+    "ConstantColumn": ("A column that is used has one value in all rows.", "Repair the data, or leave the column out."),
+    "DuplicateRows": (
+        "The same (entity, time) occurs more than once.",
+        "Remove the repetitions; set `data.entity` for panel data.",
+    ),
+    "EmbargoTooSmall": (
+        "Test rows would share inputs with training rows.",
+        "Raise `validation.embargo` to what the message says.",
+    ),
+    "InconsistentPrices": ("A high is below its low.", "Repair the data."),
+    "InvalidHyperparameter": ("A hyperparameter is out of range; the range is named.", "Correct it."),
+    "InvalidJson": ("The job document cannot be read. A foreign operator, or a bug.", "Report it."),
+    "InvalidValue": (
+        "A field of the job document is out of range for this trainer; it is named.",
+        "Correct the field of the spec.",
+    ),
+    "LabelNotSupported": (
+        "The architecture cannot predict this label, or the label needs other columns.",
+        "Use one of those listed.",
+    ),
+    "MissingColumn": (
+        "A column that the spec names is not in the data; those that are there are listed.",
+        "Rename it, or correct the spec.",
+    ),
+    "MissingEntity": ("Rows have no value in the entity column.", "Repair the data."),
+    "MissingValues": (
+        "A column lacks a larger share of values than `checks.maxMissing`.",
+        "Repair the data, or raise the limit.",
+    ),
+    "NegativePrices": ("A price is zero or negative; logarithms are used.", "Repair the data."),
+    "NoContract": ("The pod has no job document. A foreign operator, or a bug.", "Report it."),
+    "NotANumber": ("A column that is used holds text.", "Repair the data."),
+    "NotAvailable": (
+        "A part of the API that this trainer does not have yet.",
+        "Use what the message offers, or an image of yours.",
+    ),
+    "SourceNotFound": ("The dataset, bucket, claim or path does not exist.", "Correct `data.source`."),
+    "SourceUnreachable": ("The storage does not answer.", "Wait: it is retried."),
+    "StaleData": (
+        "The newest row is older, counted from asOf, than `checks.maxStaleness`.",
+        "Deliver newer rows, or set `data.asOf`.",
+    ),
+    "Terminated": (
+        "The pod was told to stop. A checkpoint was written where the spec has one.",
+        "Wait: it is retried.",
+    ),
+    "TooFewRows": ("Fewer rows than `checks.minRows`, or than the folds need.", "Use a longer history or fewer folds."),
+    "UnknownArchitecture": (
+        "The image does not know the architecture; those that it knows are listed.",
+        "Use one of them.",
+    ),
+    "UnknownCalendar": ("The exchange of `data.calendar` does not exist.", "Use a code such as XNYS."),
+    "UnknownDataset": (
+        "The trainer image has no such dataset; those that it has are listed.",
+        "Correct `data.source.dataset.name`.",
+    ),
+    "UnknownFeatureSet": ("The image has no such feature set; those that it has are listed.", "Use one of them."),
+    "UnknownHyperparameter": (
+        "The architecture has no such hyperparameter; those that it has are listed.",
+        "Correct it.",
+    ),
+    "UnorderedRows": (
+        "Rows do not ascend in time, so what stands above a row may be its future.",
+        "Sort the data where it is made.",
+    ),
+    "UnreadableFile": ("A file is not of the format that the spec names.", "Correct `files.format`."),
+    "UnreadableTimes": ("The time column holds something that is no date.", "Repair the data, or correct `data.time`."),
+    "UnsupportedContractVersion": (
+        "Operator and trainer image are of different releases.",
+        "Use an image of the operator's release.",
+    ),
+}
+
+FROM_REGISTRY: dict[str, tuple[str, str]] = {
+    "RegistryUnreachable": ("MLflow does not answer, or answers 5xx.", "Wait, or start it: nothing is lost meanwhile."),
+    "RegistryHostRejected": (
+        "MLflow answers 403 `Invalid Host header`: it does not know the name by which it was called.",
+        "Add the name to the server's `--allowed-hosts`.",
+    ),
+    "RegistryUnauthorized": ("MLflow refuses the credentials.", "Correct the connection in the operator's settings."),
+    "RegistryRefused": (
+        "MLflow refuses the request; its words are quoted.",
+        "Read them: most often a name or a plugin.",
+    ),
+    "RegistryUnknown": (
+        "The connection that was used is not in the settings any more.",
+        "Add it, or correct the spec.",
+    ),
+}
+
+
+def of_operator() -> Iterator[tuple[str, list[Row]]]:
+    """(title, rows) of each section of reasons.py, in its order."""
+    text = REASONS.read_text()
+    titles = [
+        (number, match[1])
+        for number, line in enumerate(text.splitlines(), 1)
+        if (match := re.match(r"# --- (.+?) -+$", line))
+    ]
+    rows: list[tuple[int, Row]] = []
+    body = ast.parse(text).body
+    for statement, following in zip(body, [*body[1:], None], strict=True):
+        if not (isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)):
+            continue
+        word = str(statement.value.value)
+        if not (isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)):
+            raise ValueError(f"{word} in {REASONS.name} has no docstring; say what was seen and what to do")
+        meaning, _, act = " ".join(str(following.value.value).split()).partition(". ")
+        rows.append((statement.lineno, (word, f"{meaning.removesuffix('.')}.", act)))
+    ends = [*(line for line, _ in titles[1:]), len(text.splitlines()) + 1]
+    for (line, title), end in zip(titles, ends, strict=True):
+        yield title, [row for at, row in rows if line < at < end]
+
+
+def raised(folders: tuple[Path, ...]) -> set[str]:
+    """Reasons that the trainer raises: the first argument of its typed refusals."""
+    found: set[str] = set()
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in OUTCOMES
+                and node.args
+            ):
+                words = [leaf.value for leaf in ast.walk(node.args[0]) if isinstance(leaf, ast.Constant)]
+                found |= {word for word in words if isinstance(word, str)}
+    return found
+
+
+def registry_words(folder: Path) -> set[str]:
+    """Reasons with which the registry's client explains why it has no answer."""
+    sources = (path.read_text() for name in ("clients", "engine") for path in (folder / name).rglob("*.py"))
+    return {word for source in sources for word in re.findall(r'"(Registry[A-Z]\w+)"', source)}
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["| Word | Meaning | What to do |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{word}` | {meaning} | {act} |" for word, meaning, act in rows)])
+
+
+def explained(words: set[str], meanings: dict[str, tuple[str, str]], where: str) -> list[Row]:
+    if unknown := sorted(words - set(meanings)):
+        raise ValueError(f"{where} gives reasons that docs/conditions.py does not explain: {', '.join(unknown)}")
+    return [(word, *meanings[word]) for word in sorted(words)]
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [
+        "<!-- Generated by docs/conditions.py from the code; change the docstrings there. -->",
+        "# Conditions and reasons",
+        "`Ready`, `Reconciling` and `Stalled` follow kstatus. A condition's message always says what was seen, what was\n"
+        "expected and what to do; the words below are stable, so programs may rely on them. An empty last column:\n"
+        "nothing needs to be done.",
+    ]
+    for title, rows in of_operator():
+        parts += [f"## {title[0].upper()}{title[1:]}", table(rows)]
+    trainer = explained(raised(TRAINER) - registry_words(REGISTRY), FROM_TRAINER, "the trainer")
+    parts += [
+        "## What the trainer says",
+        "Reasons of a training that ended without numbers; they become the reason of `Trained`. Refused data (exit\n"
+        "code 42) and a contract that cannot be carried out (64) are not retried; what could not be reached (75) is.",
+        table(trainer),
+        "## What the registry's client says",
+        table(explained(registry_words(REGISTRY), FROM_REGISTRY, "the registry's client")),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)}\n")
