@@ -95,6 +95,7 @@ class ApiModel(BaseModel):
         validate_by_alias=True,
         extra="ignore",
         frozen=True,
+        defer_build=True,
         use_attribute_docstrings=True,
     )
 

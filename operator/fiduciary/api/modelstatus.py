@@ -39,6 +39,8 @@ class Progress(ApiModel):
     """Estimated time to the end, in seconds."""
     last_metric: MetricValue | None = None
     """Metric that was logged last."""
+    at: Time | None = None
+    """When this was read from the run."""
 
 
 class TrainingStatus(ApiModel):

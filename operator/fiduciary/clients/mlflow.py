@@ -105,12 +105,6 @@ class Registry:
         versions: list[dict[str, Any]] = found.get("model_versions", [])
         return _version(min(versions, key=lambda item: int(item["version"]))) if versions else None
 
-    async def version_of_run(self, model: str, run_id: str) -> VersionView | None:
-        """The version of ``model`` that was made from this run."""
-        found = await self._get("model-versions/search", {"filter": f"name='{model}' and run_id='{run_id}'"})
-        versions: list[dict[str, Any]] = found.get("model_versions", [])
-        return _version(min(versions, key=lambda item: int(item["version"]))) if versions else None
-
     async def aliases(self, model: str) -> dict[str, str]:
         """Alias -> version number of a registered model; empty where the model does not exist."""
         try:

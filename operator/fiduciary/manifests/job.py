@@ -71,6 +71,17 @@ def training_job(model: FinancialModel, training: contract.Training, egress: str
     }
 
 
+def requests(model: FinancialModel) -> dict[str, str]:
+    """What the training pod reserves: Kubernetes takes a limit for the request where none is given."""
+    made = container_resources(model.spec.training.resources)
+    return {**made.get("limits", {}), **made["requests"]}
+
+
+def limits(model: FinancialModel) -> dict[str, str]:
+    """What the training pod may use at most."""
+    return dict(container_resources(model.spec.training.resources).get("limits", {}))
+
+
 def _template(model: FinancialModel, training: contract.Training, egress: str) -> Body:
     user = model.spec.training.pod_template
     return {
