@@ -117,9 +117,9 @@ class Cluster:
         within: float = 120,
     ) -> str:
         """Standard output of ``kubectl ARGS``; raises :class:`Refused` with standard error when it fails."""
-        command = [self._kubectl, "--kubeconfig", str(self.kubeconfig), *args]
+        command = [self._kubectl, "--kubeconfig", str(self.kubeconfig)]  # options first: what follows `--` is not ours
         command += ["-n", namespace] if namespace else []
-        command += user.flags() if user else []
+        command += [*(user.flags() if user else []), *args]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=within, check=False)
         if done.returncode:
             raise Refused(f"kubectl {' '.join(args)}\n{done.stderr.strip()}")
