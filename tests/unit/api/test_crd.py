@@ -10,6 +10,7 @@ from pydantic import Field
 
 from fiduciary.api.base import ApiModel, Rule
 from fiduciary.api.crd import KINDS, NotStructural, definition, files, structural
+from fiduciary.api.reference import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,6 +44,11 @@ EVERY_NODE = [
 def test_checked_in_crds_are_what_the_types_generate(name: str, text: str) -> None:
     stored = (ROOT / "crds" / name).read_text(encoding="utf-8")
     assert stored == text, "run `PYTHONPATH=operator python -m fiduciary.api.crd crds/` and commit"
+
+
+def test_the_reference_page_is_what_the_types_generate() -> None:
+    stored = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert stored == page(), "run `PYTHONPATH=operator python -m fiduciary.api.reference docs/api.md` and commit"
 
 
 def test_no_crd_is_left_over() -> None:
