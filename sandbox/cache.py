@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
 
 def root() -> Path:
@@ -128,7 +128,7 @@ def obtain(kind: str, key: str, make: Callable[[Path], None], *, verify: bool = 
 
 
 @contextlib.contextmanager
-def lock(name: str) -> Iterator[None]:
+def lock(name: str) -> Generator[None, None, None]:
     """Hold a machine-wide lock. It ends with the process, however that ends."""
     directory = root() / "locks"
     directory.mkdir(parents=True, exist_ok=True)

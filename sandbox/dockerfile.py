@@ -75,7 +75,7 @@ class Ignore:
 
     @staticmethod
     def _expression(pattern: str) -> re.Pattern[str]:
-        parts = []
+        parts: list[str] = []
         for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
             special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
             parts.append(special.get(part, re.escape(part)))

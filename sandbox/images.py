@@ -9,6 +9,7 @@ uncompressed docker-archive whose hash is compared before it is used.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -35,16 +36,25 @@ class Image:
     key: str
     entry: cache.Entry | None
 
-    def archive(self) -> Path:
-        """The docker-archive, its hash compared just now. Raises StepFailed when it was changed or is an engine's."""
-        if self.entry is None:
-            raise StepFailed(f"{self.tag} is held by the container engine: load it from there")
-        if not self.entry.intact():
-            shutil.rmtree(self.entry.directory, ignore_errors=True)
+    def archive(self, run: Run) -> Path:
+        """The docker-archive, its hash compared just now. Raises StepFailed when it was changed."""
+        entry = self.entry or self._saved(run)
+        if not entry.intact():
+            shutil.rmtree(entry.directory, ignore_errors=True)
             raise StepFailed(f"the cached archive of {self.tag} was damaged and has been removed; run this again")
-        return self.entry.path("image.tar")
+        return entry.path("image.tar")
+
+    def _saved(self, run: Run) -> cache.Entry:
+        """The archive of an image that a container engine holds (the provider `node` on a machine with Docker)."""
+        program = str(engine())
+
+        def save(directory: Path) -> None:
+            run.call([program, "save", "--output", directory / "image.tar", self.tag])
+
+        return cache.obtain("images", cache.content_key(self.key, self.tag, program), save, verify=False)
 
 
+@functools.cache
 def engine() -> str | None:
     """The first of docker, podman and nerdctl that is installed and answers; None where none does."""
     for program in ("docker", "podman", "nerdctl"):
@@ -164,7 +174,7 @@ def run(
         return progress.call(words, timeout=timeout)
     stored = _by_content(image.key)
     if not _exists(stored):
-        progress.call(buildah("pull", f"docker-archive:{image.archive()}"), env=_env())
+        progress.call(buildah("pull", f"docker-archive:{image.archive(progress)}"), env=_env())
         progress.call(buildah("tag", image.tag, stored), env=_env())
     container = f"run-{uuid.uuid4().hex[:12]}"
     progress.call(buildah("from", "--pull-never", f"--name={container}", stored), env=_env())

@@ -15,7 +15,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,9 +63,9 @@ class Daemon:
     def log(self) -> Path:
         return self.directory / "log" / f"{self.name}.log"
 
-    def _recorded(self) -> dict[str, object] | None:
+    def _recorded(self) -> dict[str, Any] | None:
         try:
-            record: dict[str, object] = json.loads(self.pid_file.read_text())
+            record: dict[str, Any] = json.loads(self.pid_file.read_text())
         except (OSError, ValueError):
             return None
         return record if record.get("boot") == boot_id() else None
@@ -74,18 +74,18 @@ class Daemon:
     def argv(self) -> list[str]:
         """The words after `enter` of the last start. Raises ValueError when it was never started on this boot."""
         record = self._recorded()
-        words = record["argv"] if record else None
-        if not isinstance(words, list):
+        if record is None:
             raise ValueError(f"{self.name} was not started: {self.pid_file} does not exist")
-        return [str(word) for word in words[len(self.enter) :]]
+        words: list[str] = record["argv"]
+        return words[len(self.enter) :]
 
     @property
     def pid(self) -> int | None:
         """The program's process, or None when it is not running."""
         record = self._recorded()
-        if record is None or start_time(int(str(record["pid"]))) != record["started"]:
+        if record is None or start_time(record["pid"]) != record["started"]:
             return None
-        pid = int(str(record["pid"]))
+        pid = record["pid"]
         return (children(pid) or [pid])[0] if record["wrapped"] else pid
 
     @property

@@ -9,12 +9,12 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from sandbox.steps import StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Mapping
 
 DEFAULT_NAME = "fiduciary"
 
@@ -44,16 +44,16 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in root().glob("*/sandbox.json"))
 
 
-def read(path: Path) -> dict[str, object]:
+def read(path: Path) -> dict[str, Any]:
     """A JSON object from `path`; empty when it is missing or was cut off."""
     try:
-        value = json.loads(path.read_text())
+        value: object = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def write(path: Path, value: dict[str, object]) -> None:
+def write(path: Path, value: Mapping[str, object]) -> None:
     """Replace a JSON file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -87,7 +87,7 @@ def forget_lock(name: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(name: str) -> Iterator[None]:
+def exclusive(name: str) -> Generator[None, None, None]:
     """Only one `up` or `down` works on a sandbox. The lock ends with its process, however that ends."""
     path = _lock(name)
     path.parent.mkdir(parents=True, exist_ok=True)

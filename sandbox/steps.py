@@ -60,12 +60,13 @@ class Run:
     """What an action gets: a line to report on, and a way to run programs that end when the run is cancelled."""
 
     def __init__(self, report: Callable[[str], None] | None = None, cancelled: threading.Event | None = None) -> None:
-        self._report = report or (lambda _text: None)
+        self._report = report
         self._cancelled = cancelled or threading.Event()
 
     def detail(self, text: str) -> None:
         """Show `text` beside the step's name while it runs."""
-        self._report(text)
+        if self._report is not None:
+            self._report(text)
 
     def check(self) -> None:
         """Raise Cancelled when the run is over. For loops that wait."""

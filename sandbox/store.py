@@ -93,7 +93,7 @@ class Store:
             if digest and known.get("digest") == digest and known.get("content") == image.key:
                 run.detail("there already")
                 return
-            archive = image.archive()
+            archive = image.archive(run)
             run.detail(f"importing {archive.stat().st_size / 1e6:.0f} MB")
             runtime.ctr(run, "images", "import", archive)
             digest = self._listed(runtime, run).get(name)
@@ -108,8 +108,7 @@ class Store:
 
     def _images(self) -> dict[str, dict[str, Any]]:
         """What is known of each imported image: digest, content, at, and layers (directory -> fingerprint)."""
-        images = state.read(self.notes).get("images")
-        return images if isinstance(images, dict) else {}
+        return state.read(self.notes).get("images", {})
 
     def _listed(self, runtime: Runtime, run: Run) -> dict[str, str]:
         """Digests by name. An image has several names: its tag's, as Docker and as others write it, and its ID's."""

@@ -97,14 +97,14 @@ def _unmount_below(directory: Path) -> None:
 
 def _restore_machine(directory: Path) -> None:
     notes = state.read(directory / "machine.json")
-    settings = notes.get("sysctls")
-    for name, value in settings.items() if isinstance(settings, dict) else ():
+    settings: dict[str, str | None] = notes.get("sysctls", {})
+    for name, value in settings.items():
         path = Path("/proc/sys", name)
         if value is not None and _read(path) != value:
             with contextlib.suppress(OSError):
                 path.write_text(value)
-    new = notes.get("new")
-    for path in new if isinstance(new, list) else ():
+    new: list[str] = notes.get("new", [])
+    for path in new:
         with contextlib.suppress(OSError):  # somebody else's files came into it
             Path(path).rmdir()
 
