@@ -86,7 +86,6 @@ class Attempt:
     asked_to_stop: bool = False
     _done: dict[tuple[int, int], Done] = field(default_factory=dict)
     _running: Running | None = None
-    _written: bool = False
 
     @classmethod
     def begin(cls, contract: Contract, data_digest: str, locations: Locations | None = None) -> Attempt:
@@ -169,17 +168,17 @@ class Attempt:
         assert self.path is not None
         content = _encode(self.header, self._done, self._running)
         filesystem, path = self.locations.open(self.path, checkpoint=True)
-        if self.path.startswith("s3://"):
-            filesystem.pipe_file(path, content)  # an object appears whole or not at all
-            return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        try:
+            if self.path.startswith("s3://"):
+                filesystem.pipe_file(path, content)  # an object appears whole or not at all
+            else:
+                _replace(Path(path), content)
+        except OSError as error:
+            raise Retryable(
+                "CheckpointNotWritten",
+                f"{self.path} cannot be written ({error.strerror or type(error).__name__}); "
+                "make room or access there; it is tried again",
+            ) from None
 
     def _load(self) -> None:
         assert self.path is not None
@@ -198,6 +197,17 @@ class Attempt:
             return
         if header == self.header:
             self._done, self._running, self.resumed = done, running, True
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """The old file or the new one, never half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(target)
 
 
 def _encode(header: Mapping[str, Any], done: Mapping[tuple[int, int], Done], running: Running | None) -> bytes:
