@@ -62,7 +62,7 @@ sandbox-down: $(VENV)/complete  ## remove it, with every process, mount and rule
 
 # --- tests -------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint unit controlplane e2e
+.PHONY: test lint unit trainer controlplane e2e
 test: lint unit controlplane e2e  ## everything that CI runs
 
 lint: $(VENV)/complete  ## ruff, pyright (strict), layers
@@ -71,9 +71,13 @@ lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 	@$(BIN)/basedpyright --warnings
 	@PYTHONPATH=operator $(BIN)/lint-imports
 
-unit: $(VENV)/complete  ## pure tests: no cluster, no network
+unit: $(VENV)/complete trainer  ## no cluster; the trainer's tests run inside its image
 	$(call say,unit)
-	@$(PYTEST) tests/unit tests/golden tests/trainer -n $(JOBS) --dist loadfile
+	@$(PYTEST) tests/unit $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
+
+trainer: $(VENV)/complete
+	$(call say,trainer)
+	@$(PY) -m tests.in_trainer_image
 
 controlplane: $(VENV)/complete  ## on a real API server and etcd
 	$(call say,controlplane)
