@@ -68,8 +68,7 @@ def gateway(cluster: Cluster, steps: Steps) -> None:
         (folder / "definitions.yaml").write_text(definitions)
         (folder / "objects.yaml").write_text(rest)
         cluster.apply(folder / "definitions.yaml", run)
-        words = ("wait", "--for=condition=Established", "--timeout=60s", "-f", folder / "definitions.yaml")
-        cluster.kubectl(*words, run=run)
+        cluster.established("-f", folder / "definitions.yaml", run=run)
         cluster.apply(folder / "objects.yaml", run)
 
     # Pods whose images are not there yet would be backed off from: load first.
@@ -113,8 +112,7 @@ def operator(cluster: Cluster, steps: Steps) -> None:
 
     def definitions(run: Run) -> None:
         cluster.apply(ROOT / "crds", run)
-        names = [f"crd/{kind}.fiduciary.dev" for kind in KINDS]
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names, run=run)
+        cluster.established(*(f"crd/{kind}.fiduciary.dev" for kind in KINDS), run=run)
         cluster.apply(DEPLOY / "quant", run)
 
     defined = steps.add("operator: definitions", definitions, after=[API])

@@ -51,6 +51,19 @@ class Cluster:
         option = "-k" if (path / "kustomization.yaml").exists() else "-f"
         self.kubectl("apply", "--server-side", "--force-conflicts", option, path, run=run)
 
+    def established(self, *definitions: str | Path, run: Run, seconds: int = 60) -> None:
+        """Wait until the API server serves custom resources: their CRDs' names (`crd/x`), or `-f` and a file."""
+
+        def served() -> bool:
+            try:
+                self.kubectl("wait", "--for=condition=Established", "--timeout=5s", *definitions, run=run)
+            except StepFailed as error:
+                run.detail(str(error).splitlines()[-1])
+                return False  # kubectl ends with an error, too, where a CRD is so new that it has no conditions
+            return True
+
+        run.until(served, "establishing the custom resources", seconds=seconds, every=0.2)
+
     def available(self, namespace: str, workload: str, run: Run, *, seconds: int = 180) -> None:
         """Wait until a workload (`deployment/x`, `daemonset/y`) has rolled out. Raises StepFailed with its events."""
         try:
