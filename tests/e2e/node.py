@@ -37,6 +37,16 @@ print(ended)
 # fiduciary-e2e-sigkill: this very command line holds the words, too
 """
 
+# Ends when a file matches the pattern; fails after so many seconds.
+UNTIL_FILE = """
+import pathlib, sys, time
+deadline = time.monotonic() + float(sys.argv[2])
+while not any(path.is_file() for path in pathlib.Path("/disk").glob(sys.argv[1])):
+    if time.monotonic() > deadline:
+        sys.exit("no file " + sys.argv[1])
+    time.sleep(0.1)
+"""
+
 
 def _namespace() -> Object:
     labels = {"pod-security.kubernetes.io/enforce": "privileged"}
@@ -121,6 +131,10 @@ class Node:
     def sigkill(self, *words: str) -> int:
         """SIGKILL to every process whose command line holds all the words: how many there were."""
         return int(self.run("python3", "-c", SIGKILL, *words))
+
+    def until_file(self, pattern: str, within: float) -> None:
+        """Wait until a file below the node's disk matches: namespace/claim/path, with wildcards."""
+        self.run("python3", "-c", UNTIL_FILE, pattern, str(within), within=within + 10)
 
     def claim(self, namespace: str, claim: str, through: date | None = None, consumable: bool = True) -> None:
         """A bound claim; with ``through``, it holds the files of ``market_data.py`` up to that day."""

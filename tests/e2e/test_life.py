@@ -134,6 +134,18 @@ def test_kill_switch_latches_until_a_person_resumes(cluster: Cluster, namespace:
     assert _actions(cluster, namespace, "killed") == ["Kill", "Resume", "Accept"]
 
 
+def test_editor_cannot_resume_what_he_edited(cluster: Cluster, namespace: str) -> None:
+    """Separation of duties: whoever wrote the spec last does not clear its kill switch."""
+    cluster.apply(model("own", {"kill": {"engaged": True}}), namespace=namespace)
+    cluster.until("fm", "own", namespace, lambda fm: has(fm, "Killed", "True"), 60, "Killed")
+    cluster.patch("fm", "own", {"spec": {"kill": {"engaged": False}}}, namespace)
+    editor = cluster.read("fm", "own", namespace)["metadata"]["annotations"]["fiduciary.dev/edited-by"]
+    cluster.apply(approval("resume-own", "own", "Resume", editor), namespace=namespace)
+    answered = nudge(cluster, "own", namespace)
+    assert has(answered, "Killed", "True"), f"{editor} edited the spec and resumed it"
+    assert editor in condition(answered, "Killed")["message"], "the message does not say why the approval counts not"
+
+
 def test_retrain_with_a_fixed_as_of_says_that_nothing_is_new(cluster: Cluster, namespace: str) -> None:
     _champion(cluster, namespace, "edited")
     jobs = _jobs(cluster, namespace, "edited")
