@@ -6,6 +6,7 @@ editors), because those lists are read by people who review them. A value of the
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 PREFIX = "FIDUCIARY_"
+#: Exchange calendars, made by operator/calendars/generate.py when the image is built.
+CALENDARS = Path(__file__).with_name("calendars.json")
 
 
 class SettingsError(ValueError):
@@ -126,6 +129,19 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
+
+
+def calendars(path: Path = CALENDARS) -> Mapping[str, Any]:
+    """Exchange -> its table (see decide.calendar); empty outside of the image, where no exchange is known then.
+
+    Raises :class:`SettingsError` for a file that is not what the image was built with.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return _mapping(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except ValueError as error:
+        raise SettingsError(f"{path} is no valid JSON: {error}; build the operator's image again") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
