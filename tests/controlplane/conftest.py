@@ -88,7 +88,7 @@ def _enforced(api: Api) -> bool:
         if "annotations" not in api.create(model, dry_run=True)["metadata"]:
             return False
     except Refused as refused:
-        if refused.code != 404:  # a CRD is Established a moment before it is served
+        if refused.code not in (404, 503):  # a CRD is Established a moment before it is served
             raise
         return False
     for body in (approval, decision):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.controlplane.examples import approval, decision, model
-from tests.controlplane.server import Refused, path_of, until
+from tests.controlplane.server import Refused, collection, path_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ EVERY_DECISION = ("Approve", "Reject", "Abort", "Retrain", "RollBack", "Kill", "
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _rights(server: Server) -> None:
+def _rights(server: Server) -> Iterator[None]:
     """RBAC lets everybody do everything with our kinds, so that only the policies stand between."""
     role: Body = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -37,7 +37,12 @@ def _rights(server: Server) -> None:
     }
     for body in (role, binding):
         server.admin.create(body)
-    until("RBAC knows the new binding", lambda: _may_list(server.user("nobody")))
+    nobody = server.user("nobody")
+    until("RBAC knows the new binding", lambda: _may_list(nobody))
+    yield
+    for body in (binding, role):
+        server.admin.delete(f"{collection(body)}/everything-of-ours")
+    until("RBAC has forgotten the binding", lambda: not _may_list(nobody))
 
 
 def _may_list(api: Api) -> bool:
@@ -204,7 +209,9 @@ def test_nobody_sets_or_removes_the_stamp(server: Server, namespace: str, bob: A
     bob.create(model(), namespace=namespace)
     path = path_of("FinancialModel", namespace, "spx-volatility")
     for user in (bob, server.admin, server.operator()):
-        assert _stamp(user.merge(path, {"metadata": {"annotations": annotations}})) == "bob@desk"
+        for target in (path, f"{path}/status"):
+            user.merge(target, {"metadata": {"annotations": annotations}, "status": {"phase": "Training"}})
+            assert _stamp(server.admin.get(path)) == "bob@desk"
 
 
 def test_an_apply_without_the_stamp_keeps_it(bob: Api, ana: Api, namespace: str) -> None:
@@ -297,9 +304,9 @@ def test_records_are_never_changed(server: Server, namespace: str, patch: Body) 
 def test_records_are_deleted_by_retention_only(server: Server, namespace: str, ana: Api) -> None:
     server.operator().create(decision(), namespace=namespace)
     path = path_of("ModelDecision", namespace, "spx-volatility-1")
-    collection = path.rpartition("/")[0]
+    all_of_them = path.rpartition("/")[0]
     for user, name in ((ana, "ana@desk"), (server.admin, "sandbox-admin")):
-        for target in (path, collection):
+        for target in (path, all_of_them):
             with pytest.raises(Refused, match=f'"{name}" may not delete ModelDecisions: the log outlives its model'):
                 user.delete(target)
     with pytest.raises(Refused, match="may not delete ModelDecisions"):

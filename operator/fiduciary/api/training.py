@@ -177,7 +177,13 @@ class Retry(ApiModel):
 class Checkpoint(ApiModel):
     """Where a training keeps its state, so that a retry goes on instead of beginning again."""
 
-    uri: StorageUri
+    uri: Annotated[
+        StorageUri,
+        Rule(
+            "!self.startsWith('file:')",
+            "must be s3://bucket/path or pvc://claim/path: what is written to the file system of a pod ends with it",
+        ),
+    ]
     """s3://bucket/path or pvc://claim/path. The training key is added, so that no training resumes another's state."""
     every: Annotated[int, Field(ge=1, le=10_000, json_schema_extra={"format": "int32"})] = 1
     """Epochs between two checkpoints. Default: 1."""
