@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fiduciary.api.financialmodel import FinancialModelStatus
-from fiduciary.api.modeldecision import ModelDecisionSpec
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fiduciary.api.financialmodel import FinancialModelStatus
+    from fiduciary.api.modeldecision import ModelDecisionSpec
 
 
 @dataclass(frozen=True, slots=True)

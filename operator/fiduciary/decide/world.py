@@ -6,14 +6,16 @@ decision can be replayed from a recorded world.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fiduciary.api.financialmodel import FinancialModel
-from fiduciary.api.modelapproval import ModelApproval
-from fiduciary.api.modeldecision import ModelDecision
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date, datetime
+
+    from fiduciary.api.financialmodel import FinancialModel
+    from fiduciary.api.modelapproval import ModelApproval
+    from fiduciary.api.modeldecision import ModelDecision
 
 
 @dataclass(frozen=True, slots=True)

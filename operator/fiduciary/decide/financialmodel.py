@@ -1,0 +1,269 @@
+"""The judgement of a FinancialModel: ``questions`` and ``decide``, both pure and total.
+
+``decide`` is an ordered chain of small policies. Each looks at the case and either has something to do, which then is
+the one thing that this reconcile does, or has nothing to say. The status that goes with it is always derived from the
+log (as it will be) and the live training.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from fiduciary.api.meta import FINALIZER
+from fiduciary.decide import acts, preflight, reasons, records, retirement, running, verdict
+from fiduciary.decide.calendar import CalendarUnknown
+from fiduciary.decide.case import Case
+from fiduciary.decide.decision import Decision, Event
+from fiduciary.decide.due import Due, due, following_tick, planned
+from fiduciary.decide.outcome import Measured, needs_registry, outcome
+from fiduciary.decide.report import report
+from fiduciary.decide.schedule import ScheduleImpossible
+from fiduciary.decide.step import Note, Step
+from fiduciary.decide.world import Questions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from fiduciary.decide.world import JobView, World
+
+RECHECK = timedelta(seconds=15)
+"""How soon something is looked at again of whose change nobody tells us (labels of Secrets and claims)."""
+
+
+def questions(world: World, now: datetime) -> Questions:
+    """What MLflow should be asked before :func:`decide` is called with its answers.
+
+    Called again with the answers: a result that only the MLflow run still has names the artifact to ask for next.
+    """
+    case = Case(world, now)
+    if case.spec.registry.connection not in world.platform.connections:
+        return Questions()
+    if world.model.metadata.deletion_timestamp is not None:
+        return Questions(aliases=bool(case.history.verdicts))
+    standing = case.history.champion is not None or case.history.challenger is not None
+    job = case.job
+    if job is not None and not job.finished:
+        return Questions(run_for_key=job.key, aliases=standing)
+    if job is not None:
+        lost = job.key if needs_registry(job) else None
+        ended = outcome(job, world.registry)
+        result = ended.result if isinstance(ended, Measured) else None
+        return _about_artifact(result, aliases=standing, run_for_key=lost)
+    current = case.current
+    if current is not None and current.measured is not None and current.gates_digest != case.gates_digest:
+        return _about_artifact(current.measured, aliases=standing)
+    return Questions(aliases=standing)
+
+
+def decide(world: World, now: datetime) -> Decision:
+    """What should be written next for this model, and what its status is then."""
+    case = Case(world, now.replace(microsecond=0))
+    step = next(step for policy in POLICIES if (step := policy(case)) is not None)
+    status, mirror, events = report(case, step)
+    return Decision(
+        status=status,
+        registration=step.registration,
+        record=step.record,
+        children=step.children,
+        mirror=step.mirror or mirror,
+        finalizer="Keep"
+        if step.finalizer == "Add" and FINALIZER in world.model.metadata.finalizers
+        else step.finalizer,
+        events=(*step.events, *events),
+        wake_at=_wake(case, step),
+        claim=step.claim,
+        again=step.again,
+    )
+
+
+# --- policies: the first that has something to do decides ------------------------------------------------------------
+
+
+def deleted(case: Case) -> Step | None:
+    """A model that goes starts nothing and judges nothing."""
+    return retirement.retire(case) if case.world.model.metadata.deletion_timestamp is not None else None
+
+
+def broken_log(case: Case) -> Step | None:
+    """On a log that does not hold together nothing may be built."""
+    problem = case.history.broken
+    if problem is None:
+        return None
+    message = f"the decision log does not hold together: {problem}. Nothing is decided until it is restored"
+    return Step(training=case.status.training, note=Note(reasons.LOG_BROKEN, message, stalled=True))
+
+
+def superseded(case: Case) -> Step | None:
+    """The spec changed while training: nobody waits for what it asked for before."""
+    old = [job for job in case.live_jobs if job.spec_key != case.spec_key]
+    if not old:
+        return None
+    names = ", ".join(job.name for job in old)
+    message = f"Job {names} trains what the spec no longer asks for and is deleted"
+    return Step(
+        training=case.claim,
+        note=Note(reasons.TRAINING, message),
+        children=tuple(acts.deletion(job) for job in old),
+        events=(Event("Normal", reasons.TRAINING_SUPERSEDED, message),),
+        again=True,
+    )
+
+
+def tidy(case: Case) -> Step | None:
+    """A Job goes when its verdict is stored: at once if it was aborted, after its TTL if it ended."""
+    gone = [job for job in case.world.jobs if (expires := _expires(case, job)) is not None and expires <= case.now]
+    if not gone:
+        return None
+    return Step(training=case.claim, children=tuple(acts.deletion(job) for job in gone), again=True)
+
+
+def judged(case: Case) -> Step | None:
+    """A training that ended is judged, also while suspended or killed: evidence must not be lost."""
+    job = case.job
+    if job is None or not job.finished:
+        return None
+    known = case.status.training
+    training = known if known is not None and known.key == job.key else running.adopted(case, job)
+    return verdict.of_job(case, job, training)
+
+
+def judged_again(case: Case) -> Step | None:
+    """Gates that changed judge the stored numbers of the present spec, without training."""
+    return None if case.current is None else verdict.again(case, case.current)
+
+
+def restored(case: Case) -> Step | None:
+    """A version that the log accepted and that lost its place (the model was deleted and is back) takes it again."""
+    current = case.current
+    if not case.history.retired or current is None or current.action != "Accept" or current.version is None:
+        return None
+    version = current.version.model_copy(update={"role": "Champion"})
+    message = f"version {version.version} was accepted by record {current.record.sequence} and takes its place again"
+    entry = records.record(case, "Adopt", records.cause(case, "Restore", message), to=version)
+    return Step(record=entry, finalizer="Add", events=(Event("Normal", reasons.ADOPTED, message),), again=True)
+
+
+def watched(case: Case) -> Step | None:
+    """A Job runs: show how far it is. It goes on while suspended or killed; it starts nothing."""
+    return running.watch(case, case.job) if case.job is not None else None
+
+
+def held(case: Case) -> Step | None:
+    """Nothing new is started by a model that is killed or suspended."""
+    if case.killed:
+        return Step(note=Note(reasons.KILL_ENGAGED, "the kill switch is latched: nothing is started"))
+    if case.spec.suspend:
+        return Step(note=Note(reasons.SUSPENDED, "spec.suspend is true: nothing new is started"))
+    return None
+
+
+def obstructed(case: Case) -> Step | None:
+    """What is known to be in the way is said before anything is claimed or created."""
+    if case.claim is None and not isinstance(planned(case), Due):
+        return None
+    found = preflight.obstacle(case)
+    if found is None:
+        return None
+    wake = case.now + RECHECK if found.recheck else None
+    return Step(note=Note(found.reason, found.message, stalled=True), wake_at=wake)
+
+
+def started(case: Case) -> Step | None:
+    """What is claimed is started; a Job that vanished without a verdict is tried again, but not for ever."""
+    claim = case.claim
+    if claim is None:
+        return None
+    if claim.phase == reasons.CLAIMED:
+        return running.start(case, claim)
+    if claim.attempt > case.spec.training.retry.limit:
+        return verdict.lost(case, claim)
+    return running.claim(case, Due(claim.key, claim.as_of or "", claim.trigger, claim.attempt + 1))
+
+
+def claimed(case: Case) -> Step | None:
+    """A training that is due is claimed in the status before its Job exists."""
+    wanted = planned(case)
+    return running.claim(case, wanted) if isinstance(wanted, Due) else None
+
+
+def unschedulable(case: Case) -> Step | None:
+    """A schedule that cannot be followed must not look like one that has nothing to do."""
+    try:
+        due(case)
+        following_tick(case)
+    except CalendarUnknown as error:
+        return Step(note=Note(reasons.CALENDAR_UNKNOWN, str(error), stalled=True))
+    except ScheduleImpossible as error:
+        return Step(note=Note(reasons.SCHEDULE_IMPOSSIBLE, str(error), stalled=True))
+    return None
+
+
+def idle(case: Case) -> Step:
+    """Nothing to do."""
+    return Step()
+
+
+POLICIES: tuple[Callable[[Case], Step | None], ...] = (
+    deleted,  # before all: what follows would write to an object that goes
+    broken_log,  # before anything is decided on it
+    acts.engage,  # a kill works whatever else is wrong
+    acts.resume,
+    acts.abort,  # before judging: a person may end a training, not undo a verdict
+    superseded,  # before judging: numbers of another spec are nobody's
+    judged,  # a verdict is stored before the Job may go
+    judged_again,
+    restored,
+    tidy,
+    watched,
+    held,  # from here on something new would begin
+    unschedulable,
+    obstructed,
+    started,
+    claimed,
+    idle,
+)
+
+
+def _about_artifact(result: Mapping[str, Any] | None, *, aliases: bool, run_for_key: str | None = None) -> Questions:
+    """Is this artifact registered already, and is it still what was measured?"""
+    if result is None:
+        return Questions(run_for_key=run_for_key, aliases=aliases)
+    return Questions(
+        run_for_key=run_for_key,
+        version_by_digest=result.get("digest"),
+        manifest_of_run=result.get("runId"),
+        aliases=aliases,
+    )
+
+
+def _expires(case: Case, job: JobView) -> datetime | None:
+    """When a Job may go; None while its verdict is not stored."""
+    if job.key not in case.history.verdicts or job.deleting:
+        return None
+    if not job.finished or job.finished_at is None:
+        return case.now
+    return job.finished_at + timedelta(seconds=case.world.platform.job_ttl_seconds)
+
+
+def _wake(case: Case, step: Step) -> datetime:
+    """The earliest moment at which the answer could be another one, though nothing happens until then."""
+    moments = [case.now + resync(case.world)]
+    if step.wake_at is not None:
+        moments.append(step.wake_at)
+    moments += [expires for job in case.world.jobs if (expires := _expires(case, job)) is not None]
+    if not case.spec.suspend and not case.killed:
+        try:
+            tick = following_tick(case)
+        except (CalendarUnknown, ScheduleImpossible):
+            tick = None  # said by `unschedulable`
+        if tick is not None:
+            moments.append(tick)
+    return min(moments)
+
+
+def resync(world: World) -> timedelta:
+    """A slow look at everything, spread over the models by their UID so that they do not come all at once."""
+    spread = int(world.model.metadata.uid.replace("-", "")[:6] or "0", 16) / 0xFFFFFF
+    return timedelta(seconds=world.platform.resync_seconds * (0.9 + 0.2 * spread))

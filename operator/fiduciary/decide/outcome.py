@@ -1,0 +1,108 @@
+"""How a training Job ended: the trainer's own words where it left some, Kubernetes' otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fiduciary.decide import reasons
+from fiduciary.decide.measurement import as_result, parse_result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fiduciary.decide.world import JobView, PodView, RegistryView
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The training ended with numbers."""
+
+    result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The training failed for good."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It succeeded, and its numbers must be asked of MLflow: ``message`` says why they are not here yet."""
+
+    message: str
+
+
+Outcome = Measured | Failed | Unknown
+
+
+def needs_registry(job: JobView) -> bool:
+    """Whether only the MLflow run can still say what came of this Job."""
+    return job.succeeded and _own_result(job) is None
+
+
+def outcome(job: JobView, registry: RegistryView | None) -> Outcome:
+    """How a finished Job ended.
+
+    A termination message that is gone (the pod was removed with its node) is no lost training: the trainer left the
+    same document as a tag of its MLflow run.
+    """
+    if job.succeeded:
+        result = _own_result(job)
+        if result is None:
+            if registry is None or not registry.reachable:
+                why = registry.message if registry is not None else "MLflow was not asked yet"
+                return Unknown(f"Job {job.name} succeeded and its pod left no result; asking its MLflow run: {why}")
+            logged = None if registry.run is None else as_result(registry.run.result)
+            result = logged if logged is not None and logged.get("trainingKey") == job.key else None
+        if result is None or result.get("outcome") != "Measured":
+            return Failed(
+                reasons.RESULT_LOST,
+                f"Job {job.name} succeeded, but neither its pod's termination message nor a run in MLflow with tag "
+                f"fiduciary.dev/training-key={job.key} holds a result; does the image keep the trainer contract?",
+            )
+        return Measured(result)
+    return _failure(job)
+
+
+def _failure(job: JobView) -> Failed:
+    pod = _last_pod(job)
+    said = None if pod is None else parse_result(pod.termination_message)
+    if job.reason == "DeadlineExceeded":
+        doing = f"; it last said: {said.get('message', '')}" if said is not None else ""
+        message = f"Job {job.name} ran longer than spec.training.activeDeadline{doing}; raise it or train less"
+        return Failed(reasons.DEADLINE_EXCEEDED, message)
+    if said is not None:
+        message = f"{said.get('message', '')}"
+        if said.get("outcome") in ("DataRefused", "BadContract"):
+            return Failed(_camel(said.get("reason")), message)
+        return Failed(_camel(said.get("reason")), f"{message} (pod {pod.name if pod else '?'}, {job.reason})")
+    if pod is not None and pod.reason:
+        code = "" if pod.exit_code is None else f", exit code {pod.exit_code}"
+        return Failed(_camel(pod.reason), f"pod {pod.name} ended: {pod.reason}{code} {pod.message}".strip())
+    code = "" if pod is None or pod.exit_code is None else f"; the last pod ended with exit code {pod.exit_code}"
+    message = f"Job {job.name} failed: {job.reason} {job.message}{code}".strip()
+    return Failed(_camel(job.reason) or reasons.BACKOFF_LIMIT_EXCEEDED, message)
+
+
+def _own_result(job: JobView) -> Mapping[str, Any] | None:
+    for pod in job.pods:
+        if pod.exit_code == 0:
+            result = parse_result(pod.termination_message)
+            if result is not None and result.get("trainingKey") == job.key:
+                return result
+    return None
+
+
+def _last_pod(job: JobView) -> PodView | None:
+    ended = [pod for pod in job.pods if pod.finished_at is not None]
+    return max(ended, key=lambda pod: (pod.finished_at, pod.name), default=None)
+
+
+def _camel(reason: Any) -> str:
+    """A word of the trainer's as a condition's reason; anything that is none becomes TrainingFailed."""
+    text = str(reason or "")
+    return text if text.isalnum() and text[:1].isalpha() and len(text) <= 128 else reasons.TRAINING_FAILED

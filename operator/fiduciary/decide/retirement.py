@@ -1,0 +1,75 @@
+"""Deletion of a FinancialModel: aliases first, then a record, then the finalizer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from fiduciary.decide import aliases, reasons, records
+from fiduciary.decide.decision import Event, Mirror
+from fiduciary.decide.step import Note, Step
+
+if TYPE_CHECKING:
+    from fiduciary.decide.case import Case
+
+PATIENCE = timedelta(minutes=5)
+"""How long an unreachable MLflow may hold a deletion up; afterwards a record says what was left there."""
+RETRY = timedelta(seconds=5)
+
+
+def retire(case: Case) -> Step:
+    """What is next while the object is being deleted. Children go with their owner reference."""
+    if case.world.namespace_terminating:
+        # No record can be created here any more, and a finalizer would only keep the namespace from going.
+        return Step(finalizer="Remove", mirror=_removal(case))
+    if _recorded(case):
+        return Step(finalizer="Remove")
+    left: list[str] = []
+    if case.spec.deletion_policy == "Delete":
+        registry = case.registry
+        if registry is None or not registry.reachable:
+            deleted = case.world.model.metadata.deletion_timestamp or case.now
+            if case.now < deleted + PATIENCE:
+                why = registry.message if registry is not None else "MLflow was not asked yet"
+                message = f"waits until {deleted + PATIENCE:%H:%M:%S} UTC for MLflow, to remove its aliases: {why}"
+                return Step(note=Note(reasons.DELETING, message), wake_at=case.now + RETRY)
+            left = [f"{alias} of {case.registered_model}" for alias in aliases.wanted(case.history)]
+        elif (removal := _removal(case)) is not None:
+            return Step(
+                note=Note(reasons.DELETING, "removes its aliases in MLflow"), mirror=removal, wake_at=case.now + RETRY
+            )
+    policy = case.spec.deletion_policy
+    message = f"deleted with deletionPolicy {policy}" + (f"; left in MLflow: {', '.join(left)}" if left else "")
+    entry = records.record(
+        case,
+        "Retire",
+        records.cause(case, "Deletion", message),
+        summary={"deletionPolicy": policy, "left": left},
+        before=case.history.champion,
+    )
+    return Step(record=entry, finalizer="Remove", events=(Event("Normal", reasons.RETIRED, message),))
+
+
+def _recorded(case: Case) -> bool:
+    last, deleted = case.history.last, case.world.model.metadata.deletion_timestamp
+    return (
+        last is not None
+        and last.action == "Retire"
+        and last.at is not None
+        and deleted is not None
+        and last.at >= deleted
+    )
+
+
+def _removal(case: Case) -> Mirror | None:
+    """Take away those of our aliases that still name our versions; somebody else's are theirs."""
+    registry = case.registry
+    if registry is None or case.spec.deletion_policy == "Retain":
+        return None
+    ours = {verdict.version.version for verdict in case.history.verdicts.values() if verdict.version is not None}
+    found = tuple(
+        alias for alias in (aliases.CHAMPION, aliases.CHALLENGER) if registry.aliases.get(alias) in ours - {None}
+    )
+    if not found:
+        return None
+    return Mirror(case.spec.registry.connection, case.registered_model, delete_aliases=found)

@@ -1,0 +1,149 @@
+"""A training from its claim to the end of its Job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from fiduciary.api.modelstatus import Progress, TrainingStatus
+from fiduciary.decide import identity, preflight, reasons
+from fiduciary.decide.decision import Create, Event
+from fiduciary.decide.step import Note, Step
+from fiduciary.manifests.contract import Training
+from fiduciary.manifests.job import training_job
+from fiduciary.manifests.networkpolicy import egress_id, network_policy
+from fiduciary.manifests.serviceaccount import service_account
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fiduciary.decide.case import Case
+    from fiduciary.decide.due import Due
+    from fiduciary.decide.world import JobView
+
+
+def claim(case: Case, wanted: Due) -> Step:
+    """Say in the status what will be trained, before it is: whoever reads an older picture loses the write."""
+    name = identity.job_name(case.name, wanted.key, wanted.attempt)
+    training = TrainingStatus(
+        key=wanted.key,
+        spec_key=case.spec_key,
+        trigger=dict(wanted.trigger),
+        as_of=wanted.as_of,
+        job=name,
+        attempt=wanted.attempt,
+        phase=reasons.CLAIMED,
+        since=case.now,
+    )
+    note = Note(reasons.TRAINING, f"Job {name} is about to be created, with data up to {wanted.as_of}")
+    return Step(training=training, note=note, claim=True, again=True)
+
+
+def start(case: Case, training: TrainingStatus) -> Step:
+    """Create what a claimed training needs; the Job comes last, when what confines it exists."""
+    platform, spec = case.world.platform, case.spec.training
+    image = spec.image or platform.trainer_image
+    name = training.job or identity.job_name(case.name, training.key, training.attempt)
+    attempt = Training(
+        job=name,
+        key=training.key,
+        spec_key=case.spec_key,
+        config_key=identity.config_key(case.spec),
+        attempt=training.attempt,
+        as_of=training.as_of or case.spec.data.as_of,
+        trigger=training.trigger,
+        cluster=platform.cluster,
+        image=image,
+        tracking_uri=platform.connections[case.spec.registry.connection].trainer_uri,
+        operator_version=platform.operator_version,
+    )
+    model = case.world.model
+    children = (
+        Create(service_account(model)),
+        Create(network_policy(model, platform.mlflow_egress)),
+        Create(training_job(model, attempt, egress_id(model, platform.mlflow_egress))),
+    )
+    message = f"Job {name} trains {spec.architecture} with data up to {attempt.as_of} ({training.key}, image {image})"
+    return Step(
+        training=_phase(case, training, reasons.PENDING, None),
+        note=Note(reasons.TRAINING, message),
+        children=children,
+        events=(Event("Normal", reasons.TRAINING_STARTED, message),),
+    )
+
+
+def watch(case: Case, job: JobView) -> Step:
+    """The live training as its Job, pods and MLflow run show it."""
+    known = case.status.training
+    training = known if known is not None and known.key == job.key else adopted(case, job)
+    if training.attempt != job.attempt or training.job != job.name:
+        training = training.model_copy(update={"attempt": job.attempt, "job": job.name})
+    blocked = preflight.pod_obstacle(job)
+    phase = _phase_of(job)
+    training = _phase(case, training, phase, blocked.message if blocked is not None else None)
+    training = _progress(case, training)
+    poll = case.now + timedelta(seconds=case.world.platform.progress_seconds)
+    if blocked is not None:
+        return Step(training=training, note=Note(blocked.reason, blocked.message), wake_at=poll)
+    message = {
+        reasons.QUEUED: f"Job {job.name} waits for admission by its queue",
+        reasons.PENDING: f"the pod of Job {job.name} is being started",
+        reasons.RETRYING: f"an attempt of Job {job.name} failed, the next one is on its way",
+    }.get(phase, f"Job {job.name} trains {case.spec.training.architecture} with data up to {job.as_of}")
+    return Step(training=training, note=Note(reasons.TRAINING, message), wake_at=poll)
+
+
+def _phase_of(job: JobView) -> str:
+    if job.suspended:
+        return reasons.QUEUED
+    if any(pod.phase == "Running" for pod in job.pods):
+        return reasons.RUNNING
+    if any(pod.phase == "Failed" for pod in job.pods):
+        return reasons.RETRYING
+    return reasons.PENDING
+
+
+def adopted(case: Case, job: JobView) -> TrainingStatus:
+    """A Job whose claim was lost with the status: it says itself what it trains."""
+    return TrainingStatus(
+        key=job.key,
+        spec_key=job.spec_key,
+        trigger=dict(job.trigger),
+        as_of=job.as_of.isoformat(),
+        job=job.name,
+        attempt=job.attempt,
+        phase=reasons.PENDING,
+        since=case.now,
+    )
+
+
+def _phase(case: Case, training: TrainingStatus, phase: str, message: str | None) -> TrainingStatus:
+    since = training.since if training.phase == phase else case.now.replace(microsecond=0)
+    return training.model_copy(update={"phase": phase, "since": since, "message": message})
+
+
+def _progress(case: Case, training: TrainingStatus) -> TrainingStatus:
+    """What the run says of itself, taken over at most once in ``progress_seconds``."""
+    run = case.registry.run if case.registry is not None else None
+    if run is None:
+        return training
+    update: dict[str, Any] = {"run_id": run.run_id}
+    before = training.progress
+    due = (
+        before is None
+        or before.at is None
+        or (case.now - before.at >= timedelta(seconds=case.world.platform.progress_seconds))
+    )
+    if due and run.progress is not None:
+        told = _told(run.progress)
+        if told is not None and (before is None or told != before.model_copy(update={"at": None})):
+            update["progress"] = told.model_copy(update={"at": case.now.replace(microsecond=0)})
+    return training.model_copy(update=update)
+
+
+def _told(progress: Mapping[str, Any]) -> Progress | None:
+    """The tag of a run as progress; None where a foreign image wrote something else there."""
+    try:
+        return Progress.model_validate({name: value for name, value in progress.items() if name != "at"})
+    except ValueError:
+        return None
