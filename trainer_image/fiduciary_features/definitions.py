@@ -118,5 +118,14 @@ FEATURES: Mapping[str, Feature] = {
 
 HAR_TERMS = ("rv_1", "rv_5", "rv_22")
 
-SETS: Mapping[str, tuple[str, ...]] = {"ohlcv-v1": tuple(FEATURES), "har-v1": HAR_TERMS}
+SETS: Mapping[str, tuple[str, ...]] = {
+    "ohlcv-v1": (
+        *HAR_TERMS,
+        "rv_66",
+        *("ret_1", "ret_5", "ret_22", "abs_ret_1", "abs_ret_5", "abs_ret_22", "neg_ret_1"),
+        *("gap", "range", "volume_rel"),
+    ),
+    "har-v1": HAR_TERMS,
+    "close-v1": ("ret_1", "ret_5", "ret_22", "abs_ret_1", "abs_ret_5", "abs_ret_22", "neg_ret_1"),
+}
 """Named sets. A set never changes: another content is another name, since the name is part of the training key."""

@@ -13,6 +13,7 @@ import os
 import signal
 import zipfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fiduciary_trainer.data.locations import Locations
+from fiduciary_trainer.data.locations import UNREACHABLE, Locations
 from fiduciary_trainer.outcome import Retryable
 
 if TYPE_CHECKING:
@@ -160,34 +161,39 @@ class Attempt:
         """Remove the file once the work is safe elsewhere."""
         if self.path is None:
             return
-        filesystem, path = self.locations.open(self.path, checkpoint=True)
+        filesystem, path = self._place
         if filesystem.exists(path):
             filesystem.rm(path)
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        """File system and path, opened once: a connection for every epoch would cost more than the epoch."""
+        assert self.path is not None
+        return self.locations.open(self.path, checkpoint=True)
 
     def _write(self) -> None:
         assert self.path is not None
         content = _encode(self.header, self._done, self._running)
-        filesystem, path = self.locations.open(self.path, checkpoint=True)
+        filesystem, path = self._place
         try:
             if self.path.startswith("s3://"):
                 filesystem.pipe_file(path, content)  # an object appears whole or not at all
             else:
                 _replace(Path(path), content)
-        except OSError as error:
+        except UNREACHABLE as error:
+            cause = getattr(error, "strerror", None) or type(error).__name__
             raise Retryable(
                 "CheckpointNotWritten",
-                f"{self.path} cannot be written ({error.strerror or type(error).__name__}); "
-                "make room or access there; it is tried again",
+                f"{self.path} cannot be written ({cause}); make room or access there; it is tried again",
             ) from None
 
     def _load(self) -> None:
-        assert self.path is not None
-        filesystem, path = self.locations.open(self.path, checkpoint=True)
+        filesystem, path = self._place
         try:
             content = filesystem.cat_file(path)
         except FileNotFoundError:
             return
-        except OSError as error:
+        except UNREACHABLE as error:
             raise Retryable(
                 "CheckpointUnreachable", f"{self.path} cannot be read ({type(error).__name__}); it is tried again"
             ) from None

@@ -125,6 +125,8 @@ def test_sets_never_change() -> None:
         *("rv_1", "rv_5", "rv_22", "rv_66", "ret_1", "ret_5", "ret_22", "abs_ret_1", "abs_ret_5", "abs_ret_22"),
         *("neg_ret_1", "gap", "range", "volume_rel"),
     )
+    assert SETS["close-v1"] == SETS["ohlcv-v1"][4:11]
+    assert FeatureSpec.of_set("close-v1").columns == ("close",)
     assert FeatureSpec.of_set("ohlcv-v1").lookback == 66
     assert FeatureSpec.of_set("har-v1").lookback == 22
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fiduciary_trainer.data.locations import UNREACHABLE
 from fiduciary_trainer.outcome import DataRefused, Retryable
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def read(source: Files, contract: Contract, locations: Locations) -> pd.DataFram
         raise DataRefused(
             "AccessDenied", f"{source.uri} may not be read with the credentials given; check the Secret of secretRef"
         ) from None
-    except (ConnectionError, TimeoutError, OSError) as error:
+    except UNREACHABLE as error:
         raise Retryable(
             "SourceUnreachable", f"{source.uri} cannot be reached ({type(error).__name__}); it is tried again"
         ) from None

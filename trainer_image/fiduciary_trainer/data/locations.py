@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
+from botocore.exceptions import BotoCoreError
 
 from fiduciary_trainer.outcome import BadContract
 
@@ -19,6 +20,10 @@ _S3_KEYS = {
     "AWS_REGION": "region_name",
 }
 """Keys of the Secret (the names that AWS tools use) and the arguments of s3fs."""
+
+
+UNREACHABLE = (OSError, BotoCoreError)
+"""What a file system raises when its storage does not answer; botocore's errors are no OSError."""
 
 
 @dataclass(frozen=True)
