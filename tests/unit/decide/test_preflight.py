@@ -1,0 +1,154 @@
+"""What is in the way is named before anything is created, with what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fiduciary.decide import preflight, reasons
+from fiduciary.decide.case import Case
+from fiduciary.decide.world import Claim, QuotaView, ReferenceView
+from tests.unit.decide.worlds import PLATFORM, T0, UID, job, model, pod, world
+
+if TYPE_CHECKING:
+    from fiduciary.decide.preflight import Obstacle
+
+
+def obstacle(spec: dict[str, Any] | None = None, **parts: Any) -> Obstacle | None:
+    return preflight.obstacle(Case(world(spec, **parts), T0))
+
+
+def named(found: Obstacle | None, reason: str, *words: str) -> None:
+    assert found is not None
+    assert found.reason == reason
+    for word in words:
+        assert word in found.message, f"{word!r} is not in {found.message!r}"
+
+
+def test_nothing_is_in_the_way() -> None:
+    assert obstacle() is None
+
+
+CLAIMS = [
+    ("older", T0 - timedelta(seconds=1), "zzzz", True),
+    ("same second, smaller uid", T0, "0000", True),
+    ("same second, larger uid", T0, "zzzz", False),
+    ("younger", T0 + timedelta(seconds=1), "0000", False),
+]
+
+
+@pytest.mark.parametrize(("_", "created", "uid", "owns"), CLAIMS, ids=[claim[0] for claim in CLAIMS])
+def test_the_first_to_claim_a_registered_model_owns_it(_: str, created: Any, uid: str, owns: bool) -> None:
+    assert "0000" < UID < "zzzz"
+    found = obstacle(claims=(Claim("desk", "spx-old", uid, created),))
+    if owns:
+        named(found, reasons.REGISTRY_MODEL_TAKEN, "desk/spx-old", "quant.spx-volatility")
+    else:
+        assert found is None
+
+
+def test_unknown_connection() -> None:
+    named(obstacle({"registry": {"connection": "prod"}}), reasons.CONNECTION_UNKNOWN, "'prod'", "mlflow")
+
+
+@pytest.mark.parametrize("engine", ["JobSet", "TrainJob"])
+def test_engines_that_do_not_run_yet(engine: str) -> None:
+    named(obstacle({"training": {"engine": engine}}), reasons.ENGINE_NOT_ACTIVE, engine)
+
+
+def files(uri: str) -> dict[str, Any]:
+    return {"data": {"source": {"dataset": None, "files": {"uri": uri}}}}
+
+
+def test_storage_outside_the_allow_list() -> None:
+    assert obstacle(files("s3://desk/spx.parquet")) is None
+    for uri in ("s3://desk-of-others/spx.parquet", "file:///etc/passwd", "s3://elsewhere/x"):
+        named(obstacle(files(uri)), reasons.URI_NOT_ALLOWED, uri, "s3://desk/")
+    checkpoint = {"training": {"checkpoint": {"uri": "s3://elsewhere/ckpt"}}}
+    named(obstacle(checkpoint), reasons.URI_NOT_ALLOWED, "spec.training.checkpoint.uri")
+
+
+REFERENCES = [
+    (ReferenceView("Secret", "desk-s3", "Missing"), reasons.REFERENCE_MISSING, ("desk-s3", "quant")),
+    (ReferenceView("Secret", "desk-s3", "Forbidden"), reasons.REFERENCE_FORBIDDEN, ("desk-s3", "deploy/kustomize")),
+    (
+        ReferenceView("PersistentVolumeClaim", "bars", "Found"),
+        reasons.REFERENCE_NOT_CONSUMABLE,
+        ("bars", 'fiduciary.dev/consumable: "true"'),
+    ),
+]
+
+
+@pytest.mark.parametrize(("reference", "reason", "words"), REFERENCES, ids=lambda value: str(value)[:40])
+def test_references(reference: ReferenceView, reason: str, words: tuple[str, ...]) -> None:
+    found = obstacle(references=(ReferenceView("Secret", "fine", "Found", consumable=True), reference))
+    named(found, reason, *words)
+    assert found is not None
+    assert found.recheck, "nobody tells us when its owner acted"
+
+
+def quota(hard: dict[str, str], used: dict[str, str] | None = None) -> tuple[QuotaView, ...]:
+    return (QuotaView("desk", hard, used or {}),)
+
+
+FITS = [
+    ({"requests.cpu": "1"}, {}, True),
+    ({"requests.cpu": "999m"}, {}, False),
+    ({"cpu": "2"}, {"cpu": "1001m"}, False),
+    ({"requests.memory": "2Gi"}, {"requests.memory": "1Gi"}, True),
+    ({"requests.memory": "2G"}, {"requests.memory": "1Gi"}, False),
+    ({"pods": "3"}, {"pods": "3"}, False),
+    ({"count/jobs.batch": "1"}, {"count/jobs.batch": "1"}, False),
+    ({"limits.memory": "4Gi"}, {}, False),  # a quota on limits refuses pods that have none
+    ({"requests.nvidia.com/gpu": "0"}, {}, True),
+    ({"count/secrets": "0"}, {}, True),
+]
+
+
+@pytest.mark.parametrize(("hard", "used", "fits"), FITS)
+def test_quotas(hard: dict[str, str], used: dict[str, str], fits: bool) -> None:
+    found = obstacle(quotas=quota(hard, used))
+    if fits:
+        assert found is None
+    else:
+        named(found, reasons.QUOTA_EXCEEDED, "desk", next(iter(hard)))
+
+
+def test_message_of_a_quota() -> None:
+    small = {"training": {"resources": {"requests": {"cpu": "200m", "memory": "512Mi"}}}}
+    found = obstacle(small, quotas=quota({"requests.cpu": "100m", "requests.memory": "4Gi"}))
+    named(found, reasons.QUOTA_EXCEEDED, "ResourceQuota desk", "requests.cpu", "100m", "200m")
+
+
+def test_gpus_count() -> None:
+    gpu = {"training": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
+    named(obstacle(gpu, quotas=quota({"requests.nvidia.com/gpu": "0"})), reasons.QUOTA_EXCEEDED, "nvidia.com/gpu")
+
+
+def test_the_allow_list_may_be_empty() -> None:
+    closed = replace(PLATFORM, allowed_uris=())
+    named(obstacle(files("pvc://bars/x.csv"), platform=closed), reasons.URI_NOT_ALLOWED, "pvc://bars/x.csv")
+
+
+PENDING = [
+    ("ErrImagePull", reasons.IMAGE_NOT_PULLED, "spec.training.image"),
+    ("ImagePullBackOff", reasons.IMAGE_NOT_PULLED, "imagePullSecrets"),
+    ("Unschedulable", reasons.UNSCHEDULABLE, "spec.training.resources"),
+    ("CreateContainerConfigError", reasons.POD_REFUSED, "Secrets"),
+]
+
+
+@pytest.mark.parametrize(("reason", "expected", "todo"), PENDING)
+def test_pending_pods_are_explained(reason: str, expected: str, todo: str) -> None:
+    waiting = job(model(), pods=(pod(phase="Pending", reason=reason, message="said the cluster"),))
+    named(preflight.pod_obstacle(waiting), expected, "said the cluster", todo)
+
+
+def test_what_passes_by_itself_is_no_obstacle() -> None:
+    for reason in ("ContainerCreating", "PodInitializing", ""):
+        assert preflight.pod_obstacle(job(model(), pods=(pod(phase="Pending", reason=reason),))) is None
+    assert preflight.pod_obstacle(job(model(), pods=(pod(),))) is None
+    assert preflight.pod_obstacle(job(model(), suspended=True)) is None
