@@ -64,8 +64,8 @@ def running(folder: Path, *, allowed_hosts: str = "localhost:*,127.0.0.1:*", por
     python = environment()
     port = port or free_port()
     command = [str(python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
-    command += ["--allowed-hosts", allowed_hosts]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", f"{folder}/artifacts", "--allowed-hosts", allowed_hosts]
     settings = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     address = f"http://127.0.0.1:{port}"
     with (folder / "server.log").open("ab") as log:

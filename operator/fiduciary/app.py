@@ -9,20 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import aiohttp
 import kopf
 import structlog
 
 import fiduciary
-from fiduciary.clients.access import Access
 from fiduciary.clients.kube import AiohttpCluster, KubeError, NotFound, Resource
-from fiduciary.decide import financialmodel
+from fiduciary.clients.mlflow import Registry
+from fiduciary.decide import financialmodel, notyet
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import ORDER, Applier, Step
@@ -35,9 +32,17 @@ from fiduciary.engine.queue import Priority
 from fiduciary.engine.reconcile import Judge, Reconciler
 from fiduciary.engine.registry import Mirroring, Registries
 from fiduciary.engine.stores import Key, Stores
-from fiduciary.settings import Settings
+from fiduciary.settings import Settings, calendars
 
-log = structlog.get_logger("fiduciary.app")
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Collection
+    from types import ModuleType
+
+    import aiohttp
+
+    from fiduciary.clients.access import Access
+
+log = structlog.get_logger(part="app")
 
 #: How often a kind that the cluster does not have yet is looked for. Once all are there, nobody looks any more.
 DISCOVERY_SECONDS = 5.0
@@ -121,8 +126,8 @@ async def sense(
     )
     listen_to_signals(stop)  # kopf took them over
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
+        ended = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended[0]:
             task.result()
     finally:
         for task in tasks:
@@ -231,7 +236,10 @@ class Operator:
             registries=registries,
             mirroring=mirroring,
             judge=self._judge,
-            status_judges={},
+            status_judges={
+                kinds.MODELEXPERIMENT.kind: notyet.decide_modelexperiment,
+                kinds.DRIFTPOLICY.kind: notyet.decide_driftpolicy,
+            },
             metrics=self.metrics,
             now=self._now,
             checkpoint=self._checkpoint,
@@ -305,11 +313,6 @@ class Operator:
             yield AiohttpCluster(self._access.server, lambda: session, observe=self.metrics.request)
 
     def _registries(self) -> Registries:
-        if not self.settings.connections:
-            return {}
-        # Here, because an operator without a registry should not pay for an HTTP client (0.2 s and 10 MiB).
-        from fiduciary.clients.mlflow import Registry
-
         return {
             name: Registry(
                 connection.tracking_uri, token_file=connection.token_file, observe=self.metrics.registry_request
@@ -333,4 +336,5 @@ class Operator:
             resync_seconds=settings.resync_seconds,
             gitops_editors=settings.gitops_editors,
             mlflow_egress=settings.mlflow_egress,
+            calendars=calendars(),
         )

@@ -7,13 +7,15 @@ operator's memory. Our own kinds are kept as trimmed bodies and parsed when a re
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import date, datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Resource
 from fiduciary.decide.world import JobView, PodView, QuotaView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FINANCIALMODEL = Resource(meta.API_VERSION, "FinancialModel", "financialmodels")
 MODELEXPERIMENT = Resource(meta.API_VERSION, "ModelExperiment", "modelexperiments")

@@ -52,7 +52,7 @@ class Lease:
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
         while not await self._try():
-            await asyncio.sleep(self._settings.retry)  # noqa: ASYNC110 - another process changes it
+            await asyncio.sleep(self._settings.retry)
         self.held = True
 
     async def keep(self) -> None:

@@ -15,15 +15,15 @@ from fiduciary.engine import kinds
 from fiduciary.engine.metrics import NAME
 from fiduciary.engine.mirror import Change, Listed, listed, name_of
 from fiduciary.engine.queue import Backoff, Priority, Waiting
-from fiduciary.engine.stores import Key, Stores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fiduciary.engine.metrics import Metrics
     from fiduciary.engine.reconcile import Outcome, Reconciler
+    from fiduciary.engine.stores import Key, Stores
 
-log = structlog.get_logger("fiduciary.loop")
+log = structlog.get_logger(part="loop")
 
 
 class WatchDead(Exception):

@@ -10,11 +10,13 @@ says when it has everything that the first LIST named.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fiduciary.clients.kube import Body, Resource
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+
+    from fiduciary.clients.kube import Body, Resource
 
 V = TypeVar("V")
 Name = tuple[str, str]  # (namespace, name); the namespace is "" for cluster-scoped objects

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from fiduciary.api import meta
@@ -14,6 +13,7 @@ from fiduciary.engine import kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.engine.stores import Key, Stores

@@ -9,7 +9,6 @@ condition, back off, and let every other key go on.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -23,6 +22,7 @@ from fiduciary.engine.registry import NOTHING, ask, register
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from fiduciary.clients.kube import Resource
     from fiduciary.decide.decision import Decision
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from fiduciary.engine.registry import Mirroring, RegistryClient
     from fiduciary.engine.stores import Key, Stores
 
-log = structlog.get_logger("fiduciary.reconcile")
+log = structlog.get_logger(part="reconcile")
 
 #: What the cluster refuses today it mostly refuses in a minute too; a person has to act.
 REFUSED_SECONDS = 30.0
+
+#: An answer may raise one more question (a result that only the run still has names the artifact to look at).
+ROUNDS = 3
 
 
 class Judge(Protocol):
@@ -153,10 +156,14 @@ class Reconciler:
         world = await self._observer.world(key)
         if world is None:
             return None
-        questions = self._judge.questions(world, self._now())
-        if questions == NOTHING:
-            return world
-        return replace(world, registry=await ask(self._registries, world.model, questions))
+        asked = NOTHING
+        for _ in range(ROUNDS):
+            questions = self._judge.questions(world, self._now())
+            if questions == asked:
+                break
+            world = replace(world, registry=await ask(self._registries, world.model, questions))
+            asked = questions
+        return world
 
     async def _apply(self, key: Key, world: World, decision: Decision) -> list[str]:
         """Carry the decision out; the names of the steps that wrote something."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.decision import Mirror, Registration
     from fiduciary.decide.world import RunView, VersionView
 
-log = structlog.get_logger("fiduciary.registry")
+log = structlog.get_logger(part="registry")
 
 NOTHING = Questions()
 
@@ -122,8 +122,10 @@ class Mirroring:
         self._queue.add(key)
 
     def drop(self, key: Hashable) -> None:
-        """The model is gone: nothing is owed any more."""
-        self._wishes.pop(key, None)
+        """The model is gone: no alias may be given to it any more. What is to be taken away still is."""
+        wish = self._wishes.get(key)
+        if wish is not None and wish.set_aliases:
+            del self._wishes[key]
 
     def close(self) -> None:
         self._queue.close()

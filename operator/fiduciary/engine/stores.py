@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fiduciary.api.driftpolicy import DriftPolicy
 from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.api.modelexperiment import ModelExperiment
-from fiduciary.clients.kube import Body, Resource
 from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
 from fiduciary.engine import kinds
 from fiduciary.engine.mirror import Name, Store, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from fiduciary.clients.kube import Body, Resource
 
 
 class Key(NamedTuple):

@@ -1,0 +1,324 @@
+"""What the loop costs: N suspended FinancialModels on a real API server, beside kopf alone on the same objects.
+
+    make bench-loop N=1000
+
+Both programs run one after the other against the same control plane: objects are applied while the program runs,
+then it is left idle for a minute, then started again over the settled objects. CPU is the program's own (user and
+system time of its process), requests are those of its user in the API server's audit log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import psutil
+
+from bench import results
+from bench.results import progress
+from sandbox import controlplane, gobuild
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sandbox.controlplane import ControlPlane
+
+ROOT = Path(__file__).resolve().parents[1]
+COLLECTION = "/apis/fiduciary.dev/v1alpha1/namespaces/{}/financialmodels"
+MUTATING = {"create", "update", "patch", "delete", "deletecollection"}
+
+#: A program is settled when it used less than this much CPU in each of three seconds in a row.
+QUIET_CPU = 0.03
+
+
+@dataclass
+class Measured:
+    """One program's figures. CPU in seconds, memory in MiB."""
+
+    program: str
+    apply_cpu: float
+    apply_wall: float
+    rss: float
+    idle_cpu: float
+    restart_cpu: float
+    restart_rss: float
+    writes: int
+    idle_writes: int
+    restart_writes: int
+    by_kind: Counter[str]
+
+
+class Audit:
+    """Mutating requests of one user in the audit log, Lease renewals apart."""
+
+    def __init__(self, plane: ControlPlane, user: str) -> None:
+        self._log = plane.audit_log
+        self._user = user
+        self._offset = self._log.stat().st_size
+
+    def since_last(self) -> Counter[str]:
+        """Requests by `verb resource` since the last call."""
+        time.sleep(1.0)  # the log is written behind the answer
+        counted: Counter[str] = Counter()
+        with self._log.open("rb") as log:
+            log.seek(self._offset)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break
+                self._offset += len(line)
+                event = json.loads(line)
+                if event["user"]["username"] != self._user or event["verb"] not in MUTATING:
+                    continue
+                place = event["objectRef"]
+                if place["resource"] == "leases":
+                    continue
+                what = place["resource"] + (f"/{place['subresource']}" if "subresource" in place else "")
+                counted[f"{event['verb']} {what}"] += 1
+        return counted
+
+
+class Program:
+    """One program under measurement, run by a user of its own."""
+
+    def __init__(self, name: str, plane: ControlPlane, command: list[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self.user = f"bench-{name}"
+        self._command = command
+        kubeconfig = plane.user_kubeconfig(self.user, ["system:masters"])
+        self._environment = {**os.environ, **environment, "KUBECONFIG": str(kubeconfig)}
+        self._log = plane.directory / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> psutil.Process:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=self._environment, stdout=log, stderr=log, cwd=ROOT)
+        return psutil.Process(self._process.pid)
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def check(self) -> None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended by itself:\n{self._log.read_text()[-3000:]}")
+
+
+def cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def settle(program: Program, process: psutil.Process, enough: float = 0.3, limit: float = 600.0) -> float:
+    """Wait until the program has nothing to do; its CPU seconds at the beginning of the quiet."""
+    deadline = time.monotonic() + limit
+    history = [cpu(process)]
+    while time.monotonic() < deadline:
+        time.sleep(1.0)
+        program.check()
+        history.append(cpu(process))
+        if len(history) > 3 and history[-1] > enough and history[-1] - history[-4] < 3 * QUIET_CPU:
+            return history[-4]
+    raise RuntimeError(f"{program.name} was not settled within {limit:.0f} s")
+
+
+async def each(plane: ControlPlane, namespace: str, names: list[str], method: str, body: Any) -> None:
+    """Create or delete objects, eight at a time, as the administrator."""
+    tls = ssl.create_default_context(cafile=str(plane.ca))
+    tls.load_cert_chain(plane.admin.certificate, plane.admin.key)
+    slots = asyncio.Semaphore(8)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
+
+        async def one(name: str) -> None:
+            path = plane.url + COLLECTION.format(namespace) + ("" if method == "POST" else f"/{name}")
+            async with slots, session.request(method, path, json=body(name) if body else None) as response:
+                if response.status >= 300:
+                    raise RuntimeError(f"{method} {name}: {response.status} {await response.text()}")
+
+        await asyncio.gather(*(one(name) for name in names))
+
+
+async def unsettled(plane: ControlPlane, namespace: str) -> int:
+    """Objects whose status does not tell of their generation yet."""
+    tls = ssl.create_default_context(cafile=str(plane.ca))
+    tls.load_cert_chain(plane.admin.certificate, plane.admin.key)
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session,
+        session.get(plane.url + COLLECTION.format(namespace)) as response,
+    ):
+        items = (await response.json())["items"]
+    return sum(item.get("status", {}).get("observedGeneration", -1) < 1 for item in items)
+
+
+def model(namespace: str) -> Any:
+    def body(name: str) -> dict[str, Any]:
+        return {
+            "apiVersion": "fiduciary.dev/v1alpha1",
+            "kind": "FinancialModel",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "suspend": True,
+                "governance": {"owner": "vol-desk", "purpose": "next-day volatility", "tier": "High"},
+                "data": {
+                    "source": {"dataset": {"name": "arch/sp500"}},
+                    "time": "date",
+                    "asOf": "2017-12-29",
+                    "calendar": "XNYS",
+                    "features": {"set": "ohlcv-v1"},
+                    "label": {"kind": "Volatility", "column": "close", "horizon": 1},
+                },
+                "training": {"architecture": "Linear", "seed": 7, "hyperparameters": {"window": 20, "l2": "0.1"}},
+                "gates": [{"metric": "har_skill", "above": "-0.02"}],
+            },
+        }
+
+    return body
+
+
+def measure(program: Program, plane: ControlPlane, kubectl: Path, n: int, idle_seconds: float) -> Measured:
+    namespace = f"bench-{program.name}"
+    create = [kubectl, "create", "namespace", namespace, f"--kubeconfig={plane.kubeconfig}"]
+    subprocess.run(create, check=True, stdout=subprocess.DEVNULL)
+    names = [f"model-{number:05d}" for number in range(n)]
+    audit = Audit(plane, program.user)
+    progress(f"{program.name}: starting over an empty cluster")
+    process = program.start()
+    before = settle(program, process)
+    audit.since_last()
+    progress(f"{program.name}: applying {n} suspended FinancialModels")
+    began = time.monotonic()
+    asyncio.run(each(plane, namespace, names, "POST", model(namespace)))
+    while (left := asyncio.run(unsettled(plane, namespace))) > 0:
+        program.check()
+        progress(f"{program.name}: {left} of {n} without a status")
+        time.sleep(0.5)
+    wall = time.monotonic() - began
+    after = settle(program, process)
+    by_kind = audit.since_last()
+    rss = process.memory_info().rss / 2**20
+    progress(f"{program.name}: idle for {idle_seconds:.0f} s")
+    idle_from = cpu(process)
+    time.sleep(idle_seconds)
+    program.check()
+    idle = cpu(process) - idle_from
+    idle_writes = audit.since_last()
+    rss = max(rss, process.memory_info().rss / 2**20)
+    program.stop()
+    audit.since_last()
+    progress(f"{program.name}: starting again over {n} settled objects")
+    process = program.start()
+    restart = settle(program, process)
+    restart_writes = audit.since_last()
+    restart_rss = process.memory_info().rss / 2**20
+    program.stop()
+    progress(f"{program.name}: removing the objects")
+    asyncio.run(each(plane, namespace, names, "DELETE", None))
+    return Measured(
+        program=program.name,
+        apply_cpu=after - before,
+        apply_wall=wall,
+        rss=rss,
+        idle_cpu=idle,
+        restart_cpu=restart,
+        restart_rss=restart_rss,
+        writes=by_kind.total(),
+        idle_writes=idle_writes.total(),
+        restart_writes=restart_writes.total(),
+        by_kind=by_kind,
+    )
+
+
+@contextmanager
+def plane() -> Iterator[tuple[ControlPlane, Path]]:
+    with tempfile.TemporaryDirectory(prefix="fiduciary-bench-") as folder:
+        progress("control plane: starting")
+        started = controlplane.start("bench-loop", directory=Path(folder) / "plane", audit=True)
+        kubectl = gobuild.build(gobuild.KUBE) / "kubectl"
+        try:
+            config = f"--kubeconfig={started.kubeconfig}"
+            quiet = {"check": True, "stdout": subprocess.DEVNULL}
+            subprocess.run([kubectl, config, "apply", "--server-side", "-k", ROOT / "crds"], **quiet)
+            waiting = [kubectl, config, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]
+            subprocess.run(waiting, **quiet)
+            subprocess.run([kubectl, config, "create", "namespace", "fiduciary-system"], **quiet)
+            yield started, kubectl
+        finally:
+            started.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=int, default=1000, help="number of FinancialModels")
+    parser.add_argument("--idle", type=float, default=60.0, help="seconds of idleness")
+    options = parser.parse_args()
+    path = {"PYTHONPATH": str(ROOT / "operator")}
+    with plane() as (cluster, kubectl):
+        bare = Program("bare", cluster, [sys.executable, "-m", "bench.bare_kopf"], path)
+        listen = {"FIDUCIARY_LISTEN": f"127.0.0.1:{free_port()}"}
+        ours = Program("fiduciary", cluster, [sys.executable, "-m", "fiduciary"], path | listen)
+        baseline = measure(bare, cluster, kubectl, options.models, options.idle)
+        measured = measure(ours, cluster, kubectl, options.models, options.idle)
+    report(options.models, baseline, measured)
+
+
+def report(n: int, bare: Measured, ours: Measured) -> None:
+    figures = {
+        "n": n,
+        "writes_per_object": ours.writes / n,
+        "idle_writes_60s": ours.idle_writes,
+        "cpu_ratio_vs_bare_kopf": ours.apply_cpu / bare.apply_cpu,
+        "rss_ratio_vs_bare_kopf": ours.rss / bare.rss,
+        "restart_writes": ours.restart_writes,
+        "restart_cpu_ratio_vs_bare_kopf": ours.restart_cpu / bare.restart_cpu,
+    }
+    rows: list[dict[str, object]] = [
+        {
+            "program": one.program,
+            "apply CPU ms/object": 1000 * one.apply_cpu / n,
+            "apply wall s": one.apply_wall,
+            "RSS MiB": one.rss,
+            "idle CPU s": one.idle_cpu,
+            "restart CPU s": one.restart_cpu,
+            "restart RSS MiB": one.restart_rss,
+            "writes": one.writes,
+            "idle writes": one.idle_writes,
+            "restart writes": one.restart_writes,
+        }
+        for one in (bare, ours)
+    ]
+    results.table(f"The loop over {n} suspended FinancialModels", rows)
+    kinds: list[dict[str, object]] = [{"request": request, "count": count} for request, count in ours.by_kind.items()]
+    results.table("Writes of the operator, apply to settled", kinds)
+    results.table("Figures", [{"figure": name, "value": value} for name, value in figures.items()])
+    used = results.versions("kopf", "aiohttp", "pydantic")
+    print(f"\nwritten to {results.write('loop', figures, [*rows, *kinds], used).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

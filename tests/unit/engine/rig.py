@@ -1,0 +1,158 @@
+"""The engine on a cluster in memory, one step at a time: no event loop runs beside the test, only its own clock."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from fiduciary.decide.world import Connection, Platform
+from fiduciary.engine import kinds
+from fiduciary.engine.apply import ORDER, Applier, Step
+from fiduciary.engine.loop import Loop
+from fiduciary.engine.metrics import Metrics
+from fiduciary.engine.observe import Observer
+from fiduciary.engine.queue import Priority, Waiting
+from fiduciary.engine.reconcile import Judge, Outcome, Reconciler
+from fiduciary.engine.registry import Mirroring
+from fiduciary.engine.stores import Key, Stores
+from tests.unit.engine import toy_judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from tests.unit.engine.memory import MemoryCluster, MemoryRegistry, WatchEvent
+
+T = TypeVar("T")
+
+PLATFORM = Platform(
+    cluster="test",
+    trainer_image="trainer:1",
+    operator_version="0",
+    connections={"mlflow": Connection("mlflow", "http://mlflow:5000", "http://mlflow:5000")},
+    allowed_uris=("pvc://",),
+)
+
+
+class Killed(BaseException):
+    """The process ended. A BaseException, as nothing in the process may handle it."""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+
+class Process:
+    """One life of an operator: mirror and queue start empty, as after a restart."""
+
+    def __init__(
+        self,
+        cluster: MemoryCluster,
+        registry: MemoryRegistry,
+        clock: Clock,
+        *,
+        judge: Any = toy_judge,
+        order: tuple[Step, ...] = ORDER,
+        checkpoint: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.cluster = cluster
+        self.clock = clock
+        self.stores = Stores()
+        metrics = Metrics()
+        self.loop = Loop(
+            cluster, self.stores, metrics, clock=clock.monotonic, now=clock.now, jitter=lambda low, high: 1.0
+        )
+        registries = {"mlflow": registry}
+        queue: Waiting[Any] = Waiting(clock=clock.monotonic)
+        self.mirror_queue = queue
+        self.mirroring = Mirroring(
+            registries, lambda key: self.loop.queue.add(cast("Key", key), Priority.RESYNC), checkpoint, queue=queue
+        )
+        self.reconcile = Reconciler(
+            observer=Observer(cluster, self.stores, PLATFORM, (), clock.monotonic),
+            stores=self.stores,
+            applier=Applier(cluster, self.stores.by_kind, checkpoint=checkpoint),
+            registries=registries,
+            mirroring=self.mirroring,
+            judge=cast("Judge", judge),
+            status_judges={},
+            metrics=metrics,
+            now=clock.now,
+            checkpoint=checkpoint,
+            order=order,
+        )
+
+    def deliver(self, event: WatchEvent) -> None:
+        self.loop.sense(event.resource, event.type, event.body)
+
+    def start(self) -> None:
+        """List everything, as kopf and the first sweep do."""
+        self.cluster.outbox.clear()
+        for resource in kinds.WATCHED:
+            wait(self.loop.sync(resource))
+            for event in self.cluster.relist(resource):
+                self.deliver(event)
+        assert self.stores.synced
+
+    def step(self) -> Outcome | None:
+        """Reconcile the next key; None when nothing is due."""
+        taken = self.loop.queue.core.pop(self.clock.seconds)
+        if taken is None:
+            return None
+        key, _ = taken
+        outcome = wait(self.reconcile(key))
+        self.loop._plan(key, outcome)
+        self.loop.queue.core.done(key, self.clock.seconds)
+        return outcome
+
+    def mirror(self) -> bool:
+        """Write one wish of the mirror; whether there was one."""
+        taken = self.mirror_queue.core.pop(self.clock.seconds)
+        if taken is None:
+            return False
+        wait(self.mirroring.step(taken[0]))
+        self.mirror_queue.core.done(taken[0], self.clock.seconds)
+        return True
+
+    def settle(self, limit: int = 500) -> None:
+        """Deliver, reconcile and mirror until nothing is left to do, appointments within ten minutes included."""
+        for _ in range(limit):
+            while self.cluster.outbox:
+                self.deliver(self.cluster.outbox.pop(0))
+            if self.step() is not None or self.mirror():
+                continue
+            appointments = (self.loop.queue.core.next_due(), self.mirror_queue.core.next_due())
+            due = [due for due in appointments if due is not None]
+            if not due or min(due) > self.clock.seconds + 600:
+                return
+            self.clock.seconds = max(self.clock.seconds, min(due))
+        raise AssertionError("the engine does not come to rest")
+
+
+def finish_jobs(cluster: MemoryCluster) -> None:
+    """Kubernetes ends every Job that runs."""
+    for (kind, namespace, name), body in list(cluster.objects.items()):
+        if kind == "Job" and not (body.get("status") or {}).get("conditions"):
+            ended = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+            cluster.touch(kinds.JOB, namespace, name, status={"conditions": [ended]})
+
+
+def wait(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never really waits, without the cost of an event loop a step."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    coroutine.close()
+    return asyncio.run(_refuse())
+
+
+async def _refuse() -> Any:
+    raise AssertionError("the step waited for something that only an event loop could bring")
