@@ -30,8 +30,10 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=package /opt/fiduciary /opt/fiduciary
 COPY --from=calendars /build/calendars.json /opt/fiduciary/app/fiduciary/calendars.json
+# LOGNAME: kopf asks for the user's name, and a user id that some platforms choose has no entry in /etc/passwd.
 ENV PATH=/opt/fiduciary/bin:$PATH \
     PYTHONPATH=/opt/fiduciary/app \
+    LOGNAME=fiduciary \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
