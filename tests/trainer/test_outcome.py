@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from fiduciary_trainer import outcome
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _result(folds: int, metrics: int = 16) -> dict:
@@ -101,4 +98,6 @@ def test_the_message_is_written_where_kubernetes_reads_it(tmp_path: Path, capsys
     outcome.write(tmp_path / "termination-log", b"{}")
     assert (tmp_path / "termination-log").read_bytes() == b"{}"
     outcome.write(tmp_path / "absent" / "termination-log", b'{"a":1}')
-    assert capsys.readouterr().out == '{"a":1}\n'
+    outcome.write(Path("/dev/no-termination-log"), b"[]")
+    assert capsys.readouterr().out == '{"a":1}\n[]\n'
+    assert not Path("/dev/no-termination-log").exists()

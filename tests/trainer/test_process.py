@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from contextlib import closing
@@ -23,6 +24,7 @@ pytest.importorskip("mlflow", reason="runs in the trainer image")
 from fiduciary_trainer import contract as contracts
 from fiduciary_trainer import finished, pipeline, version
 from fiduciary_trainer.data import Locations
+from fiduciary_trainer.outcome import Diverged, Retryable
 
 SERVER = os.environ.get("FIDUCIARY_TEST_MLFLOW_URI", "")
 needs_server = pytest.mark.skipif(not SERVER, reason="FIDUCIARY_TEST_MLFLOW_URI names no MLflow server")
@@ -115,7 +117,7 @@ def trained(pod: Pod, document: dict[str, Any], name: str) -> finished.Finished:
     contract = contracts.parse(document)
     work = pod.root / name
     work.mkdir()
-    return pipeline.train(contract, Locations(), work / "state", work, lambda **_: None)
+    return pipeline.train(contract, Locations(), work / "state", work, lambda **_: None, threading.Event())
 
 
 def test_the_same_document_gives_the_same_version(pod: Pod) -> None:
@@ -164,6 +166,38 @@ def test_a_column_of_the_future_return_is_scored_as_a_leak(pod: Pod) -> None:
         checks = trained(pod, document, label).result["checks"]
         assert checks["leakage_feature"] == "tip"
         assert checks["leakage_max_score"] > 0.9
+
+
+def test_predictions_that_are_no_numbers_end_the_training(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pipeline.run_walk_forward
+
+    def diverging(*given: Any) -> Any:
+        walk = whole(*given)
+        walk.prediction[walk.folds[1].test_rows[3]] = np.inf
+        return walk
+
+    monkeypatch.setattr(pipeline, "run_walk_forward", diverging)
+    with pytest.raises(Diverged, match=r"1 of 9\d\d out-of-sample predictions"):
+        trained(pod, job(pod.root / "data", nowhere()), "made")
+
+
+def test_a_stop_before_training_begins_is_heeded(pod: Pod) -> None:
+    stop = threading.Event()
+    stop.set()
+    contract = contracts.parse(job(pod.root / "data", nowhere()))
+    with pytest.raises(Retryable) as raised:
+        pipeline.train(contract, Locations(), pod.root / "state", pod.root / "work", lambda **_: None, stop)
+    assert raised.value.reason == "Terminated"
+
+
+def test_folds_can_be_checked_for_overlap_from_the_table(pod: Pod) -> None:
+    done = trained(pod, job(pod.root / "data", nowhere()), "made")
+    folds = json.loads((done.folder / "folds.json").read_bytes())["folds"]
+    assert len(folds) == 4
+    for fold in folds:
+        assert fold["trainFrom"] < fold["trainThrough"] < fold["trainLabelsKnownBy"] < fold["testFrom"]
+        assert fold["testFrom"] < fold["testThrough"] < fold["testLabelsKnownBy"] <= "2016-12-30"
+        assert set(fold["metrics"]) >= {"ewma_skill", "mse", "qlike"}
 
 
 @needs_server

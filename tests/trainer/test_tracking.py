@@ -231,6 +231,19 @@ def test_progress_is_a_tag_at_most_every_five_seconds(key: str) -> None:
                      "lastMetric": {"name": "inner_loss", "value": 0.12346}}  # fmt: skip
 
 
+def test_progress_that_cannot_be_shown_is_tried_ever_less_often(key: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    now = [0.0]
+    run = tracking(f"http://127.0.0.1:{port}", key, clock=lambda: now[0])
+    tries: list[float] = []
+    run._find_or_create = lambda: tries.append(now[0]) or run._client.get_experiment_by_name("x")
+    for _ in range(1000):
+        now[0] += 1.0
+        run.progress(1, 10, 10.0, None, None, None)
+    assert tries == [1.0, 31.0, 91.0, 211.0, 451.0, 931.0]
+
+
 def test_an_absent_mlflow_is_retryable_in_time_and_keeps_the_work(tmp_path: Path, key: str) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]

@@ -88,7 +88,7 @@ class _Process:
         if done is None:
             from fiduciary_trainer import pipeline  # torch and matplotlib, which an upload alone does not need
 
-            done = pipeline.train(contract, self._locations, state, self._given.work, _Shown(tracking))
+            done = pipeline.train(contract, self._locations, state, self._given.work, _Shown(tracking), self._stop)
         kept = contract.checkpoint is not None
         message = tracking.deliver(done, PATIENCE_WITH_CHECKPOINT if kept else PATIENCE_WITHOUT)
         finished.discard(done)

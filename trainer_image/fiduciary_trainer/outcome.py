@@ -60,6 +60,10 @@ class Retryable(TrainingEnded):
     outcome = "Retryable"
 
 
+class Diverged(TrainingEnded):
+    """Training ended in predictions that are no numbers."""
+
+
 def significant(value: Any, digits: int = DIGITS) -> Any:
     """The same document with every float rounded to significant digits; NaN and infinities become null.
 
@@ -133,8 +137,11 @@ def failure(
 
 
 def write(path: Path, document: bytes) -> None:
-    """Write the termination message; without a place for it (a run outside Kubernetes) to standard output."""
-    if path.exists() or path.parent.is_dir():
+    """Write the termination message; without a place for it (a run outside Kubernetes) to standard output.
+
+    Kubernetes has made the file under ``/dev``; where it has not, nothing of ours belongs there.
+    """
+    if path.exists() or (path.parent.is_dir() and path.parent != Path("/dev")):
         try:
             path.write_bytes(document)
             return

@@ -11,24 +11,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fiduciary_trainer import artifacts, data, finished, measuring, provenance
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.contract import Dataset
 from fiduciary_trainer.finished import Finished, Point
-from fiduciary_trainer.outcome import CONTRACT_VERSION, encode, significant
+from fiduciary_trainer.outcome import CONTRACT_VERSION, Diverged, encode, significant
 from fiduciary_trainer.report import Report, write_report
 from fiduciary_trainer.walkforward import fit_final, run_walk_forward
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator, Mapping, Sequence
 
     from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.data import Locations
-    from fiduciary_trainer.measure import Measurement
+    from fiduciary_trainer.measure import Measurement, Rows
     from fiduciary_trainer.walkforward import Progress, WalkForward
 
 
-def train(contract: Contract, locations: Locations, state: Path, work: Path, progress: Progress) -> Finished:
+def train(
+    contract: Contract,
+    locations: Locations,
+    state: Path,
+    work: Path,
+    progress: Progress,
+    stop: threading.Event,
+) -> Finished:
     """Carry out a job document up to finished work on disk; MLflow is not needed.
 
     Args:
@@ -37,9 +47,11 @@ def train(contract: Contract, locations: Locations, state: Path, work: Path, pro
         state: where finished work is kept until MLflow has it.
         work: for files in the making.
         progress: told after every step of training.
+        stop: set when the pod must end. Training stops for it; what is measured is brought to its end, which takes
+            seconds.
 
     Raises:
-        DataRefused, BadContract, Retryable: see :mod:`fiduciary_trainer.outcome`.
+        DataRefused, BadContract, Retryable, Diverged: see :mod:`fiduciary_trainer.outcome`.
     """
     began, began_ms = time.monotonic(), time.time_ns() // 1_000_000
     with step("data"):
@@ -47,14 +59,15 @@ def train(contract: Contract, locations: Locations, state: Path, work: Path, pro
     attempt = Attempt.begin(contract, loaded.digest, locations)
     if attempt.resumed:
         say(resumed=True)
-    with step("walk-forward"), _listening(attempt):
+    with step("walk-forward"), _listening(attempt, stop):
         walk = run_walk_forward(loaded.bars, contract, progress, attempt)
     with step("measure"):
         rows = measuring.out_of_sample(walk)
+        _demand_numbers(rows)
         measured = measuring.measurement_of(rows, contract)
     with step("leakage and row checks"):
         checked = measuring.checks_of(walk, rows, measured, loaded.bars, contract)
-    with step("final fit"), _listening(attempt):
+    with step("final fit"), _listening(attempt, stop):
         model = fit_final(loaded.bars, contract, progress, attempt)
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         content = Path(scratch)
@@ -110,15 +123,28 @@ def train(contract: Contract, locations: Locations, state: Path, work: Path, pro
         )
 
 
+def _demand_numbers(rows: Rows) -> None:
+    bad = int(np.sum(~np.isfinite(rows.prediction)))
+    if bad:
+        raise Diverged(
+            "Diverged",
+            f"{bad} of {len(rows.prediction)} out-of-sample predictions are no finite numbers; expected all to be: "
+            "lower learningRate in training.hyperparameters, or look for extreme values in the data",
+        )
+
+
 @contextmanager
-def _listening(attempt: Attempt) -> Iterator[None]:
+def _listening(attempt: Attempt, stop: threading.Event) -> Iterator[None]:
     """SIGTERM asks the training loop to keep its state and end; outside of it, the process's own handler counts."""
     before = signal.getsignal(signal.SIGTERM)
     attempt.listen()
+    attempt.asked_to_stop = attempt.asked_to_stop or stop.is_set()
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if attempt.asked_to_stop:
+            stop.set()
 
 
 @contextmanager

@@ -39,7 +39,8 @@ TAG_PROGRESS = f"{PREFIX}progress"
 TAG_RESULT = f"{PREFIX}result"
 
 PROGRESS_SECONDS = 5.0
-RECONNECT_SECONDS = 30.0
+SHORTEST_SILENCE, LONGEST_SILENCE = 30.0, 600.0
+"""After progress could not be shown, doubling: an MLflow that swallows packets costs a timeout each time."""
 FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 TAG_LIMIT = 7_900
 """MLflow keeps 8,000 characters of a tag: room for the fold values that a termination message may have to leave out."""
@@ -94,8 +95,8 @@ class Tracking:
         self._stop = stop
         self._clock = clock
         self._made_client = client
-        self._last_progress = float("-inf")
-        self._last_try = float("-inf")
+        self._next_progress = float("-inf")
+        self._silence = SHORTEST_SILENCE
         self.place: RunPlace | None = None
 
     @property
@@ -138,11 +139,9 @@ class Tracking:
         ``name`` and ``value`` are the last metric; None where there is none yet.
         """
         now = self._clock()
-        if now - self._last_progress < PROGRESS_SECONDS:
+        if now < self._next_progress:
             return
-        if self.place is None and now - self._last_try < RECONNECT_SECONDS:
-            return
-        self._last_progress = now
+        self._next_progress = now + PROGRESS_SECONDS
         document: dict[str, Any] = {
             "epoch": epoch,
             "epochs": epochs,
@@ -153,8 +152,10 @@ class Tracking:
         try:
             place = self.place or self._settle(self._once(self._find_or_create))
             self._once(lambda: self._client.set_tag(place.run_id, TAG_PROGRESS, encode(document).decode()))
-        except (Unreachable, Retryable, ValueError):
-            self._last_try = now
+            self._silence = SHORTEST_SILENCE
+        except (Unreachable, Retryable):
+            self._next_progress = self._clock() + self._silence
+            self._silence = min(2.0 * self._silence, LONGEST_SILENCE)
 
     def deliver(self, finished: Finished, patience: float) -> bytes:
         """Upload everything, write the result tag, end the run.
