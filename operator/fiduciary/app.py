@@ -121,8 +121,15 @@ async def sense(
     for resource in resources:
         watch(resource)
     # Not kopf.operator(): when it ends it cancels every task that was started after it, our reconciles too.
+    # The identity is for peering, which is off; left out, kopf asks for the user's name, and a container has none.
+    identity = cast("Any", "fiduciary")
     tasks = await kopf.spawn_tasks(
-        registry=registry, settings=sensor_settings(), clusterwide=True, standalone=True, stop_flag=stop
+        registry=registry,
+        settings=sensor_settings(),
+        clusterwide=True,
+        standalone=True,
+        identity=identity,
+        stop_flag=stop,
     )
     listen_to_signals(stop)  # kopf took them over
     try:
