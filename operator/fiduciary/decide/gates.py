@@ -253,7 +253,7 @@ def _against(subject: Subject, baseline: str, threshold: float) -> Result:
         return _missing("skill", subject.measurement, name)
     limits = bounds(metric.estimate, metric.se, metric.folds, subject.alpha)
     # Skill must hold by both intervals; with one of them missing, the other is not the more cautious of two.
-    if limits is None or metric.se is None or not metric.folds or None in metric.folds:
+    if limits is None or metric.se is None or metric.folds is None:
         return _no_interval("skill", name, subject.measurement)
     passed = limits.lower > threshold
     if threshold < 0.0:

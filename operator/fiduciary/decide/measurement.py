@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from fiduciary.decide.identity import canonical
+from fiduciary.evidence.bounds import Folds
 
 CONTRACT_VERSION = 1
 SUMMARY_BYTES = 3072
@@ -17,11 +18,11 @@ SUMMARY_BYTES = 3072
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: estimate, standard error, fold values, days. Absent parts are None."""
+    """One metric: estimate, standard error, spread over folds, days. Absent parts are None."""
 
     estimate: float
     se: float | None = None
-    folds: tuple[float | None, ...] | None = None
+    folds: Folds | None = None
     n: int | None = None
     skew: float | None = None
     kurtosis: float | None = None
@@ -61,21 +62,19 @@ def as_result(value: Any) -> Mapping[str, Any] | None:
 def kept(result: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a result that a record keeps: enough to judge again, at most :data:`SUMMARY_BYTES`.
 
-    Fold values of metrics whose interval does not rest on them go first, then library versions; estimates, errors and
-    checks always stay.
+    Many fold values become their number, mean and standard deviation, which is all that a bound needs; then library
+    versions and long reasons are cut. Estimates, errors and checks always stay.
     """
     names = ("labelKind", "runId", "experimentId", "source", "digest", "dataDigest", "rows", "dataFrom", "dataThrough")
-    part = _without_nulls(
-        {name: result[name] for name in (*names, "code", "seed", "seconds", "image") if name in result}
-    )
+    part = _storable({name: result[name] for name in (*names, "code", "seed", "seconds", "image") if name in result})
     for name in ("metrics", "checks", "unavailable"):
-        part[name] = _without_nulls(result.get(name) or {})
+        part[name] = _storable(_mapping(result.get(name)))
     if len(canonical(part)) > SUMMARY_BYTES:
-        part["metrics"] = {name: _trim(name, metric) for name, metric in part["metrics"].items()}
+        part["metrics"] = {name: _condensed(metric) for name, metric in part["metrics"].items()}
     if len(canonical(part)) > SUMMARY_BYTES:
         part["code"] = {"sha256": part.get("code", {}).get("sha256", "")}
     if len(canonical(part)) > SUMMARY_BYTES:
-        part["unavailable"] = {name: reason[:80] for name, reason in part["unavailable"].items()}
+        part["unavailable"] = {name: reason[:40] for name, reason in part["unavailable"].items()}
     return part
 
 
@@ -87,11 +86,10 @@ def read(measured: Mapping[str, Any]) -> Measurement:
         estimate = _number(fields.get("e"))
         if estimate is None:
             continue
-        folds: Any = fields.get("f")
         metrics[name] = Metric(
             estimate=estimate,
             se=_number(fields.get("se")),
-            folds=tuple(_number(fold) for fold in cast("list[Any]", folds)) if isinstance(folds, list) else None,
+            folds=_folds(fields.get("f")),
             n=int(days) if (days := _number(fields.get("n"))) is not None else None,
             skew=_number(fields.get("skew")),
             kurtosis=_number(fields.get("kurtosis")),
@@ -106,19 +104,34 @@ def read(measured: Mapping[str, Any]) -> Measurement:
     )
 
 
-def _trim(name: str, metric: Any) -> Any:
+def _condensed(metric: Any) -> Any:
+    """Fold values as ``{"k", "mean", "sd"}``, six significant digits."""
     fields = _mapping(metric)
-    if name.endswith("_skill") or "f" not in fields:
-        return metric
-    return {key: value for key, value in fields.items() if key != "f"}
+    folds = _folds(fields.get("f"))
+    others = {name: value for name, value in fields.items() if name != "f"}
+    if folds is None:
+        return others
+    return {**others, "f": {"k": folds.count, "mean": float(f"{folds.mean:.6g}"), "sd": float(f"{folds.sd:.6g}")}}
 
 
-def _without_nulls(value: Any) -> Any:
-    # The API server may drop a null, and then the record would no longer hash to what the next one names.
+def _folds(value: Any) -> Folds | None:
+    if isinstance(value, list):
+        return Folds.of([_number(fold) for fold in cast("list[Any]", value)])
+    count, mean, sd = (_number(_mapping(value).get(name)) for name in ("k", "mean", "sd"))
+    if count is None or mean is None or sd is None or count < 2:
+        return None
+    return Folds(int(count), mean, sd)
+
+
+def _storable(value: Any) -> Any:
+    """The value as the API server keeps it: without nulls, which it may drop, and without NaN and infinities, which
+    JSON does not have. Else the record would no longer hash to what the next one names."""
     if isinstance(value, Mapping):
-        items = cast("Mapping[str, Any]", value).items()
-        return {name: _without_nulls(part) for name, part in items if part is not None}
-    return value
+        parts = {name: _storable(part) for name, part in cast("Mapping[str, Any]", value).items()}
+        return {name: part for name, part in parts.items() if part is not None}
+    if isinstance(value, list):
+        return [_storable(part) for part in cast("list[Any]", value)]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from fiduciary.api.modeldecision import Reason
 from fiduciary.api.versions import VersionRef
 from fiduciary.decide import gates, identity, reasons, records
 from fiduciary.decide.decision import Event, Registration
-from fiduciary.decide.measurement import read
+from fiduciary.decide.measurement import kept, read
 from fiduciary.decide.outcome import Failed, Unknown, outcome
 from fiduciary.decide.step import Note, Step
 
@@ -58,7 +58,8 @@ def of_job(case: Case, job: JobView, training: TrainingStatus) -> Step:
         )  # fmt: skip
         return _failed(case, ended, summary, kind, trigger)
     trials = _trials(case)
-    judgement = gates.judge(_subject(case, ended.result, trials), case.spec.gates)
+    # From what the record will hold, so that judging again by the same gates gives the same verdict.
+    judgement = gates.judge(_subject(case, kept(ended.result), trials), case.spec.gates)
     summary = records.training_summary(
         case, key=key, as_of=as_of, trigger=trigger, trials=trials, started_at=started, job=job.name,
         attempt=job.attempt, result=ended.result, run_id=str(ended.result.get("runId", "")),

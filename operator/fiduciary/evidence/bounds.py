@@ -25,9 +25,26 @@ class Bounds:
     method: str
 
 
-def bounds(
-    estimate: float, standard_error: float | None, folds: Sequence[float | None] | None, alpha: float
-) -> Bounds | None:
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """What the t interval needs of the fold values: how many, their mean, their standard deviation (n - 1)."""
+
+    count: int
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Folds | None:
+        """None where a fold has no value, or there are fewer than two."""
+        known = [value for value in values if value is not None]
+        if len(known) != len(values) or len(known) < 2:
+            return None
+        mean = math.fsum(known) / len(known)
+        variance = math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1)
+        return cls(len(known), mean, math.sqrt(variance))
+
+
+def bounds(estimate: float, standard_error: float | None, folds: Folds | None, alpha: float) -> Bounds | None:
     """One-sided 1 - ``alpha`` bounds of a walk-forward estimate; None where neither method has what it needs.
 
     Two intervals, of which the wider side counts: ``estimate ± z_{1-α} se`` with a Newey–West standard error (Newey &
@@ -37,19 +54,16 @@ def bounds(
     Args:
         estimate: over all out-of-sample days.
         standard_error: Newey–West, of the estimate; None if unavailable.
-        folds: the statistic on each fold; None entries make the t interval unavailable.
+        folds: of the statistic on each fold; None: the t interval is unavailable.
         alpha: one-sided error probability.
     """
     candidates: list[tuple[str, float, float]] = []
     if standard_error is not None:
         reach = normal_quantile(1.0 - alpha) * standard_error
         candidates.append(("Newey–West, 20 lags", estimate - reach, estimate + reach))
-    known = [value for value in folds or () if value is not None]
-    if folds is not None and len(known) == len(folds) >= 2:
-        mean = math.fsum(known) / len(known)
-        variance = math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1)
-        reach = student_t_quantile(1.0 - alpha, len(known) - 1) * math.sqrt(variance / len(known))
-        candidates.append((f"t over {len(known)} folds", mean - reach, mean + reach))
+    if folds is not None:
+        reach = student_t_quantile(1.0 - alpha, folds.count - 1) * folds.sd / math.sqrt(folds.count)
+        candidates.append((f"t over {folds.count} folds", folds.mean - reach, folds.mean + reach))
     if not candidates:
         return None
     method, lower, _ = min(candidates, key=lambda candidate: candidate[1])

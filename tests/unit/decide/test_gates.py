@@ -9,7 +9,7 @@ import pytest
 
 from fiduciary.api.gates import Gate
 from fiduciary.decide import gates, measurement, reasons
-from fiduciary.evidence.bounds import bounds
+from fiduciary.evidence.bounds import Folds, bounds
 from tests.unit.decide.worlds import metric, result
 
 KEY = "sha256:" + "a" * 64
@@ -230,6 +230,6 @@ def test_stored_numbers_are_judged_as_the_reported_ones() -> None:
 
 def test_the_wider_interval_is_the_published_one() -> None:
     folds = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
-    found = bounds(0.035, 1e-6, folds, 0.05)
+    found = bounds(0.035, 1e-6, Folds.of(folds), 0.05)
     assert found is not None
     assert found.lower == pytest.approx(0.035 - 2.015 * fold_error(folds), abs=1e-6)

@@ -6,7 +6,12 @@ import math
 
 import pytest
 
-from fiduciary.evidence.bounds import bounds
+from fiduciary.evidence.bounds import Bounds, Folds
+from fiduciary.evidence.bounds import bounds as of_folds
+
+
+def bounds(estimate: float, error: float | None, folds: list[float | None] | None, alpha: float) -> Bounds | None:
+    return of_folds(estimate, error, None if folds is None else Folds.of(folds), alpha)
 
 
 def test_six_folds_use_the_published_constant() -> None:
