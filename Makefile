@@ -41,12 +41,17 @@ venv: $(VENV)/complete  ## the Python environment of tests and demo; prints wher
 	@echo $(VENV)
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
+LOCK_TRAINER := $(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes --no-header --no-annotate
 lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to move versions)
 	$(LOCK) $(UPGRADE) pyproject.toml --python-version 3.11 -o requirements/operator.txt
 	$(LOCK) $(UPGRADE) pyproject.toml --group dev -c requirements/operator.txt --python-version 3.11 -o requirements/dev.txt
 	$(LOCK) $(UPGRADE) requirements/calendars.in -c requirements/dev.txt --python-version 3.11 -o requirements/calendars.txt
 	$(LOCK) $(UPGRADE) sandbox/images/mlflow/requirements.in --python-version 3.11 -o sandbox/images/mlflow/requirements.txt
 	$(LOCK) $(UPGRADE) sandbox/images/envoy/requirements.in --python-version 3.11 -o sandbox/images/envoy/requirements.txt
+	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements.in -o trainer_image/requirements.txt
+	$(LOCK_TRAINER) $(UPGRADE) --no-deps trainer_image/requirements-datasets.in -o trainer_image/requirements-datasets.txt
+	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-cuda.in -o trainer_image/requirements-cuda.txt
+	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-test.in -o trainer_image/requirements-test.txt
 
 # --- demo and sandbox --------------------------------------------------------------------------------------------
 
