@@ -128,8 +128,9 @@ class SimulatedWorld:
     def step(self, die_before: Write | None = None) -> Decision:
         """Observe, decide, carry out: one reconcile. ``die_before`` raises :class:`Crash` before that write."""
         now = self.now
-        asked = financialmodel.questions(self.world, now)
-        seen = self.world if asked == Questions() else replace(self.world, registry=self.registry.answer(asked))
+        seen, asked = self.world, Questions()
+        while (further := financialmodel.questions(seen, now)) != asked:  # an answer may raise the next question
+            seen, asked = replace(self.world, registry=self.registry.answer(further)), further
         decision = financialmodel.decide(seen, now)
         self._carry_out(decision, die_before)
         return decision
@@ -168,7 +169,7 @@ class SimulatedWorld:
         """The same resource is applied again after it was deleted: another UID, the same log."""
         assert self.gone
         self._uids += 1
-        again = model(spec, metadata={"uid": f"again-{self._uids}", "creationTimestamp": self.now.isoformat()})
+        again = model(spec, metadata={"uid": f"{self._uids:08d}-2222-3333-4444-555555555555", "creationTimestamp": self.now.isoformat()})
         self.world, self.gone = replace(self.world, model=again, jobs=()), False
 
     def lose_status(self) -> None:
