@@ -105,8 +105,13 @@ def load(kind: str, key: str, *, verify: bool = True) -> Entry | None:
     return entry if not verify or entry.intact() else None
 
 
-def obtain(kind: str, key: str, make: Callable[[Path], None], *, verify: bool = True) -> Entry:
-    """The entry `kind/key`, made by `make(directory)` if it is missing or damaged. Callers at once wait for one."""
+def obtain(
+    kind: str, key: str, make: Callable[[Path], None], *, verify: bool = True, leave: frozenset[str] = frozenset()
+) -> Entry:
+    """The entry `kind/key`, made by `make(directory)` if it is missing or damaged. Callers at once wait for one.
+
+    leave: files that are not hashed here, since whoever reads them compares hashes of their parts.
+    """
     with lock(f"{kind}-{key}"):
         if found := load(kind, key, verify=verify):
             return found
@@ -117,7 +122,9 @@ def obtain(kind: str, key: str, make: Callable[[Path], None], *, verify: bool = 
             shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
         make(partial)
-        files = {file.relative_to(partial).as_posix(): _fingerprint(file) for file in tree(partial)}
+        files = {
+            file.relative_to(partial).as_posix(): _fingerprint(file) for file in tree(partial) if file.name not in leave
+        }
         manifest = partial / "manifest.json"
         manifest.write_text(json.dumps(files, indent=1, sort_keys=True))
         for file in (*(partial / name for name in files), manifest):

@@ -4,7 +4,7 @@
     images.run(image, ["python3", "-c", "import torch"], mounts={data: "/data"})
 
 Without an engine, layers are kept in the cache directory (not in /var/lib/containers), and the finished image as an
-uncompressed docker-archive whose hash is compared before it is used.
+uncompressed docker-archive: see archive.py for how it is checked on use.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import functools
 import os
 import shutil
 import subprocess
+import tarfile
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sandbox import cache, debian, dockerfile
+from sandbox.archive import Archive
 from sandbox.steps import Run, StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 LABEL = "dev.fiduciary.content"  # on images of a container engine: the content key
@@ -36,13 +38,25 @@ class Image:
     key: str
     entry: cache.Entry | None
 
-    def archive(self, run: Run) -> Path:
-        """The docker-archive, its hash compared just now. Raises StepFailed when it was changed."""
+    def archive(self, run: Run) -> Archive:
+        """The image's archive; raises StepFailed when it does not hold the configuration that was built.
+
+        The configuration names the layers by their hashes, which are compared by whoever unpacks them.
+        """
         entry = self.entry or self._saved(run)
-        if not entry.intact():
-            shutil.rmtree(entry.directory, ignore_errors=True)
-            raise StepFailed(f"the cached archive of {self.tag} was damaged and has been removed; run this again")
-        return entry.path("image.tar")
+        try:
+            found = Archive(entry.path("image.tar"))
+            if entry.intact() and entry.path("config").read_text() == found.config_digest:
+                return found
+        except (OSError, tarfile.TarError, KeyError, ValueError):
+            pass
+        self.discard()
+        raise StepFailed(f"the cached archive of {self.tag} was damaged and has been removed; run this again")
+
+    def discard(self) -> None:
+        """Remove the cached archive."""
+        if self.entry is not None:
+            shutil.rmtree(self.entry.directory, ignore_errors=True)
 
     def _saved(self, run: Run) -> cache.Entry:
         """The archive of an image that a container engine holds (the provider `node` on a machine with Docker)."""
@@ -50,8 +64,9 @@ class Image:
 
         def save(directory: Path) -> None:
             run.call([program, "save", "--output", directory / "image.tar", self.tag])
+            _describe(directory, self.tag)
 
-        return cache.obtain("images", cache.content_key(self.key, self.tag, program), save, verify=False)
+        return _obtain(cache.content_key(self.key, self.tag, program), save)
 
 
 @functools.cache
@@ -105,11 +120,20 @@ def build(
         run.call(buildah("bud", "--network=host", "--layers", "--pull-never", *options, context), env=_env(), log=log)
         run.detail(f"storing {tag}")
         run.call(buildah("push", tag, f"docker-archive:{directory / 'image.tar'}:{tag}"), env=_env())
-        (directory / "tag").write_text(tag)
+        _describe(directory, tag)
 
-    entry = cache.obtain("images", cache.content_key(content, tag), make, verify=False)
+    entry = _obtain(cache.content_key(content, tag), make)
     _prune(tag, entry)
     return Image(tag, content, entry)
+
+
+def _obtain(content: str, make: Callable[[Path], None]) -> cache.Entry:
+    return cache.obtain("images", f"{content}-2", make, verify=False, leave=frozenset({"image.tar"}))
+
+
+def _describe(directory: Path, tag: str) -> None:
+    (directory / "tag").write_text(tag)
+    (directory / "config").write_text(Archive(directory / "image.tar").config_digest)
 
 
 def _build_with(program: str, tag: str, content: str, options: list[str], context: Path, run: Run) -> Image:
@@ -170,11 +194,11 @@ def run(
     options += [f"--workdir={workdir}"] if workdir else []
     options += [f"--user={user}"] if user else []
     if program := engine():
-        words = [program, "run", "--rm", *options, f"--entrypoint={argv[0]}", image.tag, *argv[1:]]
+        words = [program, "run", "--rm", "--network=host", *options, f"--entrypoint={argv[0]}", image.tag, *argv[1:]]
         return progress.call(words, timeout=timeout)
     stored = _by_content(image.key)
     if not _exists(stored):
-        progress.call(buildah("pull", f"docker-archive:{image.archive(progress)}"), env=_env())
+        progress.call(buildah("pull", f"docker-archive:{image.archive(progress).path}"), env=_env())
         progress.call(buildah("tag", image.tag, stored), env=_env())
     container = f"run-{uuid.uuid4().hex[:12]}"
     progress.call(buildah("from", "--pull-never", f"--name={container}", stored), env=_env())

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
-import tarfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandbox import cache, state
+from sandbox.archive import Archive, chain_id
 from sandbox.steps import Run, StepFailed
 
 if TYPE_CHECKING:
@@ -94,17 +93,28 @@ class Store:
                 run.detail("there already")
                 return
             archive = image.archive(run)
-            run.detail(f"importing {archive.stat().st_size / 1e6:.0f} MB")
-            runtime.ctr(run, "images", "import", archive)
+            self._import(archive, name, runtime, run)
             digest = self._listed(runtime, run).get(name)
             if not digest:
-                raise StepFailed(f"containerd does not list {name} after importing {archive}")
+                raise StepFailed(f"containerd does not list {name} after importing {archive.path}")
             layers = {folder: fingerprint(self.root / folder) for folder in self._layers(archive, runtime, run)}
             images[name] = {"digest": digest, "content": image.key, "at": time.time(), "layers": layers}
             gone = {images.pop(old)["digest"] for old in outdated(images, name)}
             kept = {note["digest"] for note in images.values()}
             self._remove_all(lambda digest: digest in gone - kept, runtime, run)
             state.write(self.notes, {"images": images})
+
+    def _import(self, archive: Archive, name: str, runtime: Runtime, run: Run) -> None:
+        """Import what containerd lacks of the image."""
+        present = runtime.ctr(run, "content", "list", "-q").split()
+        parcel = self.root.parent / f"import-{os.getpid()}-{time.monotonic_ns()}.tar"
+        try:
+            run.detail("packing layers")
+            size = archive.write(parcel, name, present)
+            run.detail(f"importing {size / 1e6:.0f} MB")
+            runtime.ctr(run, "images", "import", parcel)
+        finally:
+            parcel.unlink(missing_ok=True)
 
     def _images(self) -> dict[str, dict[str, Any]]:
         """What is known of each imported image: digest, content, at, and layers (directory -> fingerprint)."""
@@ -122,9 +132,9 @@ class Store:
             run.detail(f"removing {len(names)} names of unfinished or outdated images")
             runtime.ctr(run, "images", "remove", "--sync", *names)
 
-    def _layers(self, archive: Path, runtime: Runtime, run: Run) -> list[str]:
+    def _layers(self, archive: Archive, runtime: Runtime, run: Run) -> list[str]:
         """The directories (below the root) of an imported image's unpacked layers."""
-        top = chain_id(diff_ids(archive))
+        top = chain_id(archive.layers)
         view = f"look-{os.getpid()}-{time.monotonic_ns()}"
         said = runtime.ctr(run, "snapshots", "view", "--target=/mnt", view, top)
         # ctr protects a view from the garbage collector by nothing: after another import it may be gone already.
@@ -151,24 +161,6 @@ def outdated(images: Mapping[str, Mapping[str, Any]], name: str) -> list[str]:
     repository = name.rpartition(":")[0]
     same = [other for other in images if other.rpartition(":")[0] == repository]
     return sorted(same, key=lambda other: float(images[other]["at"]))[:-KEPT]
-
-
-def diff_ids(archive: Path) -> list[str]:
-    """The digests of an image's unpacked layers, from its docker-archive."""
-    with tarfile.open(archive) as tar:
-        manifest = tar.extractfile("manifest.json")
-        assert manifest is not None
-        config = tar.extractfile(json.load(manifest)[0]["Config"])
-        assert config is not None
-        return [str(digest) for digest in json.load(config)["rootfs"]["diff_ids"]]
-
-
-def chain_id(digests: list[str]) -> str:
-    """The name of the snapshot that results from these layers (OCI image specification, ChainID)."""
-    chain = digests[0]
-    for digest in digests[1:]:
-        chain = "sha256:" + hashlib.sha256(f"{chain} {digest}".encode()).hexdigest()
-    return chain
 
 
 def fingerprint(folder: Path) -> str:
