@@ -43,7 +43,7 @@ def engage(case: Case) -> Step | None:
 def resume(case: Case) -> Step | None:
     """Clear the latch: only once the field is false, and only for an act newer than it whose author was checked."""
     act = answering_resume(case)
-    if not case.killed or case.spec.kill.engaged or act is None or not case.counts(act):
+    if not case.killed or case.spec.kill.engaged or act is None or case.objection(act) is not None:
         return None
     message = f"the kill switch was cleared by {act.spec.approver}: {act.spec.reason}"
     cause = records.cause(case, "Resume", message, approval=act.metadata.name)

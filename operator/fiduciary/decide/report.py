@@ -210,8 +210,8 @@ def _killed(this: _Report) -> Condition | None:
     if this.case.spec.kill.engaged:
         return this.condition(reasons.KILLED, "True", reasons.KILL_ENGAGED, _kill_message(this))
     act = answering_resume(this.case)
-    unguarded = act is not None and not this.case.counts(act)
-    reason = reasons.APPROVALS_NOT_GUARDED if unguarded else reasons.RESUME_NEEDED
+    objection = None if act is None else this.case.objection(act)
+    reason = reasons.RESUME_NEEDED if objection is None else objection[0]
     return this.condition(reasons.KILLED, "True", reason, _kill_message(this))
 
 
@@ -224,11 +224,8 @@ def _kill_message(this: _Report) -> str:
             "{decision: Resume}"
         )
     act = answering_resume(case)
-    if act is not None and not case.counts(act):
-        return (
-            f"ModelApproval {act.metadata.name} says Resume, but the admission policies that check its author are not "
-            "installed, or are newer than it; apply deploy/kustomize/policies, then create it again"
-        )
+    if act is not None and (objection := case.objection(act)) is not None:
+        return f"the kill switch was engaged by {who} and stays latched: {objection[1]}"
     return (
         f"the kill switch was engaged by {who} and is latched; it clears with a ModelApproval {{decision: Resume}} "
         "that is newer than it"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary.api.modelstatus import Progress, TrainingStatus
 from fiduciary.decide import identity, preflight, reasons
 from fiduciary.decide.decision import Create, Event
+from fiduciary.decide.measurement import parse_result
 from fiduciary.decide.step import Note, Step
 from fiduciary.manifests.contract import Training
 from fiduciary.manifests.job import training_job
@@ -88,7 +89,7 @@ def watch(case: Case, job: JobView) -> Step:
     message = {
         reasons.QUEUED: f"Job {job.name} waits for admission by its queue",
         reasons.PENDING: f"the pod of Job {job.name} is being started",
-        reasons.RETRYING: f"an attempt of Job {job.name} failed, the next one is on its way",
+        reasons.RETRYING: f"an attempt of Job {job.name} failed{_last_words(job)}; the next one is on its way",
     }.get(phase, f"Job {job.name} trains {case.spec.training.architecture} with data up to {job.as_of}")
     return Step(training=training, note=Note(reasons.TRAINING, message), wake_at=poll)
 
@@ -101,6 +102,18 @@ def _phase_of(job: JobView) -> str:
     if any(pod.phase == "Failed" for pod in job.pods):
         return reasons.RETRYING
     return reasons.PENDING
+
+
+def _last_words(job: JobView) -> str:
+    """What the newest failed attempt said of itself."""
+    failed = [pod for pod in job.pods if pod.phase == "Failed"]
+    if not failed:
+        return ""
+    pod = max(failed, key=lambda pod: (pod.finished_at.timestamp() if pod.finished_at else 0.0, pod.name))
+    said = parse_result(pod.termination_message)
+    if said is None:
+        return f" ({pod.reason or 'no reason given'}, exit code {pod.exit_code})"
+    return f" ({said.get('reason')}: {said.get('message')})"
 
 
 def adopted(case: Case, job: JobView) -> TrainingStatus:
