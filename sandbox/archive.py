@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,7 @@ def _place(digest: str) -> str:
 def _member(tar: tarfile.TarFile, name: str) -> tarfile.TarInfo:
     """A file of the archive; archives link layers that occur twice."""
     info = tar.getmember(name)
-    return tar.getmember(str(Path(name).parent / info.linkname)) if info.issym() else info
+    return tar.getmember(os.path.normpath(Path(name).parent / info.linkname)) if info.issym() else info
 
 
 def _content(tar: tarfile.TarFile, name: str) -> bytes:

@@ -105,16 +105,21 @@ class Store:
             state.write(self.notes, {"images": images})
 
     def _import(self, archive: Archive, name: str, runtime: Runtime, run: Run) -> None:
-        """Import what containerd lacks of the image."""
-        present = runtime.ctr(run, "content", "list", "-q").split()
+        """Import what containerd lacks of the image; all of it, if what it had was collected in the meantime."""
         parcel = self.root.parent / f"import-{os.getpid()}-{time.monotonic_ns()}.tar"
-        try:
-            run.detail("packing layers")
-            size = archive.write(parcel, name, present)
-            run.detail(f"importing {size / 1e6:.0f} MB")
-            runtime.ctr(run, "images", "import", parcel)
-        finally:
-            parcel.unlink(missing_ok=True)
+        present = runtime.ctr(run, "content", "list", "-q").split()
+        for without in (present, []):
+            try:
+                run.detail("packing layers")
+                size = archive.write(parcel, name, without)
+                run.detail(f"importing {size / 1e6:.0f} MB")
+                runtime.ctr(run, "images", "import", parcel)
+                return
+            except StepFailed as error:
+                if not without:
+                    raise StepFailed(f"{error}\nIf a layer was damaged, remove {archive.path.parent}") from error
+            finally:
+                parcel.unlink(missing_ok=True)
 
     def _images(self) -> dict[str, dict[str, Any]]:
         """What is known of each imported image: digest, content, at, and layers (directory -> fingerprint)."""

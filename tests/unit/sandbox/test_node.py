@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import tarfile
 import tomllib
 from pathlib import Path
 
@@ -83,29 +80,6 @@ def test_a_branch_is_removed_with_what_is_below(tmp_path: Path) -> None:
 )
 def test_full_image_names(tag: str, full: str) -> None:
     assert store.reference(tag) == full
-
-
-def test_the_chain_of_layers_is_named_as_the_specification_says() -> None:
-    one, two = "sha256:" + "1" * 64, "sha256:" + "2" * 64
-    assert store.chain_id([one]) == one
-    # sha256 of "sha256:111… sha256:222…", as in the OCI image specification's recursion
-    assert store.chain_id([one, two]).startswith("sha256:")
-    assert store.chain_id([one, two]) != store.chain_id([two, one])
-
-
-def test_layers_are_read_from_an_archive(tmp_path: Path) -> None:
-    archive = tmp_path / "image.tar"
-    with tarfile.open(archive, "w") as tar:
-        documents = {
-            "manifest.json": [{"Config": "c.json", "Layers": []}],
-            "c.json": {"rootfs": {"diff_ids": ["sha256:a", "sha256:b"]}},
-        }
-        for name, document in documents.items():
-            data = json.dumps(document).encode()
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    assert store.diff_ids(archive) == ["sha256:a", "sha256:b"]
 
 
 def test_the_fingerprint_of_a_layer_sees_every_change(tmp_path: Path) -> None:
