@@ -17,8 +17,6 @@ import numpy as np
 from fiduciary_trainer.measure.losses import squared_error
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from fiduciary_trainer.measure.rows import Rows
 
 COLUMNS = ("entity", "decision_time", "label_end", "fold", "prediction", "outcome", "loss", "config_key")
@@ -68,7 +66,7 @@ def ledger(rows: Rows, config_key: str) -> bytes:
     return text.getvalue().encode()
 
 
-def iso(time: np.datetime64 | NDArray[np.datetime64]) -> str:
+def iso(time: np.datetime64) -> str:
     """ISO 8601 in UTC: a date alone where the time is midnight, else to the second with ``Z``."""
-    day = np.datetime64(time, "D")
-    return str(day) if day == np.datetime64(time, "ns") else f"{np.datetime64(time, 's')}Z"
+    day = time.astype("datetime64[D]")
+    return str(day) if day == time else f"{time.astype('datetime64[s]')}Z"

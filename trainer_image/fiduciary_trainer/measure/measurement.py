@@ -151,36 +151,40 @@ def _mean(result: Measurement, rows: Rows, name: str, daily: Floats) -> None:
 
 
 def _skills(result: Measurement, rows: Rows, label_kind: LabelKind, loss: Floats) -> None:
-    for index, baseline in enumerate(SKILLS[label_kind]):
+    for baseline in SKILLS[label_kind]:
         name = f"{baseline}_skill"
-        reason = ""
-        if baseline not in rows.baselines:
-            reason = f"the walk-forward has no baseline {baseline!r}"
-        else:
-            bad = int(np.sum(~np.isfinite(rows.baselines[baseline])))
-            reason = f"baseline {baseline!r} has no prediction for {bad} of {len(rows.y)} rows" if bad else ""
-        if not reason:
-            against = rows.daily(losses.squared_error(rows.y, rows.baselines[baseline]))
-            if against.mean() == 0.0:
-                reason = f"baseline {baseline!r} makes no error at all, so skill against it has no meaning"
-        if reason:
-            result.miss(name, reason)
-            if index == 0:
-                result.miss("worst_fold_skill", reason)
+        against = _baseline_loss(rows, baseline)
+        if isinstance(against, str):
+            result.miss(name, against)
             continue
-        folds = fold_values(rows, lambda days, b=against: skill(loss[days], b[days]) if b[days].mean() else math.nan)
-        result.metrics[name] = Metric(
-            skill(loss, against),
-            _standard_error(result, name, lambda b=against: skill_se(loss, b)),
-            folds,
-            len(loss),
-        )
-        if index == 0:
-            known = [value for value in folds if value is not None]
-            if known:
-                result.metrics["worst_fold_skill"] = Metric(min(known), n=len(known))
-            else:
-                result.miss("worst_fold_skill", f"{name} could be computed in no fold")
+        result.metrics[name] = _skill(result, rows, name, loss, against)
+    first = f"{SKILLS[label_kind][0]}_skill"
+    known = [value for value in result.metrics[first].folds or () if value is not None]
+    if known:
+        result.metrics["worst_fold_skill"] = Metric(min(known), n=len(known))
+    else:
+        result.miss("worst_fold_skill", result.unavailable.get(first, f"{first} could be computed in no fold"))
+
+
+def _baseline_loss(rows: Rows, baseline: str) -> Floats | str:
+    """Daily squared error of a baseline, or the reason why skill against it cannot be measured."""
+    if baseline not in rows.baselines:
+        return f"the walk-forward has no baseline {baseline!r}"
+    bad = int(np.sum(~np.isfinite(rows.baselines[baseline])))
+    if bad:
+        return f"baseline {baseline!r} has no prediction for {bad} of {len(rows.y)} rows"
+    against = rows.daily(losses.squared_error(rows.y, rows.baselines[baseline]))
+    if against.mean() == 0.0:
+        return f"baseline {baseline!r} makes no error at all, so skill against it has no meaning"
+    return against
+
+
+def _skill(result: Measurement, rows: Rows, name: str, loss: Floats, against: Floats) -> Metric:
+    def within(days: NDArray[np.bool_]) -> float:
+        return skill(loss[days], against[days]) if against[days].mean() > 0.0 else math.nan
+
+    error = _standard_error(result, name, lambda: skill_se(loss, against))
+    return Metric(skill(loss, against), error, fold_values(rows, within), len(loss))
 
 
 def _balanced_accuracy(result: Measurement, rows: Rows) -> None:
