@@ -24,10 +24,10 @@ class Registry:
 
     cluster: Cluster
 
-    def _get(self, path: str, **params: str) -> httpx.Response:
+    def _get(self, path: str, /, **params: str) -> httpx.Response:
         return self.cluster.service(NAMESPACE, SERVICE, PORT, path, params=params, timeout=60)
 
-    def _ask(self, path: str, **params: str) -> Object:
+    def _ask(self, path: str, /, **params: str) -> Object:
         answer = self._get(f"api/2.0/mlflow/{path}", **params)
         assert answer.is_success, f"MLflow {path} {params}: {answer.status_code} {answer.text[:300]}"
         return answer.json()
