@@ -117,6 +117,19 @@ def test_nothing_after_as_of_is_kept(load: Callable[..., data.Loaded], form: str
     assert load(spoiled, form).last == "2017-12-29"
 
 
+@pytest.mark.parametrize("kind", ["date", "seconds", "New York"])
+def test_every_type_of_time_in_parquet(load: Callable[..., data.Loaded], kind: str) -> None:
+    frame = table(1500, last="2018-03-30")
+    expected = load(frame)
+    times = pd.to_datetime(frame["date"])
+    frame["date"] = {
+        "date": lambda: times.dt.date,
+        "seconds": lambda: times.astype("datetime64[s]"),
+        "New York": lambda: times.dt.tz_localize("UTC").dt.tz_convert("America/New_York"),
+    }[kind]()
+    assert load(frame, "Parquet").digest == expected.digest
+
+
 def test_late_row_groups_of_parquet_are_not_decoded(
     load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -360,7 +360,7 @@ class _Node:
     def get(
         self, key: str, kind: type, *, default: Any = _NO_DEFAULT, low: int | None = None, high: int | None = None
     ) -> Any:
-        value = self.value.get(key)
+        value: Any = self.value.get(key)
         if value is None and default is not _NO_DEFAULT:
             return default
         names = {str: "a text", int: "an integer", list: "a list", dict: "an object"}

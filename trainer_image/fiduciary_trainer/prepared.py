@@ -75,7 +75,8 @@ def prepare(bars: Bars, contract: Contract) -> Prepared:
         terms = _last_outcome(bars, contract)
 
     filled = position >= contract.lookback - 1
-    has_inputs = np.isfinite(features).all(axis=1)[windows].all(axis=1) & np.isfinite(terms).all(axis=1)
+    known = np.all(np.isfinite(features), axis=1)
+    has_inputs = np.all(known[windows], axis=1) & np.all(np.isfinite(terms), axis=1)
     has_label = np.isfinite(outcome.y)
     used = np.flatnonzero(filled & has_inputs & has_label)
     counts = {

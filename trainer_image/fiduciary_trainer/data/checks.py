@@ -166,6 +166,7 @@ def _staleness(table: pd.DataFrame, contract: Contract, where: str) -> None:
 def _sessions_after(last: pd.Timestamp, as_of: pd.Timestamp, calendar: str) -> int:
     """Sessions of the exchange that began after the newest row, up to asOf."""
     import exchange_calendars  # half a second, only needed here
+    from exchange_calendars.errors import InvalidCalendarName
 
     if last.normalize() >= as_of:
         return 0
@@ -173,7 +174,7 @@ def _sessions_after(last: pd.Timestamp, as_of: pd.Timestamp, calendar: str) -> i
     margin = timedelta(days=14)
     try:
         exchange = exchange_calendars.get_calendar(calendar, start=last.normalize() - margin, end=as_of + margin)
-    except exchange_calendars.errors.InvalidCalendarName:
+    except InvalidCalendarName:
         raise BadContract(
             "UnknownCalendar", f"data.calendar is {calendar!r}; expected an exchange code such as XNYS, XLON or 24/7"
         ) from None

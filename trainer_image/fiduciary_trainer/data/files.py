@@ -152,7 +152,9 @@ def _limit(kind: pa.DataType, contract: Contract) -> pa.Scalar | None:
 def _is_late(reader: pq.ParquetFile, group: int, column: str, limit: pa.Scalar | None) -> bool:
     """Whether the statistics of a row group say that all of it is at or after the limit."""
     index = reader.schema_arrow.names.index(column)
-    statistics = reader.metadata.row_group(group).column(index).statistics if limit is not None else None
+    if limit is None:
+        return False
+    statistics = reader.metadata.row_group(group).column(index).statistics
     if statistics is None or not statistics.has_min_max:
         return False
     earliest = pd.Timestamp(statistics.min)

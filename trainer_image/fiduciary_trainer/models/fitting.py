@@ -135,7 +135,7 @@ class Fitter:
         level, spread = 0.0, 1.0
         if not self._is_probability:
             level, spread = float(y[fit_rows].mean()), float(y[fit_rows].std()) or 1.0
-        target = (y - level) / spread
+        target: Floats = (y - level) / spread
         coefficients, penalty = self._linear(transform.apply(self.prepared.x), target, fit_rows)
         inputs = self.transformed(transform)
         members: list[nn.Module] = []
