@@ -92,15 +92,15 @@ def abort(case: Case) -> Step | None:
 
 
 def answering_resume(case: Case) -> ModelApproval | None:
-    """The newest Resume that is at least as new as the latch and as every Kill."""
+    """The newest Resume that is newer than the latch and than every Kill; in the same second it is not."""
     kill = case.history.kill
     last_kill = _newest_kill(case)
     candidates = [
         act
         for act in case.approvals("Resume")
         if kill is not None
-        and _created(act) >= _timestamp(kill.since)
-        and (last_kill is None or _created(act) >= _created(last_kill))
+        and _created(act) > _timestamp(kill.since)
+        and (last_kill is None or _created(act) > _created(last_kill))
     ]
     return candidates[-1] if candidates else None
 
@@ -110,9 +110,12 @@ def deletion(job: JobView) -> Delete:
 
 
 def _newest_kill(case: Case) -> ModelApproval | None:
-    """A Kill that is newer than the last latch or resume; older ones have had their effect."""
+    """A Kill that is not older than the last latch or resume; older ones have had their effect.
+
+    The API server's clock has whole seconds, and a Kill must never be lost: one of the very second of a Resume counts.
+    """
     kill = case.history.kill
-    acts = [act for act in case.approvals("Kill") if kill is None or _created(act) > _timestamp(kill.since)]
+    acts = [act for act in case.approvals("Kill") if kill is None or _created(act) >= _timestamp(kill.since)]
     return acts[-1] if acts else None
 
 

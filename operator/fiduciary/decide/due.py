@@ -57,7 +57,7 @@ def due(case: Case) -> Due | NothingNew | None:
     tick = _tick(case)
     if tick is not None:
         if _repeats(case):
-            return NothingNew(f"the schedule ({tick.astimezone(UTC):%Y-%m-%d %H:%M} UTC)", current.as_of)
+            return NothingNew("spec.training.schedule", current.as_of)  # without the tick: it would be news each time
         return _due(case, {TICK: tick.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}, tick)
     return None
 
@@ -71,9 +71,9 @@ def planned(case: Case) -> Due | NothingNew | None:
 
 
 def following_tick(case: Case) -> datetime | None:
-    """When the schedule ticks next; None without one. Raises as :func:`due`."""
+    """When the schedule trains next; None without one, or where it would only repeat. Raises as :func:`due`."""
     schedule = case.spec.training.schedule
-    if schedule is None:
+    if schedule is None or (case.current is not None and _repeats(case)):
         return None
     return next_tick(schedule, _exchange(case), case.world.platform.calendars, case.now)
 

@@ -7,16 +7,19 @@ log (as it will be) and the live training.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api.meta import FINALIZER
+from fiduciary.api.modeldecision import Reason
+from fiduciary.api.versions import VersionRef
 from fiduciary.decide import acts, preflight, reasons, records, retirement, running, verdict
 from fiduciary.decide.calendar import CalendarUnknown
 from fiduciary.decide.case import Case
 from fiduciary.decide.decision import Decision, Event
 from fiduciary.decide.due import Due, due, following_tick, planned
-from fiduciary.decide.outcome import Measured, needs_registry, outcome
+from fiduciary.decide.outcome import Measured, logged_result, needs_registry, outcome
 from fiduciary.decide.report import report
 from fiduciary.decide.schedule import ScheduleImpossible
 from fiduciary.decide.step import Note, Step
@@ -42,6 +45,8 @@ def questions(world: World, now: datetime) -> Questions:
         return Questions()
     if world.model.metadata.deletion_timestamp is not None:
         return Questions(aliases=bool(case.history.verdicts))
+    if preflight.registry_taken(case) is not None:
+        return Questions()  # its aliases are another model's
     standing = case.history.champion is not None or case.history.challenger is not None
     job = case.job
     if job is not None and not job.finished:
@@ -54,6 +59,11 @@ def questions(world: World, now: datetime) -> Questions:
     current = case.current
     if current is not None and current.measured is not None and current.gates_digest != case.gates_digest:
         return _about_artifact(current.measured, aliases=standing)
+    wanted = _wanted(case)
+    if wanted is not None:
+        return _about_artifact(
+            logged_result(world.registry, wanted.key), aliases=standing, run_for_key=wanted.key
+        )
     return Questions(aliases=standing)
 
 
@@ -96,19 +106,42 @@ def broken_log(case: Case) -> Step | None:
 
 
 def superseded(case: Case) -> Step | None:
-    """The spec changed while training: nobody waits for what it asked for before."""
-    old = [job for job in case.live_jobs if job.spec_key != case.spec_key]
-    if not old:
+    """The spec changed while training: nobody waits for what it asked for before.
+
+    The record is no verdict on its key: who takes the edit back gets that training after all.
+    """
+    job = next((job for job in case.live_jobs if job.spec_key != case.spec_key), None)
+    if job is None:
         return None
-    names = ", ".join(job.name for job in old)
-    message = f"Job {names} trains what the spec no longer asks for and is deleted"
+    message = f"Job {job.name} trains what the spec no longer asks for and is deleted"
+    note, children = Note(reasons.TRAINING, message), (acts.deletion(job),)
+    last = case.world.records[-1].spec if case.world.records else None
+    if last is not None and last.action == "Abort" and last.evidence.summary.get("superseded") == job.uid:
+        return Step(training=case.claim, note=note, children=children, again=True)
+    cause = records.cause(
+        case,
+        "SpecChange",
+        message,
+        trigger=job.trigger,
+        reasons=(Reason(reason=reasons.TRAINING_SUPERSEDED, message=message),),
+    )
+    to = VersionRef(training_key=job.key, as_of=job.as_of.isoformat())
     return Step(
         training=case.claim,
-        note=Note(reasons.TRAINING, message),
-        children=tuple(acts.deletion(job) for job in old),
+        note=note,
+        record=records.record(case, "Abort", cause, summary={"superseded": job.uid, "job": job.name}, to=to),
+        children=children,
         events=(Event("Normal", reasons.TRAINING_SUPERSEDED, message),),
         again=True,
     )
+
+
+def taken(case: Case) -> Step | None:
+    """Another model owns the registered model: neither versions nor aliases may be written there."""
+    found = preflight.registry_taken(case)
+    if found is None:
+        return None
+    return Step(training=case.claim, note=Note(found.reason, found.message, stalled=True))
 
 
 def tidy(case: Case) -> Step | None:
@@ -170,11 +203,31 @@ def obstructed(case: Case) -> Step | None:
     return Step(note=Note(found.reason, found.message, stalled=True), wake_at=wake)
 
 
+def known(case: Case) -> Step | None:
+    """What was measured already is judged and not trained again, though its Job, or the whole log, is gone.
+
+    Only MLflow can say so; a training needs it anyway, so none is started while it is away.
+    """
+    wanted, registry = _wanted(case), case.registry
+    if wanted is None or registry is None:
+        return None
+    if not registry.reachable:
+        message = f"no training is started while MLflow is away: {registry.message}"
+        return Step(
+            training=case.claim, note=Note(registry.reason, message), wake_at=case.now + verdict.REGISTRY_RETRY
+        )
+    result = logged_result(registry, wanted.key)
+    return None if result is None else verdict.of_run(case, wanted, result, case.claim)
+
+
 def started(case: Case) -> Step | None:
     """What is claimed is started; a Job that vanished without a verdict is tried again, but not for ever."""
     claim = case.claim
     if claim is None:
         return None
+    if any(job.key == claim.key and job.deleting for job in case.world.jobs):
+        message = f"Job {claim.job} is being deleted; the next attempt begins when it is gone"
+        return Step(training=claim, note=Note(reasons.TRAINING, message), wake_at=case.now + RECHECK)
     if claim.phase == reasons.CLAIMED:
         return running.start(case, claim)
     if claim.attempt > case.spec.training.retry.limit:
@@ -212,6 +265,7 @@ POLICIES: tuple[Callable[[Case], Step | None], ...] = (
     acts.resume,
     acts.abort,  # before judging: a person may end a training, not undo a verdict
     superseded,  # before judging: numbers of another spec are nobody's
+    taken,  # before judging: what passes would be registered in another's name
     judged,  # a verdict is stored before the Job may go
     judged_again,
     restored,
@@ -220,10 +274,22 @@ POLICIES: tuple[Callable[[Case], Step | None], ...] = (
     held,  # from here on something new would begin
     unschedulable,
     obstructed,
+    known,  # before a claim: the same key is never trained twice
     started,
     claimed,
     idle,
 )
+
+
+def _wanted(case: Case) -> Due | None:
+    """The training that would be started next, unless its result turns up; None where nothing would be."""
+    if case.killed or case.spec.suspend:
+        return None
+    claim = case.claim
+    if claim is not None:
+        return Due(claim.key, claim.as_of or "", claim.trigger, claim.attempt)
+    wanted = planned(case)
+    return wanted if isinstance(wanted, Due) else None
 
 
 def _about_artifact(result: Mapping[str, Any] | None, *, aliases: bool, run_for_key: str | None = None) -> Questions:
@@ -265,5 +331,6 @@ def _wake(case: Case, step: Step) -> datetime:
 
 def resync(world: World) -> timedelta:
     """A slow look at everything, spread over the models by their UID so that they do not come all at once."""
-    spread = int(world.model.metadata.uid.replace("-", "")[:6] or "0", 16) / 0xFFFFFF
+    uid = hashlib.sha256(world.model.metadata.uid.encode()).digest()
+    spread = int.from_bytes(uid[:4], "big") / 0xFFFFFFFF
     return timedelta(seconds=world.platform.resync_seconds * (0.9 + 0.2 * spread))

@@ -161,8 +161,10 @@ def _reject(history: History, record: ModelDecisionSpec) -> History:
         at=record.decided_at,
         decision=record.sequence,
     )
+    champion, challenger = history.champion, history.challenger
+    if champion is not None and rejected.digest is not None and champion.digest == rejected.digest:
+        return history  # it fails gates that came after it; an edit of gates unserves nothing
     kept = (rejected, *_without(history.rejected, rejected.digest))[:REJECTED_KEPT]
-    challenger = history.challenger
     if challenger is not None and challenger.digest == rejected.digest:
         challenger = None
     return replace(history, rejected=kept, challenger=challenger)

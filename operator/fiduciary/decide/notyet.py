@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def inactive_fields(spec: FinancialModelSpec) -> tuple[str, ...]:
     """Fields of a FinancialModel that are set and have no effect in this release."""
     fields: list[str] = []
+    if spec.training.engine != "Job":
+        fields.append(f"spec.training.engine {spec.training.engine} (nothing is trained)")
     if spec.serving is not None:
         fields.append("spec.serving")
     if spec.promotion != PromotionSpec():

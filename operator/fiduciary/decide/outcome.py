@@ -44,6 +44,15 @@ def needs_registry(job: JobView) -> bool:
     return job.succeeded and _own_result(job) is None
 
 
+def logged_result(registry: RegistryView | None, key: str) -> Mapping[str, Any] | None:
+    """The result that the MLflow run of this training key holds, if it ended with numbers."""
+    run = registry.run if registry is not None else None
+    result = None if run is None else as_result(run.result)
+    if result is None or result.get("trainingKey") != key or result.get("outcome") != "Measured":
+        return None
+    return result
+
+
 def outcome(job: JobView, registry: RegistryView | None) -> Outcome:
     """How a finished Job ended.
 
@@ -56,8 +65,7 @@ def outcome(job: JobView, registry: RegistryView | None) -> Outcome:
             if registry is None or not registry.reachable:
                 why = registry.message if registry is not None else "MLflow was not asked yet"
                 return Unknown(f"Job {job.name} succeeded and its pod left no result; asking its MLflow run: {why}")
-            logged = None if registry.run is None else as_result(registry.run.result)
-            result = logged if logged is not None and logged.get("trainingKey") == job.key else None
+            result = logged_result(registry, job.key)
         if result is None or result.get("outcome") != "Measured":
             return Failed(
                 reasons.RESULT_LOST,

@@ -7,6 +7,7 @@ from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api.modeldecision import Reason
+from fiduciary.api.modelstatus import TrainingStatus
 from fiduciary.api.versions import VersionRef
 from fiduciary.decide import gates, identity, reasons, records
 from fiduciary.decide.decision import Event, Registration
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fiduciary.api.modeldecision import Cause, CauseKind
-    from fiduciary.api.modelstatus import TrainingStatus
     from fiduciary.decide.case import Case
+    from fiduciary.decide.due import Due
     from fiduciary.decide.gates import Judgement
     from fiduciary.decide.history import Verdict
     from fiduciary.decide.world import JobView
@@ -57,14 +58,42 @@ def of_job(case: Case, job: JobView, training: TrainingStatus) -> Step:
             attempt=job.attempt, run_id=training.run_id,
         )  # fmt: skip
         return _failed(case, ended, summary, kind, trigger)
+    return _measured(case, ended.result, key, as_of, trigger, started, job.name, job.attempt, training)
+
+
+def of_run(case: Case, wanted: Due, result: Mapping[str, Any], training: TrainingStatus | None) -> Step:
+    """The step that follows from a training whose Job is gone, or belonged to a cluster that is gone.
+
+    Its MLflow run still holds the numbers. Anyone may write there, so they are judged like any others, and the artifact
+    must be the one that they name.
+    """
+    started = f"{training.since if training is not None and training.since else case.now:%Y-%m-%dT%H:%M:%SZ}"
+    job = (training.job if training is not None else None) or identity.job_name(case.name, wanted.key, wanted.attempt)
+    live = training or TrainingStatus(
+        key=wanted.key, spec_key=case.spec_key, trigger=dict(wanted.trigger), as_of=wanted.as_of, attempt=wanted.attempt
+    )
+    return _measured(case, result, wanted.key, wanted.as_of, wanted.trigger, started, job, wanted.attempt, live)
+
+
+def _measured(
+    case: Case,
+    result: Mapping[str, Any],
+    key: str,
+    as_of: str,
+    trigger: Mapping[str, str],
+    started: str,
+    job: str,
+    attempt: int,
+    training: TrainingStatus,
+) -> Step:
     trials = _trials(case)
     # From what the record will hold, so that judging again by the same gates gives the same verdict.
-    judgement = gates.judge(_subject(case, kept(ended.result), trials), case.spec.gates)
+    judgement = gates.judge(_subject(case, kept(result), trials), case.spec.gates)
     summary = records.training_summary(
-        case, key=key, as_of=as_of, trigger=trigger, trials=trials, started_at=started, job=job.name,
-        attempt=job.attempt, result=ended.result, run_id=str(ended.result.get("runId", "")),
+        case, key=key, as_of=as_of, trigger=trigger, trials=trials, started_at=started, job=job,
+        attempt=attempt, result=result, run_id=str(result.get("runId", "")),
     )  # fmt: skip
-    judged = Judged(judgement, ended.result, summary, kind, trigger, key, as_of)
+    judged = Judged(judgement, result, summary, records.cause_kind(case, trigger), trigger, key, as_of)
     return _carry_out(case, judged, _in_phase(training, reasons.JUDGING, case))
 
 
@@ -113,6 +142,9 @@ def _carry_out(case: Case, judged: Judged, training: TrainingStatus | None) -> S
     if not judged.judgement.passed:
         return _rejected(case, judged)
     digest = str(judged.result.get("digest", ""))
+    number = _registered_as(case, judged.training_key, digest)
+    if number is not None:
+        return _accepted(case, judged, number)  # the log knows its number: MLflow need not be asked
     registry = case.registry
     if registry is None or not registry.reachable:
         why = registry.message if registry is not None else "MLflow was not asked yet"
@@ -181,8 +213,7 @@ def _rejected(case: Case, judged: Judged) -> Step:
         trigger=judged.trigger,
         reasons=tuple(Reason(reason=failure.reason, message=failure.message) for failure in failures),
     )
-    known = case.history.verdicts.get(judged.training_key)
-    number = known.version.version if known is not None and known.version is not None else None
+    number = _registered_as(case, judged.training_key, str(judged.result.get("digest", "")))
     version = _version(case, judged, number, "Candidate")
     entry = records.record(case, "Reject", cause, summary=judged.summary, before=case.history.champion, to=version)
     return Step(record=entry, events=(Event("Warning", reasons.REJECTED, message),), again=True)
@@ -224,6 +255,13 @@ def _version(case: Case, judged: Judged, number: str | None, role: str) -> Versi
             "asOf": judged.as_of,
         }
     )
+
+
+def _registered_as(case: Case, key: str, digest: str) -> str | None:
+    """The number that this very artifact got when it was first accepted."""
+    known = case.history.verdicts.get(key)
+    version = None if known is None else known.version
+    return version.version if version is not None and version.digest == digest else None
 
 
 def _headline(judged: Judged) -> str:
