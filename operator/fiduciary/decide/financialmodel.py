@@ -61,9 +61,7 @@ def questions(world: World, now: datetime) -> Questions:
         return _about_artifact(current.measured, aliases=standing)
     wanted = _wanted(case)
     if wanted is not None:
-        return _about_artifact(
-            logged_result(world.registry, wanted.key), aliases=standing, run_for_key=wanted.key
-        )
+        return _about_artifact(logged_result(world.registry, wanted.key), aliases=standing, run_for_key=wanted.key)
     return Questions(aliases=standing)
 
 
@@ -213,9 +211,7 @@ def known(case: Case) -> Step | None:
         return None
     if not registry.reachable:
         message = f"no training is started while MLflow is away: {registry.message}"
-        return Step(
-            training=case.claim, note=Note(registry.reason, message), wake_at=case.now + verdict.REGISTRY_RETRY
-        )
+        return Step(training=case.claim, note=Note(registry.reason, message), wake_at=case.now + verdict.REGISTRY_RETRY)
     result = logged_result(registry, wanted.key)
     return None if result is None else verdict.of_run(case, wanted, result, case.claim)
 

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from fiduciary.decide.step import Step
 
 RUNS_KEPT = 10
+ENDED = {
+    "TrainingFailed": reasons.TRAINING_FAILED,
+    "Abort": reasons.ABORTED,
+    "Reject": reasons.GATES_REFUSED,
+}
 OUTCOMES = {"Accept": "Accepted", "Reject": "Rejected", "TrainingFailed": "Failed", "Abort": "Aborted"}
 
 
@@ -102,12 +107,8 @@ def _why_not_ready(this: _Report) -> tuple[str, str]:
         return note.reason, note.message
     if current is None:
         return reasons.WAITING, "nothing was trained yet"
-    if current.action == "TrainingFailed":
-        return reasons.TRAINING_FAILED, current.record.cause.message
-    if current.action == "Abort":
-        return reasons.ABORTED, current.record.cause.message
-    if current.action == "Reject":
-        return reasons.GATES_REFUSED, current.record.cause.message
+    if current.action in ENDED:
+        return ENDED[current.action], current.record.cause.message
     return reasons.REGISTERING, current.record.cause.message
 
 
@@ -124,8 +125,10 @@ def _stalled(this: _Report) -> Condition:
     if note is not None and note.stalled:
         return this.condition(reasons.STALLED, "True", note.reason, note.message)
     ended = current is not None and current.action in ("Reject", "TrainingFailed", "Abort")
-    if note is None and current is not None and ended and this.history.champion is None:
-        reason, _ = _why_not_ready(this)
+    # With a champion in force only a training that the spec itself asks for, and that cannot be had, waits for a person.
+    failed = current is not None and current.action == "TrainingFailed" and not current.trigger
+    if note is None and current is not None and ended and (this.history.champion is None or failed):
+        reason = ENDED[current.action]
         todo = {
             "Reject": "Change the model, the data or a gate",
             "TrainingFailed": "Mend the cause; a changed spec or a ModelApproval {decision: Retrain} trains again",
@@ -191,7 +194,9 @@ def _served(this: _Report) -> Condition:
 
 def _candidate_rejected(this: _Report) -> Condition:
     current = this.current
-    if current is not None and current.action == "Reject":
+    champion = this.history.champion
+    standing = champion is not None and current is not None and champion.training_key == current.training_key
+    if current is not None and current.action == "Reject" and not standing:
         cause = current.record.cause
         first = cause.reasons[0].reason if cause.reasons else reasons.GATE_FAILED
         return this.condition(reasons.CANDIDATE_REJECTED, "True", first, cause.message)

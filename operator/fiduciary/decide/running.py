@@ -91,6 +91,10 @@ def watch(case: Case, job: JobView) -> Step:
         reasons.PENDING: f"the pod of Job {job.name} is being started",
         reasons.RETRYING: f"an attempt of Job {job.name} failed{_last_words(job)}; the next one is on its way",
     }.get(phase, f"Job {job.name} trains {case.spec.training.architecture} with data up to {job.as_of}")
+    registry = case.registry
+    if registry is not None and not registry.reachable:
+        away = f"{message}; MLflow is away ({registry.message}): the training keeps its result until it is back"
+        return Step(training=training, note=Note(registry.reason, away), wake_at=poll)
     return Step(training=training, note=Note(reasons.TRAINING, message), wake_at=poll)
 
 

@@ -169,7 +169,13 @@ class SimulatedWorld:
         """The same resource is applied again after it was deleted: another UID, the same log."""
         assert self.gone
         self._uids += 1
-        again = model(spec, metadata={"uid": f"{self._uids:08d}-2222-3333-4444-555555555555", "creationTimestamp": self.now.isoformat()})
+        again = model(
+            spec,
+            metadata={
+                "uid": f"{self._uids:08d}-2222-3333-4444-555555555555",
+                "creationTimestamp": self.now.isoformat(),
+            },
+        )
         self.world, self.gone = replace(self.world, model=again, jobs=()), False
 
     def lose_status(self) -> None:

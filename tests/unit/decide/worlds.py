@@ -75,6 +75,7 @@ def model(
             "generation": 1,
             "resourceVersion": "1",
             "creationTimestamp": T0.isoformat(),
+            "annotations": {"fiduciary.dev/edited-by": "dev@desk"},
             **(metadata or {}),
         },
         "spec": merged(SPEC, spec or {}),
