@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="runs in the trainer image")
 pytest.importorskip("yaml", reason="reads the samples")
 import yaml
+
 from fiduciary_trainer import contract as contracts
 from fiduciary_trainer import pipeline
 from fiduciary_trainer.data import Locations
