@@ -8,7 +8,9 @@ condition, back off, and let every other key go on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -21,8 +23,7 @@ from fiduciary.engine.apply import ORDER, Applier, ForeignObject, Stale, Step, T
 from fiduciary.engine.registry import NOTHING, ask, register
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Mapping
 
     from fiduciary.clients.kube import Resource
     from fiduciary.decide.decision import Decision
@@ -48,10 +49,8 @@ class Judge(Protocol):
     def decide(self, world: World, now: datetime) -> Decision: ...
 
 
-class StatusJudge(Protocol):
-    """The pure half of kinds that only report so far: the status that this object should have."""
-
-    def __call__(self, resource: Any, now: datetime) -> Any: ...
+#: The pure half of kinds that only report so far: the status that this object should have.
+StatusJudge = Callable[[Any, datetime], Any]
 
 
 @dataclass(frozen=True, slots=True)
