@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fiduciary.decide.world import JobView, PodView, RegistryView
+
+_SHA256 = r"sha256:[0-9a-f]{64}"
+IDENTIFIERS = {
+    "runId": r"[\w.-]{1,128}",
+    "source": r"\S{1,2048}",
+    "digest": _SHA256,
+    "dataDigest": _SHA256,
+    "labelKind": r"Volatility|Direction|Return",
+}
+"""Texts by which a version is registered and found again, with the form that each must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,16 @@ def logged_result(registry: RegistryView | None, key: str) -> Mapping[str, Any] 
     result = None if run is None else as_result(run.result)
     if result is None or result.get("trainingKey") != key or result.get("outcome") != "Measured":
         return None
-    return result
+    return result if flaw(result) is None else None
+
+
+def flaw(result: Mapping[str, Any]) -> str | None:
+    """What keeps a result from naming one artifact; None if nothing does. Any image may write one."""
+    for name, pattern in IDENTIFIERS.items():
+        value = result.get(name)
+        if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
+            return f"{name} is {str(value)[:80]!r}"
+    return None
 
 
 def outcome(job: JobView, registry: RegistryView | None) -> Outcome:
@@ -71,6 +91,13 @@ def outcome(job: JobView, registry: RegistryView | None) -> Outcome:
                 reasons.RESULT_LOST,
                 f"Job {job.name} succeeded, but neither its pod's termination message nor a run in MLflow with tag "
                 f"fiduciary.dev/training-key={job.key} holds a result; does the image keep the trainer contract?",
+            )
+        wrong = flaw(result)
+        if wrong is not None:
+            return Failed(
+                reasons.BAD_RESULT,
+                f"Job {job.name} succeeded, but its result cannot be used: {wrong}; expected what the trainer contract "
+                "says. Correct the image of spec.training.image",
             )
         return Measured(result)
     return _failure(job)

@@ -125,7 +125,7 @@ def _stalled(this: _Report) -> Condition:
     if note is not None and note.stalled:
         return this.condition(reasons.STALLED, "True", note.reason, note.message)
     ended = current is not None and current.action in ("Reject", "TrainingFailed", "Abort")
-    # With a champion in force only a training that the spec itself asks for, and that cannot be had, waits for a person.
+    # With a champion in force a person must act only where what the spec itself asks for cannot be trained.
     failed = current is not None and current.action == "TrainingFailed" and not current.trigger
     if note is None and current is not None and ended and (this.history.champion is None or failed):
         reason = ENDED[current.action]
