@@ -2,9 +2,10 @@
 
     make bench-loop N=1000
 
-Both programs run one after the other against the same control plane: objects are applied while the program runs,
-then it is left idle for a minute, then started again over the settled objects. CPU is the program's own (user and
-system time of its process), requests are those of its user in the API server's audit log.
+Both programs run one after the other against the same control plane and from the same environment, which holds what
+the operator's image holds (requirements/operator.txt). Objects are applied while the program runs, then it is left
+idle for a minute, then started again over the settled objects. CPU is the program's own (user and system time of its
+process), requests are those of its user in the API server's audit log.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -32,6 +31,7 @@ import psutil
 from bench import results
 from bench.results import progress
 from sandbox import controlplane, gobuild
+from tests.mlflow_server import environment, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,22 +266,19 @@ def plane() -> Iterator[tuple[ControlPlane, Path]]:
             started.stop()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=1000, help="number of FinancialModels")
     parser.add_argument("--idle", type=float, default=60.0, help="seconds of idleness")
     options = parser.parse_args()
     path = {"PYTHONPATH": str(ROOT / "operator")}
+    python = str(environment("operator", ROOT / "requirements" / "operator.txt"))
     with plane() as (cluster, kubectl):
-        bare = Program("bare", cluster, [sys.executable, "-m", "bench.bare_kopf"], path)
-        listen = {"FIDUCIARY_LISTEN": f"127.0.0.1:{free_port()}"}
-        ours = Program("fiduciary", cluster, [sys.executable, "-m", "fiduciary"], path | listen)
+        config = cluster.directory / "config.yaml"
+        config.write_text(json.dumps({"connections": {"mlflow": {"trackingUri": "http://127.0.0.1:1"}}}))
+        bare = Program("bare", cluster, [python, "-m", "bench.bare_kopf"], path)
+        settings = {"FIDUCIARY_CONFIG": str(config), "FIDUCIARY_LISTEN": f"127.0.0.1:{free_port()}"}
+        ours = Program("fiduciary", cluster, [python, "-m", "fiduciary"], path | settings)
         baseline = measure(bare, cluster, kubectl, options.models, options.idle)
         measured = measure(ours, cluster, kubectl, options.models, options.idle)
     report(options.models, baseline, measured)

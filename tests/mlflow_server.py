@@ -31,22 +31,22 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fiduciary"
 
 
-def environment() -> Path:
-    """The Python of a virtual environment that holds exactly the locked MLflow; installs it when it is missing.
+def environment(name: str = "mlflow", lock: Path = LOCK) -> Path:
+    """The Python of a virtual environment that holds exactly what ``lock`` names; installs it when it is missing.
 
-    Several test processes may ask at once: one installs under a file lock, the others wait for it.
+    Several processes may ask at once: one installs under a file lock, the others wait for it.
     """
-    digest = hashlib.sha256(LOCK.read_bytes() + repr(sys.version_info[:2]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(lock.read_bytes() + repr(sys.version_info[:2]).encode()).hexdigest()[:16]
     root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
-    venv = root / f"mlflow-{digest}"
-    with (root / f"mlflow-{digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    venv = root / f"{name}-{digest}"
+    with (root / f"{name}-{digest}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
         if not (venv / "complete").exists():
             shutil.rmtree(venv, ignore_errors=True)
             uv = [sys.executable, "-m", "uv"]
             subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(venv)], check=True)
-            install = [*uv, "pip", "install", "--quiet", "--require-hashes", "-r", str(LOCK)]
+            install = [*uv, "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)]
             subprocess.run(["nice", "-n", "10", *install, "--python", str(venv / "bin" / "python")], check=True)
             (venv / "complete").touch()
     return venv / "bin" / "python"
