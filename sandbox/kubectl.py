@@ -78,16 +78,19 @@ class Kubectl:
 
 
 def _documents(process: subprocess.Popen[str]) -> Iterator[Object]:
-    """JSON documents of a stream that separates them by nothing in particular."""
+    """JSON documents of a stream: kubectl writes one on a line, or over several lines, depending on its version."""
     assert process.stdout is not None
     decoder, text = json.JSONDecoder(), ""
     for line in process.stdout:
         text += line
-        if line.rstrip() != "}":  # kubectl closes a document with a brace in the first column
+        if not line.rstrip().endswith("}"):
             continue
-        value, end = decoder.raw_decode(text)
-        text = text[end:].lstrip()
-        yield value
+        try:
+            document, _ = decoder.raw_decode(text.lstrip())
+        except json.JSONDecodeError:
+            continue  # a brace that closes an inner part
+        text = ""
+        yield document
 
 
 def condition(item: Object, kind: str) -> dict[str, str]:
