@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.steps import StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 Object = dict[str, Any]
@@ -53,7 +53,8 @@ class Kubectl:
         ended.start()
         try:
             objects: dict[str, Object] = {}
-            for event in _documents(process):
+            assert process.stdout is not None
+            for event in documents(process.stdout):
                 name = event["object"]["metadata"]["name"]
                 if event["type"] == "DELETED":
                     objects.pop(name, None)
@@ -77,20 +78,19 @@ class Kubectl:
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
 
 
-def _documents(process: subprocess.Popen[str]) -> Iterator[Object]:
-    """JSON documents of a stream: kubectl writes one on a line, or over several lines, depending on its version."""
-    assert process.stdout is not None
-    decoder, text = json.JSONDecoder(), ""
-    for line in process.stdout:
+def documents(lines: Iterable[str]) -> Iterator[Object]:
+    """JSON documents of a stream: one in a line or spread over many, as kubectl's versions have it."""
+    text = ""
+    for line in lines:
         text += line
         if not line.rstrip().endswith("}"):
             continue
         try:
-            document, _ = decoder.raw_decode(text.lstrip())
-        except json.JSONDecodeError:
-            continue  # a brace that closes an inner part
+            value = json.loads(text)
+        except ValueError:  # a brace inside of the document
+            continue
         text = ""
-        yield document
+        yield value
 
 
 def condition(item: Object, kind: str) -> dict[str, str]:
