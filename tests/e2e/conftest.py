@@ -91,15 +91,9 @@ def operator_pods(cluster: Cluster) -> list[Object]:
 
 
 def wait_for_operator(cluster: Cluster, within: float = 120) -> None:
-    """Until the Deployment's every replica is available, for its present generation."""
-    cluster.until(
-        "deployment",
-        OPERATOR,
-        OPERATOR_NAMESPACE,
-        lambda found: observed(found) and found["status"].get("availableReplicas") == found["spec"]["replicas"],
-        within,
-        "the operator is available",
-    )
+    """Until every replica is of the Deployment's present generation, and available."""
+    status = ("rollout", "status", f"deployment/{OPERATOR}", f"--timeout={within:.0f}s")
+    cluster.kubectl(*status, namespace=OPERATOR_NAMESPACE, within=within + 10)
 
 
 def nudge(cluster: Cluster, name: str, namespace: str, within: float = 60) -> Object:
