@@ -1,17 +1,18 @@
-"""The real operator process, with a place to die: `python -m tests.controlplane.engine.entry '{"dieAt": 3}'`.
+"""The real operator process, with a place to die: `python -m tests.controlplane.engine.entry '{"survive": [...]}'`.
 
-Production has no switch for this. Here the process sends itself SIGKILL just before its n-th numbered write, or carries
-a decision out in another order, and prints each write's name, so that a test knows where it was.
+Production has no switch for this. Here the process sends itself SIGKILL just before its first numbered write that is
+not listed (a name that is listed twice is survived twice), or carries a decision out in another order. It prints each
+write's name, so that a test knows where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import signal
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from fiduciary import logs
@@ -29,7 +30,7 @@ def main() -> int:
     settings = load()
     logs.configure(settings.log_level)
     operator = Operator(
-        settings, access.find(), checkpoint=_dying_at(options.get("dieAt")), order=_swapped(options.get("swap"))
+        settings, access.find(), checkpoint=_dying(options.get("survive")), order=_swapped(options.get("swap"))
     )
     try:
         asyncio.run(operator.run(started=lambda port: print(f"port {port}", flush=True)))
@@ -39,13 +40,15 @@ def main() -> int:
     return 0
 
 
-def _dying_at(number: int | None) -> Callable[[str], None]:
-    count = itertools.count()
+def _dying(survive: list[str] | None) -> Callable[[str], None]:
+    left = None if survive is None else Counter(survive)
 
     def checkpoint(name: str) -> None:
         print(f"write {name}", flush=True)
-        if next(count) == number:
+        if left is not None and not left[name]:
             os.kill(os.getpid(), signal.SIGKILL)
+        if left is not None:
+            left[name] -= 1
 
     return checkpoint
 

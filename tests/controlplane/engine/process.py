@@ -39,7 +39,7 @@ class OperatorProcess:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, **options: Any) -> OperatorProcess:
-        """Start it; options are those of the entry point (dieAt, swap)."""
+        """Start it; options are those of the entry point (survive, swap)."""
         self.starts += 1
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "config.yaml"

@@ -1,7 +1,8 @@
 """A real operator process ends, by SIGKILL, before each of its numbered writes; the next one goes on from there.
 
-The whole life of a model is lived through by processes that die after one write each. After every death the truths of
-protocols §1 are checked on what the API server and MLflow really hold. The same with two writes swapped breaks one.
+The whole life of a model is lived through by processes each of which dies at a write that none died at before. After
+every death the truths of protocols §1 are checked on what the API server and MLflow really hold. The same with two
+writes swapped breaks one of them.
 """
 
 from __future__ import annotations
@@ -41,18 +42,15 @@ class Life:
         self.jobs: set[str] = set()
 
     def until(self, what: str, done: Callable[[], object], **options: object) -> None:
-        """Start processes that die at their second write, or later where they do not get on, until ``done``."""
-        patience = 1
+        """Start processes until ``done``; each dies at its first write that none of them died at."""
         while True:
-            self.process.start(dieAt=patience, **options)
+            self.process.start(survive=self.deaths, **options)
             until(f"{what}, or the process died", lambda: done() or not self.process.alive, 90)
             if self.process.alive:
                 self.process.kill()
                 return
             assert self.process.ended() == -signal.SIGKILL, self.process.log.read_text()[-3000:]
             death = self.process.writes[-1]
-            # Repeated writes that were done already (409 is done) are no progress: let the next one get further.
-            patience = patience + 1 if self.deaths[-1:] == [death] else 1
             self.deaths.append(death)
             self.broken += [f"{truth} (died before {death})" for truth in self.untrue()]
             assert len(self.deaths) < 60, self.deaths
