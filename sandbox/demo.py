@@ -55,7 +55,7 @@ class Story:
 
     def command(self, kubectl: Kubectl, *words: str) -> str:
         """Type it, run it, show what it said."""
-        self.console.print(Text.assemble(("$ ", "green"), ("kubectl " + " ".join(words), "bold")))
+        self.console.print(Text.assemble(("$ ", "green"), ("kubectl " + " ".join(words), "bold")), soft_wrap=True)
         said = kubectl(*words)
         # Tables of kubectl are wider than some terminals; folding them would spoil the columns.
         self.console.print(said.rstrip(), highlight=False, markup=False, soft_wrap=True)
@@ -157,7 +157,10 @@ def forget_earlier_demo(story: Story, kubectl: Kubectl) -> None:
     """Start from an empty namespace: the story is about the first version, and records survive their models."""
     found = kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name").strip()
     if found and kubectl("get", "financialmodels,modeldecisions", "-n", NAMESPACE, "-o", "name").strip():
-        story.say(f"An earlier demo left models in the namespace {NAMESPACE}: removing the namespace with its records.")
+        story.say(
+            f"An earlier demo left models in the namespace {NAMESPACE}: removing the namespace with its records. MLflow "
+            "keeps what was trained, and what has the same training key is not trained again."
+        )
         kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=180s")
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy" / "sandbox" / NAMESPACE))
 
@@ -232,7 +235,7 @@ def _shown(path: Path) -> str:
 
 def main() -> int:
     name = os.environ.get("FIDUCIARY_SANDBOX") or "fiduciary"
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     story = Story(console)
     try:
         with story.chapter("A cluster, with the operator, MLflow, Prometheus and a Gateway on it"):
