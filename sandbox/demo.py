@@ -158,7 +158,7 @@ def forget_earlier_demo(story: Story, kubectl: Kubectl) -> None:
     found = kubectl("get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name").strip()
     if found and kubectl("get", "financialmodels,modeldecisions", "-n", NAMESPACE, "-o", "name").strip():
         story.say(
-            f"An earlier demo left models in the namespace {NAMESPACE}: removing the namespace with its records. MLflow "
+            f"An earlier demo left models in the namespace {NAMESPACE}: removing it with its records. MLflow "
             "keeps what was trained, and what has the same training key is not trained again."
         )
         kubectl("delete", "namespace", NAMESPACE, "--wait", "--timeout=180s")
