@@ -44,7 +44,7 @@ def questions(world: World, now: datetime) -> Questions:
     if case.spec.registry.connection not in world.platform.connections:
         return Questions()
     if world.model.metadata.deletion_timestamp is not None:
-        return Questions(aliases=bool(case.history.verdicts))
+        return Questions(aliases=retirement.may_hold_aliases(case))
     if preflight.registry_taken(case) is not None:
         return Questions()  # its aliases are another model's
     standing = case.history.champion is not None or case.history.challenger is not None
@@ -95,7 +95,7 @@ def deleted(case: Case) -> Step | None:
 
 
 def broken_log(case: Case) -> Step | None:
-    """On a log that does not hold together nothing may be built."""
+    """On a log that does not hold together nothing may be built; a Kill and a deletion go on all the same."""
     problem = case.history.broken
     if problem is None:
         return None
@@ -256,8 +256,8 @@ def idle(case: Case) -> Step:
 
 POLICIES: tuple[Callable[[Case], Step | None], ...] = (
     deleted,  # before all: what follows would write to an object that goes
-    broken_log,  # before anything is decided on it
     acts.engage,  # a kill works whatever else is wrong
+    broken_log,  # before anything else is decided on it
     acts.resume,
     acts.abort,  # before judging: a person may end a training, not undo a verdict
     superseded,  # before judging: numbers of another spec are nobody's

@@ -316,9 +316,13 @@ def _bound_message(
 ) -> str:
     verdict = "is" if passed else "is not"
     return (
-        f"{name}: {which} {100 * limits.level:.4g} % bound {value:.4f} (estimate {metric.estimate:.4f}{_days(metric)}, "
-        f"{limits.method}) {verdict} {side} {threshold}"
+        f"{name}: {which} {100 * limits.level:.4g} % bound {_figure(value)} "
+        f"(estimate {_figure(metric.estimate)}{_days(metric)}, {limits.method}) {verdict} {side} {threshold}"
     )
+
+
+def _figure(value: float) -> str:
+    return f"{round(value, 4) + 0.0:.4f}"  # not -0.0000
 
 
 def _days(metric: Metric) -> str:

@@ -68,20 +68,23 @@ class History:
 
 
 def fold(records: Iterable[ModelDecision]) -> History:
-    """Fold a log that is sorted by sequence. A log that does not hold together is folded up to where it breaks.
+    """Fold a log that is sorted by sequence.
 
     Records below the first one present may have been exported and removed; from the first one on there is no gap.
+    A log that does not hold together says where it breaks first, and is folded to its end all the same: a Kill and a
+    deletion must be able to write the record after the newest one.
     """
     history = History()
+    broken: str | None = None
     for record in records:
         spec = record.spec
         if history.sequence and spec.sequence != history.sequence + 1:
-            return replace(history, broken=f"record {history.sequence + 1} is missing before record {spec.sequence}")
-        if history.digest is not None and spec.previous != history.digest:
-            problem = f"record {spec.sequence} names {spec.previous} as the one before it, which is {history.digest}"
-            return replace(history, broken=problem)
+            broken = broken or f"record {history.sequence + 1} is missing before record {spec.sequence}"
+        elif history.digest is not None and spec.previous != history.digest:
+            names = f"record {spec.sequence} names {spec.previous} as the one before it"
+            broken = broken or f"{names}, which is {history.digest}"
         history = after(history, spec)
-    return history
+    return replace(history, broken=broken)
 
 
 def after(history: History, record: ModelDecisionSpec) -> History:

@@ -8,12 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from fiduciary.api.gates import METRICS
 from fiduciary.decide.identity import canonical
 from fiduciary.evidence.bounds import Folds
 
 CONTRACT_VERSION = 1
 SUMMARY_BYTES = 3072
 """Most of a result that a record keeps, as canonical JSON."""
+
+_TEXTS = ("labelKind", "runId", "experimentId", "source", "digest", "dataDigest", "dataFrom", "dataThrough", "image")
+_NUMBERS = ("rows", "seed", "seconds")
+_PARTS = ("e", "se", "n", "skew", "kurtosis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +67,26 @@ def as_result(value: Any) -> Mapping[str, Any] | None:
 def kept(result: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a result that a record keeps: enough to judge again, at most :data:`SUMMARY_BYTES`.
 
-    Many fold values become their number, mean and standard deviation, which is all that a bound needs; then library
-    versions and long reasons are cut. Estimates, errors and checks always stay.
+    What is no number, or no text of a sensible length, is left out: any image may write a result. If it is too long,
+    fold values become their number, mean and standard deviation, which is all that a bound needs; then library versions
+    and reasons are cut. Estimates, errors and checks always stay.
     """
-    names = ("labelKind", "runId", "experimentId", "source", "digest", "dataDigest", "rows", "dataFrom", "dataThrough")
-    part = _storable({name: result[name] for name in (*names, "code", "seed", "seconds", "image") if name in result})
-    for name in ("metrics", "checks", "unavailable"):
-        part[name] = _storable(_mapping(result.get(name)))
+    texts = {name: text for name in _TEXTS if (text := _text(result.get(name), 512)) is not None}
+    numbers = {name: number for name in _NUMBERS if (number := _stored(result.get(name))) is not None}
+    code = {name: text for name, value in _first(result.get("code"), 8) if (text := _text(value, 128)) is not None}
+    known = cast("Mapping[str, tuple[str, ...]]", METRICS).get(texts.get("labelKind", ""), ())
+    metrics = {name: _metric(value) for name, value in _mapping(result.get("metrics")).items() if name in known}
+    checks = {name: check for name, value in _first(result.get("checks"), 24) if (check := _check(value)) is not None}
+    reasons = {name: text for name, value in _first(result.get("unavailable"), 32) if (text := _text(value, 256))}
+    part: dict[str, Any] = {**texts, **numbers, "code": code, "metrics": metrics, "checks": checks}
+    part["unavailable"] = reasons
     if len(canonical(part)) > SUMMARY_BYTES:
-        part["metrics"] = {name: _condensed(metric) for name, metric in part["metrics"].items()}
+        part["metrics"] = {name: _condensed(metric) for name, metric in metrics.items()}
     if len(canonical(part)) > SUMMARY_BYTES:
-        part["code"] = {"sha256": part.get("code", {}).get("sha256", "")}
-    if len(canonical(part)) > SUMMARY_BYTES:
-        part["unavailable"] = {name: reason[:40] for name, reason in part["unavailable"].items()}
+        part["code"] = {name: text for name, text in code.items() if name == "sha256"}
+    for length in (80, 40, 20, 0):
+        if len(canonical(part)) > SUMMARY_BYTES:
+            part["unavailable"] = {name: reason[:length] for name, reason in reasons.items()} if length else {}
     return part
 
 
@@ -123,15 +135,31 @@ def _folds(value: Any) -> Folds | None:
     return Folds(int(count), mean, sd)
 
 
-def _storable(value: Any) -> Any:
-    """The value as the API server keeps it: without nulls, which it may drop, and without NaN and infinities, which
-    JSON does not have. Else the record would no longer hash to what the next one names."""
-    if isinstance(value, Mapping):
-        parts = {name: _storable(part) for name, part in cast("Mapping[str, Any]", value).items()}
-        return {name: part for name, part in parts.items() if part is not None}
-    if isinstance(value, list):
-        return [_storable(part) for part in cast("list[Any]", value)]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _metric(value: Any) -> dict[str, Any]:
+    """The numbers of a metric; what is null is left out, since the API server may drop a null."""
+    fields = _mapping(value)
+    part: dict[str, Any] = {name: number for name in _PARTS if (number := _stored(fields.get(name))) is not None}
+    folds = fields.get("f")
+    return {**part, "f": folds} if _folds(folds) is not None else part
+
+
+def _check(value: Any) -> float | str | None:
+    return _text(value, 64) if isinstance(value, str) else _stored(value)
+
+
+def _stored(value: Any) -> float | None:
+    """A number as it is after the API server stored it: 1.0 comes back as 1."""
+    number = _number(value)
+    return int(number) if number is not None and number.is_integer() and abs(number) < 2**53 else number
+
+
+def _text(value: Any, limit: int) -> str | None:
+    return value[:limit] if isinstance(value, str) else None
+
+
+def _first(value: Any, limit: int) -> list[tuple[str, Any]]:
+    """At most ``limit`` entries of what should be an object, with names of a sensible length."""
+    return [(str(name)[:64], part) for name, part in list(_mapping(value).items())[:limit]]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -141,4 +169,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON's integers have no end
+        return None
+    return number if math.isfinite(number) else None

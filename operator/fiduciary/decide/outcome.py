@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SHA256 = r"sha256:[0-9a-f]{64}"
 IDENTIFIERS = {
     "runId": r"[\w.-]{1,128}",
-    "source": r"\S{1,2048}",
+    "source": r"\S{1,512}",
     "digest": _SHA256,
     "dataDigest": _SHA256,
     "labelKind": r"Volatility|Direction|Return",
@@ -52,7 +52,7 @@ Outcome = Measured | Failed | Unknown
 
 def needs_registry(job: JobView) -> bool:
     """Whether only the MLflow run can still say what came of this Job."""
-    return job.succeeded and _own_result(job) is None
+    return job.succeeded and not _complete(_own_result(job))
 
 
 def logged_result(registry: RegistryView | None, key: str) -> Mapping[str, Any] | None:
@@ -81,11 +81,12 @@ def outcome(job: JobView, registry: RegistryView | None) -> Outcome:
     """
     if job.succeeded:
         result = _own_result(job)
-        if result is None:
+        if not _complete(result):
             if registry is None or not registry.reachable:
                 why = registry.message if registry is not None else "MLflow was not asked yet"
-                return Unknown(f"Job {job.name} succeeded and its pod left no result; asking its MLflow run: {why}")
-            result = logged_result(registry, job.key)
+                left = "no result" if result is None else "a shortened result"
+                return Unknown(f"Job {job.name} succeeded and its pod left {left}; asking its MLflow run: {why}")
+            result = logged_result(registry, job.key) or result
         if result is None or result.get("outcome") != "Measured":
             return Failed(
                 reasons.RESULT_LOST,
@@ -130,6 +131,11 @@ def _own_result(job: JobView) -> Mapping[str, Any] | None:
             if result is not None and result.get("trainingKey") == job.key:
                 return result
     return None
+
+
+def _complete(result: Mapping[str, Any] | None) -> bool:
+    """Whether all numbers are there: with many folds a termination message has no room for them, and says so."""
+    return result is not None and not result.get("truncated")
 
 
 def _last_pod(job: JobView) -> PodView | None:

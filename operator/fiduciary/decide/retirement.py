@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from fiduciary.api.meta import FINALIZER
 from fiduciary.decide import aliases, reasons, records
 from fiduciary.decide.decision import Event, Mirror
+from fiduciary.decide.preflight import registry_taken
 from fiduciary.decide.step import Note, Step
 
 if TYPE_CHECKING:
@@ -22,10 +24,12 @@ def retire(case: Case) -> Step:
     if case.world.namespace_terminating:
         # No record can be created here any more, and a finalizer would only keep the namespace from going.
         return Step(finalizer="Remove", mirror=_removal(case))
+    if FINALIZER not in case.world.model.metadata.finalizers:
+        return Step(note=Note(reasons.DELETING, "nothing of the operator's holds it; other finalizers do"))
     if _recorded(case):
         return Step(finalizer="Remove")
     left: list[str] = []
-    if case.spec.deletion_policy == "Delete":
+    if case.spec.deletion_policy == "Delete" and may_hold_aliases(case):
         registry = case.registry
         if registry is None or not registry.reachable:
             deleted = case.world.model.metadata.deletion_timestamp or case.now
@@ -50,6 +54,11 @@ def retire(case: Case) -> Step:
     return Step(record=entry, finalizer="Remove", events=(Event("Normal", reasons.RETIRED, message),))
 
 
+def may_hold_aliases(case: Case) -> bool:
+    """Whether aliases in MLflow may be ours to take away: not before a verdict, nor in another model's name."""
+    return bool(case.history.verdicts) and registry_taken(case) is None
+
+
 def _recorded(case: Case) -> bool:
     last, deleted = case.history.last, case.world.model.metadata.deletion_timestamp
     return (
@@ -64,7 +73,7 @@ def _recorded(case: Case) -> bool:
 def _removal(case: Case) -> Mirror | None:
     """Take away those of our aliases that still name our versions; somebody else's are theirs."""
     registry = case.registry
-    if registry is None or case.spec.deletion_policy == "Retain":
+    if registry is None or case.spec.deletion_policy == "Retain" or not may_hold_aliases(case):
         return None
     ours = {verdict.version.version for verdict in case.history.verdicts.values() if verdict.version is not None}
     found = tuple(

@@ -858,6 +858,26 @@ def test_terminating_namespace_takes_no_record() -> None:
     assert sim.actions == ["Accept"]
 
 
+def test_a_deletion_that_others_hold_up_is_left_to_them() -> None:
+    """No version was registered, so there is no finalizer of ours and nothing to clean up."""
+    sim = SimulatedWorld()
+    sim.settle()
+    sim.delete()
+    sim.settle()
+    assert sim.actions == []
+    assert sim.status.phase == "Retiring"
+    assert len(sim.created) == 1
+
+
+def test_aliases_in_another_models_name_are_left_alone() -> None:
+    sim = champion()
+    sim.world = replace(sim.world, claims=(Claim("desk", "spx", "0", sim.now - timedelta(days=9)),))
+    sim.delete()
+    sim.settle()
+    assert sim.gone
+    assert sim.registry.aliases == {"champion": "1"}
+
+
 def test_deletion_in_training_creates_nothing_more() -> None:
     sim = champion()
     sim.edit(LINEAR)
@@ -889,3 +909,10 @@ def test_broken_log_is_a_condition_and_nothing_is_built_on_it(harm: str) -> None
     sim.settle()
     assert sim.condition("Stalled")[:2] == ("True", reasons.LOG_BROKEN)
     assert len(sim.created) == 1
+    act_now(sim, "kill-1", "Kill")
+    sim.settle()
+    assert sim.actions[-1] == "Kill", "a kill works whatever else is wrong"
+    assert sim.status.phase == "Killed"
+    sim.delete()
+    sim.settle()
+    assert sim.gone
