@@ -229,7 +229,14 @@ class Operator:
     async def _work(self, cluster: AiohttpCluster) -> None:
         self._state = "syncing"
         settings = self.settings
-        loop = Loop(cluster, self.stores, self.metrics, workers=settings.workers, sweep_seconds=settings.sweep_seconds)
+        loop = Loop(
+            cluster,
+            self.stores,
+            self.metrics,
+            workers=settings.workers,
+            sweep_seconds=settings.sweep_seconds,
+            resync_seconds=settings.resync_seconds,
+        )
         registries = self._registries()
         mirroring = Mirroring(
             registries, lambda key: loop.queue.add(cast("Key", key), Priority.RESYNC), self._checkpoint

@@ -15,6 +15,7 @@ from fiduciary.engine import kinds
 from fiduciary.engine.metrics import NAME
 from fiduciary.engine.mirror import Change, Listed, listed, name_of
 from fiduciary.engine.queue import Backoff, Priority, Waiting
+from fiduciary.engine.settled import NEVER, settled_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from fiduciary.engine.stores import Key, Stores
 
 log = structlog.get_logger(part="loop")
+
+
+#: After a restart settled models are looked at this slowly; one resync interval is the limit.
+SETTLED_PER_SECOND = 2.0
 
 
 class WatchDead(Exception):
@@ -44,6 +49,7 @@ class Loop:
         *,
         workers: int = 16,
         sweep_seconds: float = 600.0,
+        resync_seconds: float = 600.0,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -55,13 +61,16 @@ class Loop:
         self._metrics = metrics
         self._workers = workers
         self._sweep_seconds = sweep_seconds
+        self._resync_seconds = resync_seconds
         self._clock = clock
         self._now = now
         self._jitter = jitter
         self._reconciling: set[asyncio.Task[None]] = set()
         self._relisted: dict[str, Resource] = {}
+        self._first: set[Key] = set()  # what the first LISTs named
         self._nudge = asyncio.Event()
         self._synced = asyncio.Event()
+        self._added = metrics.adds.labels(name=NAME, controller=NAME)
         metrics.watch_queue(lambda: len(self.queue.core), lambda: self.queue.core.running, workers)
         metrics.watch_stores(stores.by_kind.values())
 
@@ -86,13 +95,16 @@ class Loop:
             self._metrics.stale_events.labels(kind=resource.kind).inc()
         if not change.matters:
             return
-        priority = Priority.RESYNC if event is None else Priority.CHANGE
-        for key in set(self.stores.concerned(resource, name, store.parent_of(name), store.index_of(name))):
-            self.queue.add(key, priority)
+        keys = set(self.stores.concerned(resource, name, store.parent_of(name), store.index_of(name)))
         if (parent, index) != (store.parent_of(name), store.index_of(name)):  # who was concerned before
-            for key in set(self.stores.concerned(resource, name, parent, index)):
-                self.queue.add(key, priority)
-        self._metrics.adds.labels(name=NAME, controller=NAME).inc()
+            keys.update(self.stores.concerned(resource, name, parent, index))
+        if event is None and not self._synced.is_set():
+            self._first |= keys
+            return
+        priority = Priority.RESYNC if event is None else Priority.CHANGE
+        for key in keys:
+            self.queue.add(key, priority)
+            self._added.inc()
 
     async def sync(self, resource: Resource) -> None:
         """LIST a kind for the first time; its store is synced once the watch has brought everything that is there."""
@@ -107,8 +119,25 @@ class Loop:
         self._check_synced()
 
     def _check_synced(self) -> None:
-        if self.stores.synced:
+        if self.stores.synced and not self._synced.is_set():
             self._synced.set()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Everything is listed: what needs work is queued, what is settled gets an appointment within one resync."""
+        span = min(self._resync_seconds, len(self._first) / SETTLED_PER_SECOND)
+        for key in self._first:
+            until = None
+            if key.kind == kinds.FINANCIALMODEL.kind:
+                until = settled_until(self.stores, (key.namespace, key.name))
+            if until is None:
+                self.queue.add(key, Priority.RESYNC)
+                continue
+            spread = span * self._jitter(0.0, 1.0)
+            if until is not NEVER:
+                spread = min(spread, (until - self._now()).total_seconds())
+            self.queue.add_after(key, spread)
+        self._first.clear()
 
     async def run(self, reconcile: Reconciler) -> None:
         """Hand out keys until the queue is closed, then wait for the reconciles under way."""

@@ -42,15 +42,17 @@ class Life:
         self.jobs: set[str] = set()
 
     def until(self, what: str, done: Callable[[], object], **options: object) -> None:
-        """Start processes until ``done``; each dies at its first write that none of them died at."""
+        """Start processes until ``done``; each dies at its first write that none of these died at."""
+        deaths: list[str] = []
         while True:
-            self.process.start(survive=self.deaths, **options)
+            self.process.start(survive=deaths, **options)
             until(f"{what}, or the process died", lambda: done() or not self.process.alive, 90)
             if self.process.alive:
                 self.process.kill()
                 return
             assert self.process.ended() == -signal.SIGKILL, self.process.log.read_text()[-3000:]
             death = self.process.writes[-1]
+            deaths.append(death)
             self.deaths.append(death)
             self.broken += [f"{truth} (died before {death})" for truth in self.untrue()]
             assert len(self.deaths) < 60, self.deaths
@@ -76,6 +78,8 @@ class Life:
         accepted = {record["to"]["version"] for record in records if record["action"] == "Accept"}
         champion = ((model or {}).get("status") or {}).get("champion")
         self.jobs |= {job["metadata"]["name"] for job in self.node.jobs()}
+        if ((model or {}).get("status") or {}).get("lastDecision", {}).get("sequence", 0) > len(records):
+            yield "the status names a record that does not exist"
         if champion and champion["version"] not in accepted:
             yield "the status names a champion that no record names"
         if set(self.aliases().values()) - accepted:
@@ -117,7 +121,7 @@ def test_a_life_lived_by_processes_that_die_at_every_write(life: Life) -> None:
 @pytest.mark.parametrize(
     ("swap", "truth"),
     [
-        (["1-record", "3-status"], "a champion that no record names"),
+        (["1-record", "3-status"], "the status names a record that does not exist"),
         (["1-record", "release"], "the model is gone and no record says so"),
     ],
     ids=["record-status", "record-release"],

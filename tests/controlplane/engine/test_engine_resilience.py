@@ -137,7 +137,7 @@ def test_a_namespace_with_a_running_training_goes(
 def test_an_idle_operator_writes_nothing_and_a_restart_neither(
     server: Server, namespace: str, operator: Callable[..., OperatorProcess]
 ) -> None:
-    process = operator().start().ready()
+    process = operator(resyncSeconds=10).start().ready()
     for number in range(5):
         server.admin.create(models.suspended(namespace, f"m-{number}"))
     names = [f"m-{number}" for number in range(5)]
