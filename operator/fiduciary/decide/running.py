@@ -161,6 +161,10 @@ def _progress(case: Case, training: TrainingStatus) -> TrainingStatus:
 def _told(progress: Mapping[str, Any]) -> Progress | None:
     """The tag of a run as progress; None where a foreign image wrote something else there."""
     try:
-        return Progress.model_validate({name: value for name, value in progress.items() if name != "at"})
+        told = {name: value for name, value in progress.items() if name != "at"}
+        # The trainer says 65.2; the column shows whole percents, and the API takes nothing else.
+        if isinstance(told.get("percent"), float):
+            told["percent"] = int(told["percent"])
+        return Progress.model_validate(told)
     except ValueError:
         return None
