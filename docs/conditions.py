@@ -26,6 +26,7 @@ Row = tuple[str, str, str]  # word, meaning, what to do
 
 FROM_TRAINER: dict[str, tuple[str, str]] = {
     "AccessDenied": ("The storage refused the credentials.", "Correct the Secret of `secretRef`."),
+    "CheckpointNotWritten": ("The checkpoint cannot be written.", "Make room or give access there; it is retried."),
     "CheckpointUnreachable": ("The checkpoint cannot be read.", "Wait: it is retried."),
     "ConstantColumn": ("A column that is used has one value in all rows.", "Repair the data, or leave the column out."),
     "DuplicateRows": (
