@@ -132,6 +132,10 @@ class Cluster:
             "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text, namespace=namespace, user=user
         )
 
+    def create(self, doc: Object, namespace: str, user: User | None = None) -> None:
+        """``kubectl create -f -``: what somebody can do who may not change what exists."""
+        self.kubectl("create", "-f", "-", stdin=yaml.safe_dump(doc), namespace=namespace, user=user)
+
     def replace(self, doc: Object, namespace: str) -> None:
         self.kubectl("replace", "-f", "-", stdin=yaml.safe_dump(doc), namespace=namespace)
 

@@ -62,12 +62,12 @@ def on_claim(name: str, file: str, spec: Object | None = None, claim: str = CLAI
 
 
 def long_running(name: str, spec: Object | None = None) -> Object:
-    """A training that lasts for minutes: a test acts while it runs, and does not wait for its end."""
+    """A training that lasts for minutes in short epochs: a test acts while it runs, and does not wait for its end."""
     slow: Object = {
         "training": {
             "architecture": "LSTM",
-            "hyperparameters": {"epochs": 500, "patience": 500, "window": 60, "hidden": 64},
-            "validation": {"embargo": 125},  # 66 rows of features before each of the 60 rows of an input
+            "hyperparameters": {"epochs": 10000, "patience": 10000, "window": 20, "hidden": 8},
+            "validation": {"embargo": 90},  # 66 rows of features before each of the 20 rows of an input
         }
     }
     return model(name, merged(slow, spec or {}))

@@ -94,7 +94,7 @@ def test_quota_that_cannot_fit_is_named_before_the_job(cluster: Cluster, make_na
 
 
 def test_image_that_cannot_be_pulled_is_explained(cluster: Cluster, namespace: str) -> None:
-    image = "registry.invalid/nobody/trainer:1"
+    image = "127.0.0.1:1/nobody/trainer:1"  # refused at once; a name that nothing resolves takes a minute
     cluster.apply(model("no-image", {"training": {"image": image}}), namespace=namespace)
     found = cluster.until(
         "fm", "no-image", namespace, lambda fm: has(fm, "Reconciling", "True", "ImageNotPulled"), 90, "ImageNotPulled"

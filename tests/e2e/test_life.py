@@ -72,9 +72,7 @@ def test_suspended_model_starts_nothing_and_a_running_job_ends(cluster: Cluster,
     cluster.patch("fm", "suspended", {"spec": {"suspend": True}}, namespace)
     cluster.until("fm", "suspended", namespace, lambda fm: has(fm, "Suspended", "True"), 60, "Suspended again")
     jobs = _jobs(cluster, namespace, "suspended")
-    cluster.until(
-        "job", jobs[0], namespace, lambda job: job["status"].get("succeeded") == 1, TRAINED, "the running Job ended"
-    )
+    _champion(cluster, namespace, "suspended")
     cluster.patch("fm", "suspended", {"spec": {"training": {"seed": 8}}}, namespace)
     nudge(cluster, "suspended", namespace)
     assert _jobs(cluster, namespace, "suspended") == jobs, "a suspended model started a training"
@@ -104,7 +102,7 @@ def test_progress_is_shown_and_abort_ends_the_training(cluster: Cluster, namespa
     assert has(trains, "Reconciling", "True")
     assert trains["status"]["training"]["job"] == _jobs(cluster, namespace, "aborted")[0]
     act = approval("abort-1", "aborted", "Abort", ANA.name, "the wrong window was set")
-    cluster.apply(act, namespace=namespace, user=ANA)
+    cluster.create(act, namespace, ANA)
     cluster.until_all(
         "job", namespace, lambda _: _jobs(cluster, namespace, "aborted") == [], 60, "the aborted Job is gone"
     )
@@ -118,7 +116,7 @@ def test_progress_is_shown_and_abort_ends_the_training(cluster: Cluster, namespa
 def test_approval_for_somebody_else_is_refused(cluster: Cluster, namespace: str) -> None:
     forged = approval("forged", "killed", "Resume", "bob@desk")
     with pytest.raises(AssertionError, match=r"approver"):
-        cluster.apply(forged, namespace=namespace, user=ANA)
+        cluster.create(forged, namespace, ANA)
 
 
 def test_kill_switch_latches_until_a_person_resumes(cluster: Cluster, namespace: str) -> None:
@@ -129,7 +127,7 @@ def test_kill_switch_latches_until_a_person_resumes(cluster: Cluster, namespace:
     assert has(latched, "Killed", "True"), "the switch did not latch"
     assert "Resume" in condition(latched, "Killed")["message"], "the message does not say what to do"
     assert _jobs(cluster, namespace, "killed") == []
-    cluster.apply(approval("resume-1", "killed", "Resume", ANA.name), namespace=namespace, user=ANA)
+    cluster.create(approval("resume-1", "killed", "Resume", ANA.name), namespace, ANA)
     _champion(cluster, namespace, "killed")
     assert _actions(cluster, namespace, "killed") == ["Kill", "Resume", "Accept"]
 
@@ -140,16 +138,21 @@ def test_editor_cannot_resume_what_he_edited(cluster: Cluster, namespace: str) -
     cluster.until("fm", "own", namespace, lambda fm: has(fm, "Killed", "True"), 60, "Killed")
     cluster.patch("fm", "own", {"spec": {"kill": {"engaged": False}}}, namespace)
     editor = cluster.read("fm", "own", namespace)["metadata"]["annotations"]["fiduciary.dev/edited-by"]
-    cluster.apply(approval("resume-own", "own", "Resume", editor), namespace=namespace)
-    answered = nudge(cluster, "own", namespace)
-    assert has(answered, "Killed", "True"), f"{editor} edited the spec and resumed it"
-    assert editor in condition(answered, "Killed")["message"], "the message does not say why the approval counts not"
+    cluster.create(approval("resume-own", "own", "Resume", editor), namespace)
+    cluster.until(
+        "fm",
+        "own",
+        namespace,
+        lambda fm: has(fm, "Killed", "True") and editor in condition(fm, "Killed")["message"],
+        60,
+        f"Killed, and the message says that {editor} wrote the spec",
+    )
 
 
 def test_retrain_with_a_fixed_as_of_says_that_nothing_is_new(cluster: Cluster, namespace: str) -> None:
     _champion(cluster, namespace, "edited")
     jobs = _jobs(cluster, namespace, "edited")
-    cluster.apply(approval("retrain-1", "edited", "Retrain", ANA.name), namespace=namespace, user=ANA)
+    cluster.create(approval("retrain-1", "edited", "Retrain", ANA.name), namespace, ANA)
     found = cluster.until(
         "fm",
         "edited",
