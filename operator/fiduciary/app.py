@@ -244,9 +244,7 @@ class Operator:
         reconciler = Reconciler(
             observer=Observer(cluster, self.stores, self._platform(), settings.approval_policies),
             stores=self.stores,
-            applier=Applier(
-                cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity
-            ),
+            applier=Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity),
             registries=registries,
             mirroring=mirroring,
             judge=self._judge,

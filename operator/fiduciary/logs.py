@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 #: Loggers that say at INFO what an operator's reader does not want to read for each object.
-QUIET = ("kopf", "aiohttp", "httpx", "httpcore", "asyncio")
+QUIET = ("kopf", "aiohttp", "asyncio")
 
 
 def configure(level: str = "INFO") -> None:

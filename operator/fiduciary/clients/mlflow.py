@@ -13,8 +13,9 @@ import hashlib
 import json
 import random
 from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 
 from fiduciary.decide.world import RunView, VersionView
 
@@ -55,7 +56,7 @@ class Registry:
 
     ``uri`` is its address (an entry of the operator's settings, never a user's text). ``token_file`` is read for each
     call, so that a rotated token needs no restart; its content never reaches a log or a message. ``observe`` is told
-    of each call (name of the endpoint, HTTP status or 0) for the metrics.
+    of each call (name of the endpoint, HTTP status or 0) for the metrics. It is used inside one running event loop.
     """
 
     def __init__(
@@ -66,17 +67,22 @@ class Registry:
         timeout: float = 10.0,
         in_flight: int = 4,
         observe: Callable[[str, int], None] = lambda endpoint, status: None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        connector: aiohttp.BaseConnector | None = None,
     ) -> None:
         self.uri = uri.rstrip("/")
         self._token_file = token_file
         self._slots = asyncio.Semaphore(in_flight)
         self._observe = observe
-        # trust_env off: a proxy of the environment must not see the registry's traffic inside the cluster.
-        self._http = httpx.AsyncClient(timeout=timeout, transport=transport, trust_env=False)
+        # No proxy of the environment may see the registry's traffic inside the cluster; cookies are nobody's.
+        self._http = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     async def run_for_key(self, experiment: str, training_key: str) -> RunView | None:
         """The newest run of ``experiment`` that trains ``training_key``; None where nobody started one yet."""
@@ -226,19 +232,21 @@ class Registry:
         headers = {"Authorization": f"Bearer {self._token()}"} if self._token_file else {}
         status = 0
         try:
-            async with self._slots:
-                request = self._http.build_request(method, self.uri + path, params=params, json=body, headers=headers)
-                response = await self._http.send(request)
-            status = response.status_code
-        except (httpx.HTTPError, OSError) as error:
+            async with (
+                self._slots,
+                self._http.request(method, self.uri + path, params=params, json=body, headers=headers) as response,
+            ):
+                content = await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             what = str(error) or type(error).__name__
             message = f"no answer from {self.uri} ({what}); what is decided does not change, it is tried again"
             raise RegistryError("RegistryUnreachable", message) from error
         finally:
             self._observe(path.rpartition("mlflow/")[2].lstrip("/"), status)
         if status < 300:
-            return response.content
-        raise self._refusal(status, response.text)
+            return content
+        raise self._refusal(status, content.decode(errors="replace"))
 
     def _token(self) -> str:
         assert self._token_file is not None
@@ -255,7 +263,7 @@ class Registry:
             answer = None
         fields = cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
         code, detail = str(fields.get("error_code", "")), str(fields.get("message", text[:200]))
-        host = httpx.URL(self.uri).netloc.decode()
+        host = urlsplit(self.uri).netloc
         if status == 403 and "Invalid Host header" in text:
             message = f"{self.uri} refuses the host name {host}: start MLflow with --allowed-hosts '{host}'"
             return RegistryError("RegistryHostRejected", message)

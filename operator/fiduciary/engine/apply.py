@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Cluster, Conflict, NotFound, Resource
+from fiduciary.decide import identity
 from fiduciary.decide.decision import Apply, Create, Decision, Delete
 from fiduciary.engine import kinds
 from fiduciary.engine.mirror import Change, Store
@@ -112,7 +113,8 @@ class Applier:
                 "namespace": target.namespace,
                 "labels": {meta.LABEL_MODEL: target.name, meta.LABEL_MANAGED_BY: meta.MANAGED_BY},
             },
-            "spec": spec.body(),
+            # What is stored is what is hashed: the CRD adds no defaults to a record.
+            "spec": identity.set_fields(spec),
         }
         try:
             answer = await self._cluster.create(kinds.MODELDECISION, body)

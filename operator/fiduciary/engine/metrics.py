@@ -87,9 +87,7 @@ class Metrics:
             "controller_runtime_active_workers", "Reconciles under way", ["controller"], registry=self.registry
         )
         active.labels(controller=NAME).set_function(running)
-        limit = Gauge(
-            "controller_runtime_max_concurrent_reconciles", "Workers", ["controller"], registry=self.registry
-        )
+        limit = Gauge("controller_runtime_max_concurrent_reconciles", "Workers", ["controller"], registry=self.registry)
         limit.labels(controller=NAME).set(workers)
 
     def watch_stores(self, stores: Iterable[Store[object]], clock: Callable[[], float] = time.monotonic) -> None:

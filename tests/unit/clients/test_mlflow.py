@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import socket
 import uuid
 from typing import TYPE_CHECKING, TypeVar
 
+import aiohttp
 import httpx
 import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from fiduciary.clients.mlflow import MAX_ARTIFACT, Registry, RegistryError
 
@@ -161,8 +165,7 @@ def test_an_artifact_that_is_no_manifest_by_its_size_is_refused(lab: Lab) -> Non
 
 def test_a_refused_host_name_is_named_with_its_cure(mlflow: str) -> None:
     async def scenario() -> None:
-        transport = _AsHost(httpx.URL(mlflow))
-        registry = Registry("http://mlflow.mlflow.svc:5000", transport=transport)
+        registry = Registry("http://mlflow.mlflow.svc:5000", connector=_as_host(mlflow))
         with pytest.raises(RegistryError) as refused:
             await registry.aliases("quant.m")
         assert refused.value.reason == "RegistryHostRejected"
@@ -198,22 +201,23 @@ def test_the_token_is_read_for_each_call_and_shown_to_nobody(tmp_path: Path) -> 
     token = tmp_path / "token"
     seen: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    async def answer(request: web.Request) -> web.Response:
         seen.append(request.headers["Authorization"])
-        return httpx.Response(401, json={"error_code": "UNAUTHENTICATED", "message": "no"})
+        return web.json_response({"error_code": "UNAUTHENTICATED", "message": "no"}, status=401)
 
     async def scenario() -> None:
-        registry = Registry("http://mlflow:5000", token_file=token, transport=httpx.MockTransport(answer))
-        for secret in ("first-secret", "second-secret"):
-            token.write_text(secret + "\n")
-            with pytest.raises(RegistryError) as refused:
+        async with _server(answer) as address:
+            registry = Registry(address, token_file=token)
+            for secret in ("first-secret", "second-secret"):
+                token.write_text(secret + "\n")
+                with pytest.raises(RegistryError) as refused:
+                    await registry.aliases("quant.m")
+                assert refused.value.reason == "RegistryUnauthorized"
+                assert secret not in refused.value.message
+            token.unlink()
+            with pytest.raises(RegistryError, match="cannot be read from"):
                 await registry.aliases("quant.m")
-            assert refused.value.reason == "RegistryUnauthorized"
-            assert secret not in refused.value.message
-        token.unlink()
-        with pytest.raises(RegistryError, match="cannot be read from"):
-            await registry.aliases("quant.m")
-        await registry.close()
+            await registry.close()
 
     asyncio.run(scenario())
     assert seen == ["Bearer first-secret", "Bearer second-secret"]
@@ -222,18 +226,19 @@ def test_the_token_is_read_for_each_call_and_shown_to_nobody(tmp_path: Path) -> 
 def test_at_most_so_many_calls_are_in_flight() -> None:
     running = peak = 0
 
-    async def answer(request: httpx.Request) -> httpx.Response:
+    async def answer(request: web.Request) -> web.Response:
         nonlocal running, peak
         running += 1
         peak = max(peak, running)
         await asyncio.sleep(0.01)
         running -= 1
-        return httpx.Response(200, json={"registered_model": {}})
+        return web.json_response({"registered_model": {}})
 
     async def scenario() -> None:
-        registry = Registry("http://mlflow:5000", transport=httpx.MockTransport(answer), in_flight=4)
-        await asyncio.gather(*(registry.aliases("quant.m") for _ in range(20)))
-        await registry.close()
+        async with _server(answer) as address:
+            registry = Registry(address, in_flight=4)
+            await asyncio.gather(*(registry.aliases("quant.m") for _ in range(20)))
+            await registry.close()
 
     asyncio.run(scenario())
     assert peak == 4
@@ -242,33 +247,49 @@ def test_at_most_so_many_calls_are_in_flight() -> None:
 def test_a_read_survives_one_lost_answer_and_a_write_is_sent_once() -> None:
     calls: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    async def answer(request: web.Request) -> web.Response:
         calls.append(request.method)
         if len(calls) == 1 or request.method == "POST":
-            return httpx.Response(503, text="busy")
-        return httpx.Response(200, json={"registered_model": {"aliases": [{"alias": "champion", "version": "3"}]}})
+            return web.Response(status=503, text="busy")
+        return web.json_response({"registered_model": {"aliases": [{"alias": "champion", "version": "3"}]}})
 
     async def scenario() -> None:
-        registry = Registry("http://mlflow:5000", transport=httpx.MockTransport(answer))
-        assert await registry.aliases("quant.m") == {"champion": "3"}
-        with pytest.raises(RegistryError):
-            await registry.set_alias("quant.m", "champion", "4")
-        await registry.close()
+        async with _server(answer) as address:
+            registry = Registry(address)
+            assert await registry.aliases("quant.m") == {"champion": "3"}
+            with pytest.raises(RegistryError):
+                await registry.set_alias("quant.m", "champion", "4")
+            await registry.close()
 
     asyncio.run(scenario())
     assert calls == ["GET", "GET", "POST"]
 
 
-class _AsHost(httpx.AsyncHTTPTransport):
-    """Sends to the server on loopback what was meant for a Service's DNS name, Host header untouched."""
+def _as_host(server: str) -> aiohttp.TCPConnector:
+    """Reaches the server on loopback under a Service's DNS name: the Host header is the client's own."""
+    port = int(server.rpartition(":")[2])
 
-    def __init__(self, server: httpx.URL) -> None:
-        super().__init__()
-        self._server = server
+    class Resolver(AbstractResolver):
+        async def resolve(self, host: str, port_asked: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
+            found = ResolveResult(hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0)
+            return [found]
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.url = request.url.copy_with(host=self._server.host, port=self._server.port)
-        return await super().handle_async_request(request)
+        async def close(self) -> None:
+            return None
+
+    return aiohttp.TCPConnector(resolver=Resolver(), family=socket.AF_INET)
+
+
+@contextlib.asynccontextmanager
+async def _server(answer: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """An HTTP server that answers everything in this way."""
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
