@@ -73,7 +73,7 @@ test: lint unit controlplane e2e  ## everything that CI runs
 lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 	$(call say,lint)
 	@$(BIN)/ruff check .
-	@$(BIN)/basedpyright --warnings
+	@$(BIN)/basedpyright --warnings --pythonpath $(BIN)/python
 	@PYTHONPATH=operator $(BIN)/lint-imports
 
 unit: $(VENV)/complete trainer  ## no cluster; the trainer's tests run inside its image

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import pytest
+
 from fiduciary.api.conditions import Condition
 from fiduciary.api.financialmodel import FinancialModelStatus
 from fiduciary.api.modelstatus import (
@@ -21,7 +23,7 @@ from fiduciary.api.modelstatus import (
 )
 from fiduciary.api.versions import StandingVersion
 from tests.controlplane.examples import DIGEST, model
-from tests.controlplane.server import GROUP, path_of
+from tests.controlplane.server import GROUP, Refused, path_of
 
 if TYPE_CHECKING:
     from tests.controlplane.server import Server
@@ -137,3 +139,13 @@ def test_a_full_status_is_stored_as_written_by_the_operator(server: Server, name
     assert FinancialModelStatus.model_validate(stored["status"]) == FULL
     again = server.operator().apply(f"{path}/status", {**identity, "status": written}, manager="fiduciary")
     assert again["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"], "an equal apply is no write"
+
+
+def test_the_registry_is_fixed_once_there_is_a_champion(server: Server, namespace: str) -> None:
+    server.admin.create(model(), namespace=namespace)
+    path = path_of("FinancialModel", namespace, "spx-volatility")
+    server.admin.merge(path, {"spec": {"registry": {"model": "desk.first"}}})
+    server.operator().merge(f"{path}/status", {"status": FinancialModelStatus(champion=_version("1")).body()})
+    with pytest.raises(Refused, match=r"spec\.registry cannot be changed once there is a champion"):
+        server.admin.merge(path, {"spec": {"registry": {"model": "desk.second"}}})
+    server.admin.merge(path, {"spec": {"suspend": True}})

@@ -53,9 +53,11 @@ class RegistrySpec(ApiModel):
         ]
         | None
     ) = None
-    """Registered model. The first FinancialModel that claims it owns it. Default: <namespace>.<name>."""
+    """Registered model. The first FinancialModel that claims it owns it. It cannot be changed once
+    there is a champion. Default: <namespace>.<name>."""
     connection: DnsLabel = "mlflow"
-    """Registry to use: an entry of the operator's settings, never an address. Default: mlflow."""
+    """Registry to use: an entry of the operator's settings, never an address. It cannot be changed
+    once there is a champion. Default: mlflow."""
 
 
 class FinancialModelSpec(ApiModel):
@@ -141,7 +143,15 @@ class FinancialModel(Resource):
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
         ),
     )
-    rules: ClassVar[tuple[Rule, ...]] = name_rules("FinancialModel", 40)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        *name_rules("FinancialModel", 40),
+        Rule(
+            "!has(oldSelf.status) || !has(oldSelf.status.champion) || self.spec.registry == oldSelf.spec.registry",
+            "spec.registry cannot be changed once there is a champion: the versions that the log names are numbers of "
+            "that registered model; create another FinancialModel instead",
+            field_path=".spec.registry",
+        ),
+    )
 
     kind: Literal["FinancialModel"] = "FinancialModel"
     spec: FinancialModelSpec
