@@ -1,0 +1,55 @@
+"""What is stored comes back with the same bits, and nothing else is taken for a state."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fiduciary.evidence.codec import decode, encode
+from fiduciary.evidence.refusal import Refusal, Why
+
+
+@dataclass(frozen=True)
+class Inner:
+    x: float
+
+
+@dataclass(frozen=True)
+class Outer:
+    n: int
+    values: tuple[float, ...]
+    inner: Inner
+    parts: tuple[Inner, ...]
+    late: float | None
+
+
+def bits(x: float) -> bytes:
+    return struct.pack("<d", x)
+
+
+NUMBERS = st.floats(allow_nan=False)
+
+
+@given(NUMBERS, st.lists(NUMBERS), st.none() | NUMBERS)
+def test_round_trip_bit_for_bit(x: float, values: list[float], late: float | None) -> None:
+    state = Outer(3, tuple(values), Inner(x), (Inner(x), Inner(-0.0)), late)
+    back = decode(Outer, json.loads(json.dumps(encode(state), allow_nan=False)))
+    assert isinstance(back, Outer)
+    assert back == state
+    assert bits(back.inner.x) == bits(x)
+    assert bits(back.parts[1].x) == bits(-0.0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, [], {}, {"x": 1.0}, {"x": "one"}, {"x": "1.0", "y": "2.0"}],
+)
+def test_anything_else_is_refused(data: object) -> None:
+    refused = decode(Inner, data)
+    assert isinstance(refused, Refusal)
+    assert refused.why is Why.MALFORMED
