@@ -107,16 +107,23 @@ class Loop:
             self._added.inc()
 
     async def sync(self, resource: Resource) -> None:
-        """LIST a kind for the first time; its store is synced once the watch has brought everything that is there."""
+        """LIST a kind until its store is synced: until the watch has brought everything that a LIST names.
+
+        One LIST is not enough: what is deleted between it and the watch's own is told by neither.
+        """
+        store = self.stores.by_kind[resource.kind]
+        pause = 1.0
         while True:
             try:
                 items, _ = await self._list(resource)
-                break
+                store.expect(items)
+                self._check_synced()
             except KubeError as error:
                 log.warning("sync.waits", kind=resource.kind, why=str(error))
-                await asyncio.sleep(1.0)
-        self.stores.by_kind[resource.kind].expect(items)
-        self._check_synced()
+            if store.synced:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 30.0)  # a LIST of ten thousand takes the watch seconds, too
 
     def _check_synced(self) -> None:
         if self.stores.synced and not self._synced.is_set():

@@ -96,9 +96,9 @@ class Process:
         """List everything, as kopf and the first sweep do."""
         self.cluster.outbox.clear()
         for resource in kinds.WATCHED:
-            wait(self.loop.sync(resource))
             for event in self.cluster.relist(resource):
                 self.deliver(event)
+            wait(self.loop.sync(resource))
         assert self.stores.synced
 
     def step(self) -> Outcome | None:

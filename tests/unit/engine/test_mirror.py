@@ -1,0 +1,158 @@
+"""The mirror: old news, lost deletions, other objects of the same name, and when everything has arrived."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fiduciary.engine import kinds
+from fiduciary.engine.mirror import Change, Listed, Store, listed
+from fiduciary.engine.stores import Key, Stores
+
+if TYPE_CHECKING:
+    from fiduciary.clients.kube import Body
+
+
+def body(name: str = "a", version: int = 1, uid: str = "u1", parent: str = "p", **spec: Any) -> Body:
+    metadata = {"namespace": "ns", "name": name, "uid": uid, "resourceVersion": str(version)}
+    return {"apiVersion": "v1", "kind": "Thing", "metadata": metadata, "spec": {"parent": parent, **spec}}
+
+
+def store() -> Store[dict[str, Any]]:
+    return Store(
+        kinds.JOB, lambda found: found["spec"], keep=kinds.trimmed, parent=lambda found: found["spec"]["parent"]
+    )
+
+
+NAME = ("ns", "a")
+
+
+def test_news_replaces_and_old_news_does_not() -> None:
+    things = store()
+    assert things.put(body(version=5, n=1)) is Change.NEW
+    assert things.put(body(version=7, n=2)) is Change.CHANGED
+    assert things.put(body(version=6, n=3)) is Change.STALE
+    assert things.put(body(version=7, n=2)) is Change.SAME
+    assert things.get(NAME) == {"parent": "p", "n": 2}
+
+
+def test_the_echo_of_an_own_write_is_no_news_and_brings_the_server_s_truth() -> None:
+    things = store()
+    things.put(body(version=5, n=1))
+    things.put_value({"namespace": "ns", "name": "a", "uid": "u1", "resourceVersion": "8"}, {"n": 2})
+    assert things.get(NAME) == {"n": 2}
+    assert things.of("p") == [{"n": 2}], "an own write keeps its place in the index"
+    assert things.put(body(version=8, n=3)) is Change.SAME
+    assert things.get(NAME) == {"parent": "p", "n": 3}
+
+
+def test_a_late_answer_does_not_bring_a_deleted_object_back() -> None:
+    things = store()
+    things.put(body(version=5))
+    assert things.remove(NAME, "u1", 9) is Change.GONE
+    assert things.put(body(version=8)) is Change.STALE
+    assert things.get(NAME) is None
+    assert things.of("p") == []
+    assert things.put(body(version=10, uid="u2")) is Change.NEW
+
+
+def test_a_deletion_of_an_earlier_object_of_that_name_is_ignored() -> None:
+    things = store()
+    things.put(body(version=5, uid="u1"))
+    assert things.put(body(version=9, uid="u2")) is Change.CHANGED
+    assert things.remove(NAME, "u1", 8) is Change.STALE
+    assert things.get(NAME) is not None
+    assert things.put(body(version=7, uid="u1")) is Change.STALE
+
+
+def test_moving_to_another_parent_leaves_the_first() -> None:
+    things = store()
+    things.put(body(version=1, parent="p"))
+    things.put(body(version=2, parent="q"))
+    assert things.of("p") == []
+    assert len(things.of("q")) == things.count("q") == 1
+
+
+def test_a_sweep_finds_what_is_gone_and_what_was_never_told() -> None:
+    things = store()
+    things.put(body("kept", 1, "u1"))
+    things.put(body("gone", 2, "u2"))
+    things.put(body("remade", 3, "u3"))
+    things.put(body("young", 9, "u9"))
+    listing = [Listed(("ns", "kept"), "u1", 1), Listed(("ns", "remade"), "u4", 5), Listed(("ns", "missed"), "u5", 6)]
+    phantoms, missing = things.compare(listing, at=7)
+    assert phantoms == [(("ns", "gone"), "u2"), (("ns", "remade"), "u3")]
+    assert missing == [("ns", "remade"), ("ns", "missed")]
+
+
+def test_a_store_is_synced_when_everything_listed_has_arrived_or_is_known_to_be_gone() -> None:
+    things = store()
+    things.expect([Listed(("ns", name), name, 4) for name in ("a", "b", "c")])
+    assert not things.synced
+    things.put(body("a", 4, "a"))
+    things.put(body("b", 3, "b"))  # an older state than the LIST has seen
+    things.remove(("ns", "c"), "c", 5)
+    assert not things.synced
+    things.put(body("b", 6, "b"))
+    assert things.synced
+
+
+def test_a_second_list_forgets_what_vanished_between_the_first_and_the_watch() -> None:
+    things = store()
+    things.expect([Listed(("ns", "vanished"), "v", 4)])
+    assert not things.synced
+    things.expect([])
+    assert things.synced
+
+
+def test_an_empty_kind_is_synced_by_its_list() -> None:
+    things = store()
+    things.expect(listed([]))
+    assert things.synced
+
+
+def test_bookkeeping_of_field_managers_is_not_kept() -> None:
+    found = body()
+    found["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    found["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "1"}
+    assert kinds.trimmed(found)["metadata"]["annotations"] == {"mine": "1"}
+    assert "managedFields" not in kinds.trimmed(found)["metadata"]
+
+
+def model(name: str, registry: dict[str, str] | None = None, version: int = 1) -> Body:
+    spec: dict[str, Any] = {
+        "data": {
+            "source": {"dataset": {"name": "arch/sp500"}},
+            "time": "date",
+            "asOf": "2017-12-29",
+            "features": {"set": "ohlcv-v1"},
+            "label": {"kind": "Volatility"},
+        },
+        "training": {"architecture": "HAR"},
+    }
+    metadata = {"namespace": "ns", "name": name, "uid": name, "resourceVersion": str(version)}
+    metadata["creationTimestamp"] = f"2026-01-0{version}T00:00:00Z"
+    if registry:
+        spec["registry"] = registry
+    return {"apiVersion": "fiduciary.dev/v1alpha1", "kind": "FinancialModel", "metadata": metadata, "spec": spec}
+
+
+def test_rivals_for_one_registered_model_know_of_each_other() -> None:
+    stores = Stores()
+    stores.models.put(model("first", {"model": "shared"}, 1))
+    stores.models.put(model("second", {"model": "shared"}, 2))
+    stores.models.put(model("other", None, 3))
+    first = stores.models.get(("ns", "first"))
+    assert first is not None
+    assert [claim.name for claim in stores.claims(first)] == ["second"]
+    index = stores.models.index_of(("ns", "second"))
+    concerned = set(stores.concerned(kinds.FINANCIALMODEL, ("ns", "second"), "ns", index))
+    assert concerned == {Key("FinancialModel", "ns", "first"), Key("FinancialModel", "ns", "second")}
+
+
+def test_a_default_name_and_the_same_name_written_out_are_one_claim() -> None:
+    stores = Stores()
+    stores.models.put(model("first", None, 1))
+    stores.models.put(model("second", {"model": "ns.first"}, 2))
+    first = stores.models.get(("ns", "first"))
+    assert first is not None
+    assert [claim.name for claim in stores.claims(first)] == ["second"]

@@ -1,0 +1,72 @@
+"""What may wait after a restart, and what may not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fiduciary.engine.settled import NEVER, settled_until
+from fiduciary.engine.stores import Stores
+from tests.unit.engine import toy_judge
+
+NAME = ("quant", "m")
+
+
+def stores(status: dict[str, Any] | None = None, **metadata: Any) -> Stores:
+    found = Stores()
+    body = toy_judge.body()
+    body["metadata"] |= {"uid": "u", "resourceVersion": "1", "generation": 2, **metadata}
+    body["status"] = {
+        "observedGeneration": 2,
+        "conditions": [
+            {"type": "Reconciling", "status": "False"},
+            {"type": "Stalled", "status": "False"},
+            {"type": "Suspended", "status": "True"},
+        ],
+        **(status or {}),
+    }
+    found.models.put(body)
+    return found
+
+
+def test_a_model_that_owes_nothing_waits() -> None:
+    assert settled_until(stores(), NAME) is NEVER
+
+
+def test_a_schedule_says_until_when() -> None:
+    found = stores({"nextTraining": "2026-11-24T22:00:00Z"})
+    assert settled_until(found, NAME) == datetime(2026, 11, 24, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"observedGeneration": 1},
+        {"observedGeneration": -1},
+        {"training": {"key": "sha256:00"}},
+        {"conditions": [{"type": "Reconciling", "status": "True"}]},
+        {"conditions": [{"type": "Stalled", "status": "Unknown"}]},
+        {"lastDecision": {"sequence": 3}},
+    ],
+    ids=["spec-changed", "lost-status", "training", "under-way", "stalled", "record-is-missing"],
+)
+def test_doubt_means_now(status: dict[str, Any]) -> None:
+    assert settled_until(stores(status), NAME) is None
+
+
+def test_a_deletion_is_worked_on_now() -> None:
+    assert settled_until(stores(deletionTimestamp="2026-11-24T00:00:00Z"), NAME) is None
+
+
+def test_a_person_s_act_is_worked_on_now() -> None:
+    found = stores()
+    metadata = {"namespace": "quant", "name": "kill", "uid": "k", "resourceVersion": "2"}
+    spec = {"modelRef": {"name": "m"}, "decision": "Kill", "approver": "ana", "reason": "test"}
+    found.approvals.put({"apiVersion": "v1", "kind": "ModelApproval", "metadata": metadata, "spec": spec})
+    assert settled_until(found, NAME) is None
+
+
+def test_an_unknown_model_is_not_settled() -> None:
+    assert settled_until(Stores(), NAME) is None
