@@ -118,9 +118,9 @@ class ServingSpec(ApiModel):
     """Number of replicas. Default: 1, or what autoscaling decides."""
     autoscaling: Autoscaling | None = None
     """How many replicas there may be, and what their number follows."""
-    resources: Resources = Resources()
+    resources: Resources = Field(default_factory=Resources)  # a default instance would be copied for each object
     """CPU and memory of one replica."""
-    pod_template: PodTemplate = PodTemplate()
+    pod_template: PodTemplate = Field(default_factory=PodTemplate)
     """Scheduling and labels of the serving pods."""
     keep_versions: Annotated[int, Field(ge=1, le=20, json_schema_extra={"format": "int32"})] = 3
     """Versions that stay loaded, the champion included, so that a rollback does not wait for pods. Default: 3."""

@@ -242,9 +242,9 @@ class TrainingSpec(ApiModel):
     """A search for hyperparameters. Absent: those given are used as they are."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647, json_schema_extra={"format": "int32"})] = 7
     """Seed of every random draw. Another seed is another configuration, and counts as one more try. Default: 7."""
-    resources: Resources = Resources()
+    resources: Resources = Field(default_factory=Resources)  # a default instance would be copied for each object
     """CPU and memory of the training, for example {requests: {cpu: "1", memory: 1Gi}}."""
-    pod_template: PodTemplate = PodTemplate()
+    pod_template: PodTemplate = Field(default_factory=PodTemplate)
     """Scheduling and labels of the training pods."""
     nodes: Annotated[int, Field(ge=1, le=64, json_schema_extra={"format": "int32"})] = 1
     """Number of nodes; more than one needs engine JobSet or TrainJob. Default: 1."""

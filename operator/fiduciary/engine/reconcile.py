@@ -226,9 +226,8 @@ class Reconciler:
 
     async def _write_status(self, target: Target, resource: Any, status: Any) -> None:
         """Write the status, and let the next observation see it without parsing the answer."""
-        latest = self._stores.by_kind[target.resource.kind].get((target.namespace, target.name))
-        if latest is not None and latest.metadata.resource_version == target.version:
-            resource = latest  # with the finalizer that this very reconcile put on
+        if resource.metadata.resource_version != target.version:  # with the finalizer that this very reconcile put on
+            resource = self._stores.by_kind[target.resource.kind].get((target.namespace, target.name)) or resource
         written = resource.model_copy(update={"status": status})
         await self._applier.status(target, status.body(), lambda version: _at(written, version))
 
