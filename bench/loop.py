@@ -100,7 +100,9 @@ class Program:
         self.user = f"bench-{name}"
         self._command = command
         kubeconfig = plane.user_kubeconfig(self.user, ["system:masters"])
-        self._environment = {**os.environ, **environment, "KUBECONFIG": str(kubeconfig)}
+        # The operator refuses settings that it does not know; make exports some of its own.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FIDUCIARY_")}
+        self._environment = {**inherited, **environment, "KUBECONFIG": str(kubeconfig)}
         self._log = plane.directory / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 

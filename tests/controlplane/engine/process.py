@@ -45,7 +45,8 @@ class OperatorProcess:
         settings = self.folder / "config.yaml"
         settings.write_text(yaml.safe_dump({"lease": LEASE, **self.config}))
         environment = {
-            **os.environ,
+            # The operator refuses settings that it does not know; make exports some of its own.
+            **{name: value for name, value in os.environ.items() if not name.startswith("FIDUCIARY_")},
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT}",
             "KUBECONFIG": str(self.kubeconfig),
             "FIDUCIARY_CONFIG": str(settings),
