@@ -66,8 +66,8 @@ def stirling_rest(a: float) -> float:
     return (1 / 12 - s / 360 + s * series) / a
 
 
-def _deviance(value: float, centre: float, excess: float) -> float:
-    """r - 1 - ln r of r = value/centre, where excess = value - centre is known to more digits than r - 1."""
+def deviance(value: float, centre: float, excess: float) -> float:
+    """r - 1 - ln r of r = value/centre > 0, where excess = value - centre is known to more digits than r - 1."""
     if abs(excess) < 0.5 * centre:
         return -log1p_minus(excess / centre)
     return value / centre - 1.0 - math.log(value / centre)
@@ -77,7 +77,7 @@ def log_gamma_whole(a: float, x: float) -> float:
     """ln[Γ(a) eˣ x⁻ᵃ], without cancellation where x is near a."""
     if a < 12.0:
         return math.lgamma(a) + x - a * math.log(x)
-    return a * _deviance(x, a, x - a) - 0.5 * math.log(a) + _HALF_LOG_2PI + stirling_rest(a)
+    return a * deviance(x, a, x - a) - 0.5 * math.log(a) + _HALF_LOG_2PI + stirling_rest(a)
 
 
 def _gamma_away(a: float, x: float) -> float:
@@ -135,7 +135,7 @@ def log_beta_whole(a: float, b: float, x: float) -> float:
     both = a + b
     excess = x * both - a
     rest = stirling_rest(a) + stirling_rest(b) - stirling_rest(both)
-    distance = a * _deviance(x * both, a, excess) + b * _deviance((1.0 - x) * both, b, -excess)
+    distance = a * deviance(x * both, a, excess) + b * deviance((1.0 - x) * both, b, -excess)
     return distance + 0.5 * (math.log(both) - math.log(a) - math.log(b)) + _HALF_LOG_2PI + rest
 
 
