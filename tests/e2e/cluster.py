@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,6 +263,11 @@ class Cluster:
                 if change["type"] == "ERROR":  # 410 Gone: list again
                     return
                 yield change["type"], change["object"]
+
+    def until_after(self, moment: str) -> None:
+        """Wait for the API server's next second: its times have no fractions, so what came later may look as old."""
+        while parsedate_to_datetime(self.http.get("/version").headers["Date"]) <= datetime.fromisoformat(moment):
+            time.sleep(0.05)
 
     # --- services in the cluster ---------------------------------------------------------------------------------
 

@@ -107,7 +107,8 @@ def test_image_that_cannot_be_pulled_is_explained(cluster: Cluster, namespace: s
 def test_second_claim_on_a_registered_model_is_stalled(cluster: Cluster, namespace: str) -> None:
     shared: Object = {"suspend": True, "registry": {"model": f"{namespace}.shared"}}
     cluster.apply(model("first", shared), namespace=namespace)
-    cluster.until("fm", "first", namespace, lambda fm: has(fm, "Suspended", "True"), 60, "first holds the name")
+    first = cluster.until("fm", "first", namespace, lambda fm: has(fm, "Suspended", "True"), 60, "first holds the name")
+    cluster.until_after(first["metadata"]["creationTimestamp"])
     cluster.apply(model("second", {**shared, "suspend": False}), namespace=namespace)
     found = cluster.until(
         "fm",

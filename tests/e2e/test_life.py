@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,13 +49,6 @@ def _champion(cluster: Cluster, namespace: str, name: str, within: float = TRAIN
     return cluster.until(
         "fm", name, namespace, lambda fm: "champion" in fm.get("status", {}), within, "there is a champion"
     )
-
-
-def _pass_the_latch(cluster: Cluster, namespace: str, name: str) -> None:
-    """Wait for the API server's next second: an act in the same second as the latch is not newer than it."""
-    latched = datetime.fromisoformat(cluster.read("fm", name, namespace)["status"]["kill"]["since"])
-    while parsedate_to_datetime(cluster.http.get("/version").headers["Date"]) <= latched:
-        time.sleep(0.05)
 
 
 def _pod_runs(cluster: Cluster, namespace: str, of: str, within: float = 90) -> Object:
@@ -136,7 +127,7 @@ def test_kill_switch_latches_until_a_person_resumes(cluster: Cluster, namespace:
     assert has(latched, "Killed", "True"), "the switch did not latch"
     assert "Resume" in condition(latched, "Killed")["message"], "the message does not say what to do"
     assert _jobs(cluster, namespace, "killed") == []
-    _pass_the_latch(cluster, namespace, "killed")
+    cluster.until_after(cluster.read("fm", "killed", namespace)["status"]["kill"]["since"])  # newer than the latch
     cluster.create(approval("resume-1", "killed", "Resume", ANA.name), namespace, ANA)
     _champion(cluster, namespace, "killed")
     assert _actions(cluster, namespace, "killed") == ["Kill", "Resume", "Accept"]
@@ -148,7 +139,7 @@ def test_editor_cannot_resume_what_he_edited(cluster: Cluster, namespace: str) -
     cluster.until("fm", "own", namespace, lambda fm: has(fm, "Killed", "True"), 60, "Killed")
     cluster.patch("fm", "own", {"spec": {"kill": {"engaged": False}}}, namespace)
     editor = cluster.read("fm", "own", namespace)["metadata"]["annotations"]["fiduciary.dev/edited-by"]
-    _pass_the_latch(cluster, namespace, "own")
+    cluster.until_after(cluster.read("fm", "own", namespace)["status"]["kill"]["since"])  # newer than the latch
     cluster.create(approval("resume-own", "own", "Resume", editor), namespace)
     cluster.until(
         "fm",
