@@ -85,6 +85,9 @@ class Shape:
 class ApiModel(BaseModel):
     """A frozen part of an object: snake_case here, camelCase on the wire.
 
+    The text below a field describes it to users; :mod:`fiduciary.api.crd` reads it from the source when it writes the
+    CRDs. pydantic could keep it with the field, at the price of parsing all this source at each start of an operator.
+
     ``Model.model_validate(body)`` parses, :meth:`body` gives the object back. Collections are tuples and mappings
     that nobody changes; a changed copy comes from ``model_copy(update=...)``, which validates nothing.
     """
@@ -96,7 +99,6 @@ class ApiModel(BaseModel):
         extra="ignore",
         frozen=True,
         defer_build=True,
-        use_attribute_docstrings=True,
     )
 
     rules: ClassVar[tuple[Rule, ...]] = ()

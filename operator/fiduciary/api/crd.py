@@ -6,15 +6,20 @@ said in both is translated; what cannot is refused here, with its path, rather t
 
 from __future__ import annotations
 
+import ast
 import copy
+import functools
+import inspect
+import itertools
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import yaml
 
-from fiduciary.api.base import VALIDATIONS
+from fiduciary.api.base import VALIDATIONS, ApiModel
 from fiduciary.api.driftpolicy import DriftPolicy
 from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.meta import GROUP, VERSION, Column, Resource
@@ -193,8 +198,43 @@ def _printer_column(column: Column) -> Schema:
     return entry
 
 
+@functools.cache
+def describe(model: type[ApiModel]) -> None:
+    """Gives each field of this type, and of the types in it, the text that stands below it in the source."""
+    for name, field in model.model_fields.items():
+        for part in _parts(field.annotation):
+            describe(part)
+        for parent in model.__mro__:
+            if field.description is None and issubclass(parent, ApiModel):
+                field.description = _texts(parent).get(name)
+    model.model_rebuild(force=True)
+
+
+def _parts(annotation: Any) -> Iterator[type[ApiModel]]:
+    """The API types that an annotation names, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, ApiModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _parts(inner)
+
+
+@functools.cache
+def _texts(model: type[ApiModel]) -> Mapping[str, str]:
+    """Field name -> the string literal that follows its annotation in the body of the class."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
+    body = cast("ast.ClassDef", tree.body[0]).body
+    texts: dict[str, str] = {}
+    for field, text in itertools.pairwise(body):
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str):
+            texts[field.target.id] = inspect.cleandoc(text.value.value)
+    return texts
+
+
 def definition(kind: type[Resource]) -> Schema:
     """The CustomResourceDefinition of one kind, as the API server accepts it."""
+    describe(kind)
     names = kind.registration
     raw = kind.model_json_schema(mode="validation", by_alias=True)
     definitions = cast("dict[str, Any]", raw.get("$defs", {}))

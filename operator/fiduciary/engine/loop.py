@@ -113,17 +113,18 @@ class Loop:
         """
         store = self.stores.by_kind[resource.kind]
         pause = 1.0
-        while True:
+        while not store.synced:
             try:
                 items, _ = await self._list(resource)
                 store.expect(items)
                 self._check_synced()
             except KubeError as error:
                 log.warning("sync.waits", kind=resource.kind, why=str(error))
-            if store.synced:
-                return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 30.0)  # a LIST of ten thousand takes the watch seconds, too
+            arrived = -1
+            while not store.synced and arrived != len(store):  # while the watch still brings some, it is at work
+                arrived = len(store)
+                await asyncio.sleep(pause)
+            pause = min(2 * pause, 30.0)
 
     def _check_synced(self) -> None:
         if self.stores.synced and not self._synced.is_set():

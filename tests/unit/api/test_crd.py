@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from fiduciary.api.base import ApiModel, Rule
-from fiduciary.api.crd import KINDS, NotStructural, definition, files, structural
+from fiduciary.api.crd import KINDS, NotStructural, definition, describe, files, structural
 from fiduciary.api.reference import page
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def _translate(kind: type[ApiModel]) -> dict[str, Any]:
+    describe(kind)
     raw = kind.model_json_schema(by_alias=True)
     return structural(raw, raw.pop("$defs", {}), kind.__name__)
 
