@@ -198,12 +198,11 @@ def _printer_column(column: Column) -> Schema:
     return entry
 
 
-@functools.cache
-def describe(model: type[ApiModel]) -> None:
+def describe(model: type[ApiModel], seen: frozenset[type[ApiModel]] = frozenset()) -> None:
     """Gives each field of this type, and of the types in it, the text that stands below it in the source."""
     for name, field in model.model_fields.items():
-        for part in _parts(field.annotation):
-            describe(part)
+        for part in set(_parts(field.annotation)) - seen:
+            describe(part, seen | {model})
         for parent in model.__mro__:
             if field.description is None and issubclass(parent, ApiModel):
                 field.description = _texts(parent).get(name)
