@@ -19,7 +19,6 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +28,20 @@ import aiohttp
 import psutil
 
 from bench import results
+from bench.audit import Audit
+from bench.life import one_life
 from bench.results import progress
 from sandbox import controlplane, gobuild
 from tests.mlflow_server import environment, free_port
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator
 
     from sandbox.controlplane import ControlPlane
 
 ROOT = Path(__file__).resolve().parents[1]
 COLLECTION = "/apis/fiduciary.dev/v1alpha1/namespaces/{}/financialmodels"
-MUTATING = {"create", "update", "patch", "delete", "deletecollection"}
 
 #: A program is settled when it used less than this much CPU in each of three seconds in a row.
 QUIET_CPU = 0.03
@@ -61,35 +62,6 @@ class Measured:
     idle_writes: int
     restart_writes: int
     by_kind: Counter[str]
-
-
-class Audit:
-    """Mutating requests of one user in the audit log, Lease renewals apart."""
-
-    def __init__(self, plane: ControlPlane, user: str) -> None:
-        self._log = plane.audit_log
-        self._user = user
-        self._offset = self._log.stat().st_size
-
-    def since_last(self) -> Counter[str]:
-        """Requests by `verb resource` since the last call."""
-        time.sleep(1.0)  # the log is written behind the answer
-        counted: Counter[str] = Counter()
-        with self._log.open("rb") as log:
-            log.seek(self._offset)
-            for line in log:
-                if not line.endswith(b"\n"):
-                    break
-                self._offset += len(line)
-                event = json.loads(line)
-                if event["user"]["username"] != self._user or event["verb"] not in MUTATING:
-                    continue
-                place = event["objectRef"]
-                if place["resource"] == "leases":
-                    continue
-                what = place["resource"] + (f"/{place['subresource']}" if "subresource" in place else "")
-                counted[f"{event['verb']} {what}"] += 1
-        return counted
 
 
 class Program:
@@ -205,7 +177,7 @@ def measure(program: Program, plane: ControlPlane, kubectl: Path, n: int, idle_s
     create = [kubectl, "create", "namespace", namespace, f"--kubeconfig={plane.kubeconfig}"]
     subprocess.run(create, check=True, stdout=subprocess.DEVNULL)
     names = [f"model-{number:05d}" for number in range(n)]
-    audit = Audit(plane, program.user)
+    audit = Audit(plane.audit_log, program.user)
     progress(f"{program.name}: starting over an empty cluster")
     process = program.start()
     before = settle(program, process)
@@ -308,10 +280,10 @@ def main() -> None:
         for number, program in enumerate((bare, ours, ours, bare)[: 2 * options.rounds]):
             idle = options.idle if number < 2 else 1.0
             found[program.name].append(measure(program, cluster, kubectl, options.models, idle))
-    report(options.models, best(found["bare"]), best(found["fiduciary"]))
+    report(options.models, best(found["bare"]), best(found["fiduciary"]), one_life(python, progress))
 
 
-def report(n: int, bare: Measured, ours: Measured) -> None:
+def report(n: int, bare: Measured, ours: Measured, life: Counter[str]) -> None:
     figures = {
         "n": n,
         "writes_per_object": ours.writes / n,
@@ -320,6 +292,7 @@ def report(n: int, bare: Measured, ours: Measured) -> None:
         "rss_ratio_vs_bare_kopf": ours.rss / bare.rss,
         "restart_writes": ours.restart_writes,
         "restart_cpu_ratio_vs_bare_kopf": ours.restart_cpu / bare.restart_cpu,
+        "writes_one_life": life.total(),
     }
     rows: list[dict[str, object]] = [
         {
@@ -339,9 +312,13 @@ def report(n: int, bare: Measured, ours: Measured) -> None:
     results.table(f"The loop over {n} suspended FinancialModels", rows)
     kinds: list[dict[str, object]] = [{"request": request, "count": count} for request, count in ours.by_kind.items()]
     results.table("Writes of the operator, apply to settled", kinds)
+    lives: list[dict[str, object]] = [{"write in one life": request, "count": count} for request, count in life.items()]
+    results.table(
+        "Writes of one model, apply to registered", [*lives, {"write in one life": "all", "count": life.total()}]
+    )
     results.table("Figures", [{"figure": name, "value": value} for name, value in figures.items()])
     used = results.versions("kopf", "aiohttp", "pydantic")
-    print(f"\nwritten to {results.write('loop', figures, [*rows, *kinds], used).relative_to(ROOT)}")
+    print(f"\nwritten to {results.write('loop', figures, [*rows, *kinds, *lives], used).relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
