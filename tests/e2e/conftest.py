@@ -16,7 +16,7 @@ import yaml
 from sandbox import node as sandbox_node
 from sandbox import state as sandbox_state
 from tests.e2e.cluster import Cluster, Object, Refused, observed
-from tests.e2e.node import Node
+from tests.e2e.node import VOLUME_OF, Node
 from tests.e2e.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +84,7 @@ def make_namespace(
     if not os.environ.get("FIDUCIARY_E2E_KEEP"):
         for name in made:
             cluster.delete("namespace", name)
+            cluster.kubectl("delete", "pv", "--wait=false", "-l", f"{VOLUME_OF}={name}")
 
 
 def operator_pods(cluster: Cluster) -> list[Object]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "fiduciary-e2e-node"
 DISK = "/var/lib/fiduciary-e2e"
+VOLUME_OF = "fiduciary-e2e/namespace"  # label of a volume: the namespace that it goes with
 GENERATOR = Path(__file__).with_name("market_data.py")
 
 # Ends every process whose command line holds all the words; prints how many there were.
@@ -81,7 +82,7 @@ def _volume(namespace: str, claim: str) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": {"name": f"{namespace}-{claim}"},
+        "metadata": {"name": f"{namespace}-{claim}", "labels": {VOLUME_OF: namespace}},
         "spec": {
             "capacity": {"storage": "64Mi"},
             "accessModes": ["ReadWriteMany"],
@@ -146,9 +147,3 @@ class Node:
         self.cluster.until(
             "pvc", claim, namespace, lambda found: found["status"].get("phase") == "Bound", 60, "the claim is bound"
         )
-
-    def forget(self, namespace: str, *claims: str) -> None:
-        """Remove what :meth:`claim` left outside the namespace."""
-        for claim in claims:
-            self.cluster.kubectl("delete", "pv", f"{namespace}-{claim}", "--ignore-not-found", "--wait=false")
-        self.run("rm", "-rf", f"/disk/{namespace}")
