@@ -49,6 +49,7 @@ class Life:
             until(f"{what}, or the process died", lambda: done() or not self.process.alive, 90)
             if self.process.alive:
                 self.process.kill()
+                self.broken += [f"{truth} (killed when it was done)" for truth in self.untrue()]
                 return
             assert self.process.ended() == -signal.SIGKILL, self.process.log.read_text()[-3000:]
             death = self.process.writes[-1]
