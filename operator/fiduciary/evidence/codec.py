@@ -7,6 +7,8 @@ becomes 1, -0.0 becomes 0) and formats differ between languages, a string is lef
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import types
 import typing
 from typing import Any, TypeVar, cast
@@ -24,8 +26,8 @@ class _MalformedError(Exception):
 
 
 def encode(state: DataclassInstance) -> dict[str, Any]:
-    """A state of this package as JSON values: objects, lists, strings, integers, booleans, null."""
-    return {field.name: _plain(getattr(state, field.name)) for field in dataclasses.fields(state)}
+    """A state of this package as JSON values: objects, lists, strings, integers, null."""
+    return {name: _plain(kind, getattr(state, name)) for name, kind in _fields(type(state)).items()}
 
 
 def decode(kind: type[State], data: object) -> State | Refusal:
@@ -39,22 +41,35 @@ def decode(kind: type[State], data: object) -> State | Refusal:
         return Refusal(Why.MALFORMED, str(error))
 
 
-def _plain(value: object) -> Any:
-    if isinstance(value, float):
-        return repr(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return encode(value)
-    if isinstance(value, tuple):
-        return [_plain(item) for item in cast("tuple[object, ...]", value)]
-    return value
+@functools.cache
+def _fields(kind: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _required(kind: Any) -> Any:
+    """``X`` of ``X | None``, else the type itself."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return next(choice for choice in typing.get_args(kind) if choice is not type(None))
+    return kind
+
+
+def _plain(kind: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    kind = _required(kind)
+    if kind is float:  # by the declared type: a caller may have passed 2 for 2.0
+        return repr(float(value))
+    if typing.get_origin(kind) is tuple:
+        return [_plain(typing.get_args(kind)[0], item) for item in value]
+    return encode(value) if dataclasses.is_dataclass(kind) else value
 
 
 def _read(kind: Any, data: object, where: str) -> object:
-    origin = typing.get_origin(kind)
-    if origin in (typing.Union, types.UnionType):
-        inner = [choice for choice in typing.get_args(kind) if choice is not type(None)]
-        return None if data is None else _read(inner[0], data, where)
-    if origin is tuple:
+    if data is None and _required(kind) is not kind:
+        return None
+    kind = _required(kind)
+    if typing.get_origin(kind) is tuple:
         if not isinstance(data, list):
             raise _MalformedError(f"{where} is {data!r:.60}; expected a list")
         items = cast("list[object]", data)
@@ -70,17 +85,18 @@ def _read(kind: Any, data: object, where: str) -> object:
 
 def _read_float(data: object, where: str) -> float:
     try:
-        if isinstance(data, str):
-            return float(data)
+        value = float(data) if isinstance(data, str) else math.nan
     except ValueError:
-        pass
-    raise _MalformedError(f"{where} is {data!r:.60}; expected a decimal string")
+        value = math.nan
+    # only what encode writes: other spellings would hash differently, and no state holds an infinity
+    if math.isfinite(value) and repr(value) == data:
+        return value
+    raise _MalformedError(f"{where} is {data!r:.60}; expected the shortest decimal string of a finite number")
 
 
 def _read_state(kind: type[Any], data: object, where: str) -> object:
-    hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    if not isinstance(data, dict) or set(cast("dict[str, object]", data)) != set(names):
-        raise _MalformedError(f"{where} is {data!r:.60}; expected an object with exactly {', '.join(names)}")
-    fields = cast("dict[str, object]", data)
-    return kind(**{name: _read(hints[name], fields[name], f"{where}.{name}") for name in names})
+    fields = _fields(kind)
+    if not isinstance(data, dict) or set(cast("dict[str, object]", data)) != set(fields):
+        raise _MalformedError(f"{where} is {data!r:.60}; expected an object with exactly {', '.join(fields)}")
+    values = cast("dict[str, object]", data)
+    return kind(**{name: _read(hint, values[name], f"{where}.{name}") for name, hint in fields.items()})

@@ -77,5 +77,9 @@ def _log_ratio(block: Block, bet: tuple[float, float], null: tuple[float, float]
     total = 0.0
     for arm, p, q in ((block.champion, bet[0], null[0]), (block.challenger, bet[1], null[1])):
         good = arm.trials - arm.bad
-        total += arm.bad * math.log1p((p - q) / q) + good * math.log1p((q - p) / (1.0 - q))
+        total += arm.bad * _log_quotient(p, q) + good * _log_quotient(1.0 - p, 1.0 - q)
     return total
+
+
+def _log_quotient(p: float, q: float) -> float:
+    return math.log1p((p - q) / q) if abs(p - q) < 0.5 * q else math.log(p) - math.log(q)

@@ -67,10 +67,10 @@ def check_open_unit(name: str, value: float) -> Refusal | None:
 
 
 def check_positive(name: str, value: float) -> Refusal | None:
-    """None if ``value`` is positive and finite."""
-    if value > 0.0 and math.isfinite(value) and value <= MAX_MAGNITUDE:
+    """None if 1e-100 <= ``value`` <= 1e100: it can be squared and divided by."""
+    if 1.0 / MAX_MAGNITUDE <= value <= MAX_MAGNITUDE:
         return None
-    return Refusal(Why.PARAMETER, f"{name} is {value}; expected a positive finite number")
+    return Refusal(Why.PARAMETER, f"{name} is {value}; expected a positive number, 1e-100 to 1e100")
 
 
 def check_dispersion(phi: float) -> Refusal | None:

@@ -70,7 +70,7 @@ def deviance(value: float, centre: float, excess: float) -> float:
     """r - 1 - ln r of r = value/centre > 0, where excess = value - centre is known to more digits than r - 1."""
     if abs(excess) < 0.5 * centre:
         return -log1p_minus(excess / centre)
-    return value / centre - 1.0 - math.log(value / centre)
+    return value / centre - 1.0 - (math.log(value) - math.log(centre))
 
 
 def log_gamma_whole(a: float, x: float) -> float:
@@ -84,12 +84,15 @@ def _gamma_away(a: float, x: float) -> float:
     """The ratio on the side of x away from the mode."""
     slope = abs(x - a)
     sign = 1.0 if x >= a else -1.0
-    scale = 1.0 / (slope + math.sqrt(x) + min(a, 1.0))
+    scale = 1.0 / (slope + math.sqrt(abs(x)) + min(a, 1.0))
     return _log_tail(lambda d: -(slope * d + x * expm1_minus(sign * d)), scale, math.inf if sign > 0.0 else 0.0)
 
 
 def log_lower_gamma_ratio(a: float, x: float) -> float:
-    """ln[γ(a, x) eˣ x⁻ᵃ] for a, x > 0, with γ the lower incomplete gamma function (not regularised)."""
+    """ln[γ(a, x) eˣ x⁻ᵃ] for a > 0, with γ the lower incomplete gamma function (not regularised).
+
+    It is ln ∫₀^∞ exp(-a δ + x(1 - e⁻ᵟ)) dδ, which exists for each real x (the entire function γ*, DLMF 8.2.6).
+    """
     away = _gamma_away(a, x)
     if x < a:
         return away
@@ -139,11 +142,12 @@ def log_beta_whole(a: float, b: float, x: float) -> float:
     return distance + 0.5 * (math.log(both) - math.log(a) - math.log(b)) + _HALF_LOG_2PI + rest
 
 
-def _bernoulli_cumulant(t: float, d: float) -> float:
-    """ln(1 - t + t e⁻ᵈ) + t d for d >= 0: the cumulant function of a centred Bernoulli(t) at -d."""
+def _bernoulli_cumulant(t: float, u: float, d: float) -> float:
+    """ln(u + t e⁻ᵈ) + t d for d >= 0, u = 1 - t: the cumulant function of a centred Bernoulli(t) at -d."""
     if d > 0.01:
-        return math.log1p(t * math.expm1(-d)) + t * d
-    k2, skew = t * (1.0 - t), 2.0 * t - 1.0
+        change = t * math.expm1(-d)
+        return (math.log1p(change) if change > -0.5 else math.log(u + t * math.exp(-d))) + t * d
+    k2, skew = t * u, 2.0 * t - 1.0
     even = 0.5 + d * d * ((1.0 - 6.0 * k2) / 24.0 + d * d * (1.0 - 30.0 * k2 + 120.0 * k2 * k2) / 720.0)
     odd = skew * (1.0 / 6.0 + d * d * (1.0 - 12.0 * k2) / 120.0)
     return k2 * d * d * (even + d * odd)
@@ -154,10 +158,10 @@ def _beta_away(a: float, b: float, x: float) -> float:
     both = a + b
     slope = abs(a - both * x)
     upwards = both * x >= a
-    t = 1.0 - x if upwards else x
-    scale = 1.0 / (slope + math.sqrt(both * x * (1.0 - x)) + min(a, b, 1.0))
-    bend = 3.0 + max(0.0, math.log(t / (1.0 - t)))
-    return _log_tail(lambda d: -(slope * d + both * _bernoulli_cumulant(t, d)), scale, bend)
+    t, u = (1.0 - x, x) if upwards else (x, 1.0 - x)
+    scale = 1.0 / (slope + math.sqrt(both * t * u) + min(a, b, 1.0))
+    bend = 3.0 + max(0.0, math.log(t) - math.log(u))
+    return _log_tail(lambda d: -(slope * d + both * _bernoulli_cumulant(t, u, d)), scale, bend)
 
 
 def log_upper_beta_ratio(a: float, b: float, x: float) -> float:

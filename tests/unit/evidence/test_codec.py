@@ -32,7 +32,7 @@ def bits(x: float) -> bytes:
     return struct.pack("<d", x)
 
 
-NUMBERS = st.floats(allow_nan=False)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(NUMBERS, st.lists(NUMBERS), st.none() | NUMBERS)
@@ -47,9 +47,24 @@ def test_round_trip_bit_for_bit(x: float, values: list[float], late: float | Non
 
 @pytest.mark.parametrize(
     "data",
-    [None, [], {}, {"x": 1.0}, {"x": "one"}, {"x": "1.0", "y": "2.0"}],
+    [
+        None,
+        [],
+        {},
+        {"x": 1.0},
+        {"x": "one"},
+        {"x": "nan"},
+        {"x": "inf"},
+        {"x": "1"},
+        {"x": None},
+        {"x": "1.0", "y": "2.0"},
+    ],
 )
 def test_anything_else_is_refused(data: object) -> None:
     refused = decode(Inner, data)
     assert isinstance(refused, Refusal)
     assert refused.why is Why.MALFORMED
+
+
+def test_an_integer_in_a_float_field_is_written_as_the_float_that_it_means() -> None:
+    assert encode(Inner(2)) == {"x": "2.0"}

@@ -6,7 +6,7 @@ import math
 
 import mpmath
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -90,7 +90,9 @@ def test_gamma_never_fails_and_both_sides_add_up(a: float, x: float) -> None:
     assert math.exp(p) + math.exp(q) == pytest.approx(1.0, abs=1e-7)
 
 
-@given(FLOATS, FLOATS, st.floats(1e-12, 1 - 1e-12))
+@given(FLOATS, FLOATS, st.floats(5e-324, 1 - 2**-53))
+@example(a=1.0, b=1e6, x=5e-324)
+@example(a=20.0, b=4e15, x=1e-17)
 @settings(max_examples=150, deadline=None)
 def test_beta_never_fails_and_both_sides_add_up(a: float, b: float, x: float) -> None:
     p, q = tails.log_beta_i(a, b, x), tails.log_upper_beta_ratio(a, b, x) - tails.log_beta_whole(a, b, x)
