@@ -121,8 +121,8 @@ class Process:
         self.mirror_queue.core.done(taken[0], self.clock.seconds)
         return True
 
-    def settle(self, limit: int = 500) -> None:
-        """Deliver, reconcile and mirror until nothing is left to do, appointments within ten minutes included."""
+    def settle(self, limit: int = 500, horizon: float = 600.0) -> None:
+        """Deliver, reconcile and mirror until nothing is left to do, appointments within ``horizon`` s included."""
         for _ in range(limit):
             while self.cluster.outbox:
                 self.deliver(self.cluster.outbox.pop(0))
@@ -130,7 +130,7 @@ class Process:
                 continue
             appointments = (self.loop.queue.core.next_due(), self.mirror_queue.core.next_due())
             due = [due for due in appointments if due is not None]
-            if not due or min(due) > self.clock.seconds + 600:
+            if not due or min(due) > self.clock.seconds + horizon:
                 return
             self.clock.seconds = max(self.clock.seconds, min(due))
         raise AssertionError("the engine does not come to rest")

@@ -1,0 +1,77 @@
+"""Settings: the environment beats the file, and what is wrong is named with what was expected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fiduciary.settings import SettingsError, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def written(tmp_path: Path, text: str) -> dict[str, str]:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return {"FIDUCIARY_CONFIG": str(path)}
+
+
+def test_defaults_need_neither_file_nor_environment() -> None:
+    settings = load({})
+    assert settings.namespace == "fiduciary-system"
+    assert settings.connections == {}
+    assert settings.lease.enabled
+
+
+def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> None:
+    text = """
+    cluster: prod
+    trainerImage: from-file
+    connections: {mlflow: {trackingUri: "http://mlflow.mlflow.svc:5000", tokenFile: /run/token}}
+    allowedUris: ["s3://desk/", "pvc://"]
+    lease: {duration: 30, renewDeadline: 20, retry: 4}
+    """
+    settings = load(
+        {**written(tmp_path, text), "FIDUCIARY_TRAINER_IMAGE": "from-environment", "FIDUCIARY_WORKERS": "3"}
+    )
+    assert (settings.cluster, settings.trainer_image, settings.workers) == ("prod", "from-environment", 3)
+    assert settings.connections["mlflow"].tracking_uri == "http://mlflow.mlflow.svc:5000"
+    assert settings.allowed_uris == ("s3://desk/", "pvc://")
+    assert settings.lease.renew_deadline == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("conections: {}", "conections: Extra inputs are not permitted"),
+        ("connections: {mlflow: {trackingUri: mlflow:5000}}", "connections.mlflow.trackingUri: String should match"),
+        ("allowedUris: [desk]", "'desk' is no URI prefix: expected e.g. 's3://desk/'"),
+        ("lease: {duration: 5, renewDeadline: 10}", "duration (5.0) > renewDeadline (10.0) > retry (2.0) must hold"),
+        ("workers: 0", "workers: Input should be greater than or equal to 1"),
+        ("- a\n- list", "expected a mapping of settings, found list"),
+        ("a: [", "is no valid YAML"),
+    ],
+    ids=["unknown-key", "address", "prefix", "lease", "workers", "list", "yaml"],
+)
+def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(written(tmp_path, text))
+    assert message in str(refused.value)
+
+
+def test_a_misspelled_variable_is_not_ignored() -> None:
+    with pytest.raises(SettingsError, match="FIDUCIARY_WORKER is unknown: expected one of FIDUCIARY_CLUSTER"):
+        load({"FIDUCIARY_WORKER": "3"})
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"missing\.yaml, which cannot be read: No such file"):
+        load({"FIDUCIARY_CONFIG": str(tmp_path / "missing.yaml")})
+
+
+def test_the_lease_can_be_switched_off(tmp_path: Path) -> None:
+    environment = written(tmp_path, "lease: {name: mine}") | {"FIDUCIARY_LEASE": "false"}
+    settings = load(environment)
+    assert (settings.lease.enabled, settings.lease.name) == (False, "mine")
