@@ -36,8 +36,12 @@ class Beliefs:
 
     def challenger(self) -> float:
         """Expected rate of the challenger: its own counts and 50 requests at the champion's rate; inside (0, 1)."""
-        prior = CHALLENGER_PRIOR * self.champion()
-        return _inside((self.challenger_bad + prior) / (self.challenger_trials + CHALLENGER_PRIOR))
+        return self.challenger_near(self.champion())
+
+    def challenger_near(self, rate: float) -> float:
+        """The same with another rate of the champion, from a longer memory, in (0, 1)."""
+        bad = self.challenger_bad + CHALLENGER_PRIOR * rate
+        return _inside(bad / (self.challenger_trials + CHALLENGER_PRIOR))
 
     def after(self, block: Block, half_life: float | None) -> Beliefs:
         """With the block added; what was known before fades by half in ``half_life`` base blocks (None: never).
