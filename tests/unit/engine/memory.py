@@ -36,7 +36,8 @@ class MemoryCluster:
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self.objects: dict[Place, Body] = {}
-        self.resources: dict[str, Resource] = {resource.kind: resource for resource in kinds.WATCHED}
+        known = (*kinds.WATCHED, *kinds.CHILDREN.values())
+        self.resources: dict[str, Resource] = {resource.kind: resource for resource in known}
         self.version = 0
         self.uids = 0
         self.writes: list[tuple[str, str, str]] = []  # verb, kind, name
@@ -221,7 +222,7 @@ class MemoryCluster:
         for (kind, place, child), body in list(self.objects.items()):
             owners = [owner["uid"] for owner in body["metadata"].get("ownerReferences") or []]
             if place == namespace and owners == [gone["metadata"]["uid"]]:
-                self._erase(self.resources.get(kind, resource), place, child)
+                self._erase(self.resources[kind], place, child)
 
     def _tell(self, resource: Resource, kind: str, body: Body) -> None:
         if resource in kinds.WATCHED:

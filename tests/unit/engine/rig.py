@@ -108,6 +108,7 @@ class Process:
             return None
         key, _ = taken
         outcome = wait(self.reconcile(key))
+        assert outcome.result not in ("error", "refused"), "see the log above"
         self.loop._plan(key, outcome)
         self.loop.queue.core.done(key, self.clock.seconds)
         return outcome
