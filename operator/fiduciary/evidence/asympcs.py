@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiduciary.evidence.refusal import Refusal, Why, check_open_unit
+from fiduciary.evidence.refusal import MAX_COUNT, Refusal, Why, check_open_unit
 
 if TYPE_CHECKING:
     from fiduciary.evidence.moments import Moments
@@ -36,8 +36,8 @@ def tuning(alpha: float, planned: int) -> float | Refusal:
         alpha: in (0, 1).
         planned: K*, at least 1.
     """
-    if planned < 1:
-        return Refusal(Why.PARAMETER, f"planned blocks are {planned}; expected at least 1")
+    if not 1 <= planned <= MAX_COUNT:
+        return Refusal(Why.PARAMETER, f"planned blocks are {planned}; expected 1 to 2^53")
     squared = -2.0 * math.log(alpha) if 0.0 < alpha < 1.0 else 1.0
     return check_open_unit("alpha", alpha) or math.sqrt((squared + math.log1p(squared)) / planned)
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiduciary.evidence.refusal import Refusal, Why, check_trials
+from fiduciary.evidence.refusal import MAX_COUNT, Refusal, Why, check_trials
 from fiduciary.evidence.tails import log_binomial_tail
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def circuit_breaker(
     )
     if problem is not None:
         return problem
-    if not (0.0 < above < 1.0 and 0.0 < normal < 1.0 and evaluations >= 1):
+    if not (0.0 < above < 1.0 and 0.0 < normal < 1.0 and 1 <= evaluations <= MAX_COUNT):
         return Refusal(
             Why.PARAMETER,
-            f"above {above}, normal {normal}, evaluations {evaluations}; expected rates inside (0, 1) and at least 1",
+            f"above {above}, normal {normal}, evaluations {evaluations}; expected rates inside (0, 1) and 1 to 2^53",
         )
     log_level = math.log(LEVEL) - math.log(evaluations)
     seen = champion.bad / champion.trials if champion.trials else 0.0

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from fiduciary.evidence.logspace import log_sum_exp
 from fiduciary.evidence.proportions import log_factor_harm
 from fiduciary.evidence.rates import Beliefs
-from fiduciary.evidence.refusal import Refusal, Why, check_dispersion, check_trials
+from fiduciary.evidence.refusal import MAX_COUNT, Refusal, Why, check_dispersion, check_trials
 
 if TYPE_CHECKING:
     from fiduciary.evidence.blocks import Block, Counts
@@ -78,8 +78,8 @@ class Harm:
             history: the champion's requests before the experiment, for its plug-in.
             planned: base blocks in maxDuration, at least 1.
         """
-        if planned < 1:
-            return Refusal(Why.PARAMETER, f"planned blocks are {planned}; expected at least 1")
+        if not 1 <= planned <= MAX_COUNT:
+            return Refusal(Why.PARAMETER, f"planned blocks are {planned}; expected 1 to 2^53")
         problem = check_trials("history", history.trials, history.bad)
         beliefs = Beliefs.of_history(history)
         return problem or cls(planned, -1, beliefs, beliefs, 0.0, 0.0, (), ())

@@ -63,8 +63,10 @@ def psi_null_quantile(probability: float, reference_rows: int, current_rows: int
     Source: Yurdakul & Naranjo (2020), J. Risk Model Validation 14(4). Invalid for autocorrelated rows: at AR(1) .9 a
     1 % threshold is passed in 67 % of windows (drift A5).
     """
-    if min(reference_rows, current_rows) < 1 or bins < 2:
-        return Refusal(Why.PARAMETER, f"{reference_rows} and {current_rows} rows in {bins} bins; expected some, 2 bins")
+    if not (1 <= reference_rows <= MAX_COUNT and 1 <= current_rows <= MAX_COUNT and 2 <= bins <= 10**6):
+        return Refusal(
+            Why.PARAMETER, f"{reference_rows} and {current_rows} rows in {bins} bins; expected rows, 2 to 10^6 bins"
+        )
     problem = check_open_unit("probability", probability)
     return problem or (1.0 / reference_rows + 1.0 / current_rows) * chi_square_quantile(probability, bins - 1)
 

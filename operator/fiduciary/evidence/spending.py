@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from fiduciary.evidence.refusal import Refusal, Why, check_measure, check_open_unit
+from fiduciary.evidence.refusal import MAX_COUNT, Refusal, Why, check_measure, check_open_unit
 
 MARGIN_SHARE = 0.25
 MARGIN_FLOOR = 0.001
@@ -24,7 +24,7 @@ def e_lond_level(alpha: float, test: int, discoveries: int) -> float | Refusal:
         test: j from 1, the number of this superiority test in the model's life.
         discoveries: R, earlier rejections, 0 … j - 1.
     """
-    if test < 1 or not 0 <= discoveries < test:
+    if not (1 <= test <= MAX_COUNT and 0 <= discoveries < test):
         return Refusal(Why.PARAMETER, f"test {test} after {discoveries} discoveries; expected j >= 1 and 0 <= R < j")
     return check_open_unit("alpha", alpha) or alpha * 6.0 / (math.pi * test) ** 2 * (discoveries + 1)
 
@@ -36,8 +36,8 @@ def log_threshold(level: float, configurations: int = 1) -> float | Refusal:
         level: α_j in (0, 1).
         configurations: N >= 1, distinct configurations whose outer results were seen (rule 15).
     """
-    if configurations < 1:
-        return Refusal(Why.PARAMETER, f"{configurations} configurations; expected at least 1")
+    if not 1 <= configurations <= MAX_COUNT:
+        return Refusal(Why.PARAMETER, f"{configurations} configurations; expected 1 to 2^53")
     return check_open_unit("level", level) or math.log(configurations) - math.log(level)
 
 

@@ -14,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fiduciary.evidence.asympcs import tuning
 from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.breaker import Breaker, circuit_breaker
 from fiduciary.evidence.codec import decode, encode
 from fiduciary.evidence.combine import Combined, weighted_average
 from fiduciary.evidence.discordant import Discordant
 from fiduciary.evidence.dispersion import Dispersion
+from fiduciary.evidence.harm import Harm
+from fiduciary.evidence.histograms import psi_null_quantile
 from fiduciary.evidence.refusal import Refusal, Why
 from fiduciary.evidence.samples import SampleRatio, Segment, Sticky, log_bayes_factor, shortfall
 from fiduciary.evidence.spending import Margins, e_lond_level, log_threshold
@@ -112,6 +115,21 @@ def test_e_lond_spends_at_most_alpha_and_rewards_discoveries() -> None:
     assert ok(e_lond_level(0.05, 5, 2)) == pytest.approx(3 * ok(e_lond_level(0.05, 5, 0)))
     for bad in (e_lond_level(0.05, 0, 0), e_lond_level(0.05, 2, 2), e_lond_level(1.5, 1, 0), log_threshold(0.05, 0)):
         assert isinstance(bad, Refusal)
+
+
+@pytest.mark.parametrize("huge", [2**60, 10**400])
+def test_numbers_that_no_float_holds_are_refused(huge: int) -> None:
+    answers = [
+        e_lond_level(0.05, huge, 0),
+        log_threshold(0.05, huge),
+        Harm.start(Counts(10, 1), huge),
+        tuning(0.05, huge),
+        circuit_breaker(Counts(3, 1), Counts(3, 1), 0.25, 0.01, huge),
+        circuit_breaker(Counts(huge, 1), Counts(3, 1), 0.25, 0.01, 10),
+        psi_null_quantile(0.99, huge, 100, 10),
+        Dispersion.start().fold(0, huge, Counts(1, 1)),
+    ]
+    assert [type(answer) for answer in answers] == [Refusal] * len(answers)
 
 
 def test_margins_are_measured_from_the_anchor() -> None:

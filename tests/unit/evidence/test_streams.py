@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize
 
 from fiduciary.evidence import asympcs, mixtures
 from fiduciary.evidence.bernstein import Bernstein
@@ -61,6 +62,18 @@ def test_confseq_uniform_boundaries_unittest(name: str) -> None:
 
 def test_confseq_best_rho() -> None:
     assert pytest.approx(12.60056, abs=5e-6) == RHO_2
+
+
+def test_confseq_bernoulli_confidence_interval() -> None:
+    # test of confseq's bernoulli_confidence_interval: 700 of 1,000, alpha .05, t_opt 100: (.651629, .745949)
+    def excess(p: float) -> float:
+        v_opt = 100.0 * p * (1.0 - p)
+        rho = ok(mixtures.best_rho(v_opt, 0.05))
+        s, v = 700.0 - 1000.0 * p, 1000.0 * p * (1.0 - p)
+        return mixtures.log_e_beta_binomial(s, v, rho, p, 1.0 - p, one_sided=False) - math.log(20.0)
+
+    assert optimize.brentq(excess, 0.5, 0.699) == pytest.approx(0.651629, abs=2e-6)
+    assert optimize.brentq(excess, 0.701, 0.9) == pytest.approx(0.745949, abs=2e-6)
 
 
 @pytest.mark.parametrize(("s", "v"), [(0.0, 0.0), (3.0, 40.0), (-2.0, 5.0), (60.0, 100.0)])
