@@ -1,4 +1,4 @@
-"""Benchmarks: each prints a table and writes `bench/results/NAME.json`. The operator is not installed but on the path."""
+"""Benchmarks: each prints a table and writes `bench/results/NAME.json`. The operator is on the path, not installed."""
 
 import sys
 from pathlib import Path
