@@ -40,6 +40,9 @@ def questions(world: World, now: datetime) -> Questions:
 
     Called again with the answers: a result that only the MLflow run still has names the artifact to ask for next.
     """
+    model = world.model
+    if model.spec.suspend and not world.records and not world.jobs and model.metadata.deletion_timestamp is None:
+        return Questions()  # it has nothing and starts nothing: said before anything is hashed
     case = Case(world, now)
     if case.spec.registry.connection not in world.platform.connections:
         return Questions()

@@ -70,6 +70,7 @@ class Loop:
         self._first: set[Key] = set()  # what the first LISTs named
         self._nudge = asyncio.Event()
         self._synced = asyncio.Event()
+        self._waited = metrics.queue_seconds.labels(name=NAME, controller=NAME)
         self._added = metrics.adds.labels(name=NAME, controller=NAME)
         metrics.watch_queue(lambda: len(self.queue.core), lambda: self.queue.core.running, workers)
         metrics.watch_stores(stores.by_kind.values())
@@ -83,7 +84,8 @@ class Loop:
         if event == "DELETED":
             change = store.remove(name, metadata["uid"], int(metadata["resourceVersion"]))
         else:
-            change = store.put(body)
+            # What was just changed is looked at in a moment; what a LIST brings may rest for ever.
+            change = store.put(body, pack=event is None)
         store.last_event = self._clock()
         if event is None and self._synced.is_set():
             # A relist: whatever vanished while the watch was broken was not told. Compare soon.
@@ -158,7 +160,7 @@ class Loop:
             if taken is None:
                 break
             key, waited = taken
-            self._metrics.queue_seconds.labels(name=NAME, controller=NAME).observe(waited)
+            self._waited.observe(waited)
             task = asyncio.create_task(self._work(reconcile, key, slots))
             self._reconciling.add(task)
             task.add_done_callback(self._reconciling.discard)
@@ -169,8 +171,7 @@ class Loop:
         started = self._clock()
         try:
             outcome = await reconcile(key)
-            self._metrics.reconciles.labels(controller=key.kind, result=outcome.result).inc()
-            self._metrics.reconcile_seconds.labels(controller=key.kind).observe(self._clock() - started)
+            self._metrics.reconciled(key.kind, outcome.result, self._clock() - started)
             self._plan(key, outcome)
         finally:
             self.queue.done(key)
@@ -215,6 +216,7 @@ class Loop:
         """Compare one kind with a metadata LIST: remove phantoms, and notice a watch that tells nothing any more."""
         store = self.stores.by_kind[resource.kind]
         items, at = await self._list(resource)
+        store.pack()
         phantoms, missing = store.compare(items, at)
         for name, uid in phantoms:
             parent, index = store.parent_of(name), store.index_of(name)

@@ -41,21 +41,28 @@ class Change(enum.Enum):
 
 
 class Entry(Generic[V]):
-    """One object: identity, version, and either its packed body or its projection.
+    """One object: identity, version, and its body or its projection.
 
-    A packed body (JSON text) takes 2 KiB where the parsed model takes 17: an operator of ten thousand models parses
-    what it looks at and keeps text of the rest.
+    A body that rests is packed: as JSON text it takes 2 KiB, where the parsed model takes 17. An operator of ten
+    thousand models parses what it looks at and keeps text of the rest.
     """
 
-    __slots__ = ("index", "packed", "parent", "uid", "value", "version")
+    __slots__ = ("body", "index", "parent", "uid", "value", "version")
 
-    def __init__(self, uid: str, version: int, *, packed: str | None = None, value: V | None = None) -> None:
+    def __init__(self, uid: str, version: int, *, body: Body | str | None = None, value: V | None = None) -> None:
         self.uid = uid
         self.version = version
         self.parent: Hashable = None
         self.index: Hashable = None
-        self.packed = packed
+        self.body = body
         self.value = value
+
+    def unpacked(self) -> Body | None:
+        return json.loads(self.body) if isinstance(self.body, str) else self.body
+
+    def pack(self) -> None:
+        if self.body is not None and not isinstance(self.body, str):
+            self.body = json.dumps(self.body, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class Store(Generic[V]):
     def body(self, name: Name) -> Body | None:
         """The kept body, of a store that keeps bodies; None also while only the result of an own write is known."""
         entry = self._entries.get(name)
-        return None if entry is None or entry.packed is None else json.loads(entry.packed)
+        return None if entry is None else entry.unpacked()
 
     def version(self, name: Name) -> int:
         """resourceVersion of what we have, 0 where we have nothing."""
@@ -140,16 +147,20 @@ class Store(Generic[V]):
         entry = self._entries.get(name)
         return None if entry is None else entry.parent
 
-    def put(self, body: Body) -> Change:
-        """Take in a whole object: from a watch, a LIST, or the answer to an own write."""
+    def put(self, body: Body, *, pack: bool = True) -> Change:
+        """Take in a whole object: from a watch, a LIST, or the answer to an own write.
+
+        ``pack`` off: somebody will look at it soon, so it is packed by its next echo or by :meth:`pack`.
+        """
         metadata = body["metadata"]
         name, uid, version = name_of(metadata), str(metadata["uid"]), int(metadata["resourceVersion"])
         change = self._judge(name, uid, version)
         if change is Change.STALE:
             return change
         if self._keep is not None:
-            packed = json.dumps(self._keep(body), ensure_ascii=False, separators=(",", ":"))
-            entry: Entry[V] = Entry(uid, version, packed=packed)
+            entry: Entry[V] = Entry(uid, version, body=self._keep(body))
+            if pack or change is Change.SAME:
+                entry.pack()
         else:
             entry = Entry(uid, version, value=self._project(body))
         self._place(name, entry, self._parent(body), self._index(body))
@@ -175,6 +186,11 @@ class Store(Generic[V]):
         self._unlink(name, entry)
         return Change.GONE
 
+    def pack(self) -> None:
+        """Pack what rests unpacked: changed objects whose reconcile wrote nothing."""
+        for entry in self._entries.values():
+            entry.pack()
+
     def expect(self, listed: Iterable[Listed]) -> None:
         """The first LIST: the store is synced once everything in it has arrived."""
         self._pending = {item.name: item.version for item in listed if self.version(item.name) < item.version}
@@ -197,7 +213,8 @@ class Store(Generic[V]):
         return phantoms, missing
 
     def _value(self, entry: Entry[V]) -> V:
-        return cast("V", entry.value) if entry.packed is None else self._project(json.loads(entry.packed))
+        body = entry.unpacked()
+        return cast("V", entry.value) if body is None else self._project(body)
 
     def _judge(self, name: Name, uid: str, version: int) -> Change:
         self._settle(name, version)
