@@ -41,6 +41,9 @@ class Loop:
     #: A state that a LIST shows and no event brought within this time was lost, not late.
     GRACE = 15.0
 
+    #: A relist arrives object by object; the comparison waits for it.
+    RELIST = 2.0
+
     def __init__(
         self,
         cluster: Cluster,
@@ -201,7 +204,7 @@ class Loop:
             try:
                 async with asyncio.timeout(self._sweep_seconds * self._jitter(0.9, 1.1)):
                     await self._nudge.wait()
-                await asyncio.sleep(min(2.0, self._sweep_seconds))  # let the relist arrive as a whole
+                await asyncio.sleep(self.RELIST)
                 due = list(self._relisted.values())
             except TimeoutError:
                 due = [store.resource for store in self.stores.by_kind.values()]
