@@ -82,7 +82,7 @@ class Node:
         steps.add(API, self.start_control_plane, after=[kube, spaces])
         pause = self._add_own_image(cluster, steps, PAUSE, PAUSE_IMAGE, tools)
         kubelet = steps.add("kubelet", self.start_kubelet, after=[API, RUNTIME])
-        proxy = steps.add("kube-proxy", self.start_proxy, after=[API])
+        proxy = steps.add("kube-proxy", lambda run: self.start_proxy(cluster, run), after=[kubelet])
         dns = self._add_own_image(cluster, steps, DNS_TAG, DNS_IMAGE, tools)
         objects = steps.add("cluster DNS and volumes", lambda run: self.apply_objects(cluster, run), after=[API])
         steps.add(READY, lambda run: self.wait_ready(cluster, run), after=[kubelet, proxy, pause, dns, objects])
@@ -174,8 +174,21 @@ class Node:
             ]
         )
 
-    def start_proxy(self, run: Run) -> None:
-        """Have kube-proxy running. conntrack's limits are the machine's, not the node's: left as they are."""
+    def start_proxy(self, cluster: Cluster, run: Run) -> None:
+        """Have kube-proxy running. conntrack's limits are the machine's, not the node's: left as they are.
+
+        Only once the node has an address: kube-proxy ends when that changes, from none to one as well (seen on a cold
+        start, where the kubelet waits minutes for its container runtime to be compiled).
+        """
+        kubelet = Daemon("kubelet", self.directory, self.namespaces.enter)
+
+        def addressed() -> bool:
+            if not kubelet.alive:
+                raise StepFailed(f"the kubelet ended by itself; {kubelet.log} ends with:\n{kubelet.tail()}")
+            path = "jsonpath={.items[*].status.addresses[?(@.type=='InternalIP')].address}"
+            return bool(cluster.kubectl("get", "nodes", "-o", path, run=run).strip())
+
+        run.until(addressed, "registration of the node with its address", seconds=60, every=0.3)
         kubeconfig = self._kubeconfig("kube-proxy", "system:kube-proxy", [])
         Daemon("kube-proxy", self.directory, self.namespaces.enter).ensure(
             [
@@ -204,18 +217,13 @@ class Node:
 
     def wait_ready(self, cluster: Cluster, run: Run) -> None:
         """Return when pods run and names resolve."""
-        kubelet = Daemon("kubelet", self.directory, self.namespaces.enter)
-
-        def registered() -> bool:
-            if not kubelet.alive:
-                raise StepFailed(f"the kubelet ended by itself; {kubelet.log} ends with:\n{kubelet.tail()}")
-            return bool(cluster.kubectl("get", "nodes", "-o", "name", run=run).strip())
-
-        run.until(registered, "registration of the node", seconds=60, every=0.3)
         run.detail("waiting for the node")
         cluster.kubectl("wait", "--for=condition=Ready", "node", self.namespaces.hostname, "--timeout=60s", run=run)
         run.detail("waiting for cluster DNS")
         cluster.available("kube-system", "deployment/coredns", run)
+        proxy = Daemon("kube-proxy", self.directory, self.namespaces.enter)
+        if not proxy.alive:
+            raise StepFailed(f"kube-proxy ended by itself; {proxy.log} ends with:\n{proxy.tail()}")
 
 
 def volumes(folder: Path, node: str) -> dict[str, object]:
