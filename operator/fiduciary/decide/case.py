@@ -74,6 +74,8 @@ class Case:
     @cached_property
     def current(self) -> Verdict | None:
         """The verdict on the newest training that the present spec asked for."""
+        if not self.history.verdicts:
+            return None  # said before the spec is hashed
         verdicts = self.history.of_spec(self.spec_key)
         return max(verdicts, key=lambda verdict: (verdict.started_at, verdict.record.sequence), default=None)
 

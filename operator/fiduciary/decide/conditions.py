@@ -210,6 +210,8 @@ def _suspended(this: Outlook) -> Condition | None:
 
 
 def _nothing_new(this: Outlook) -> Condition | None:
+    if this.case.current is None:
+        return None  # nothing can be repeated
     wanted = planned(this.case)
     if not isinstance(wanted, NothingNew):
         return None
