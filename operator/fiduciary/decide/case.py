@@ -76,8 +76,7 @@ class Case:
         """The verdict on the newest training that the present spec asked for."""
         if not self.history.verdicts:
             return None  # said before the spec is hashed
-        verdicts = self.history.of_spec(self.spec_key)
-        return max(verdicts, key=lambda verdict: (verdict.started_at, verdict.record.sequence), default=None)
+        return self.history.newest(self.spec_key)
 
     @cached_property
     def champion_verdict(self) -> Verdict | None:

@@ -62,9 +62,10 @@ class History:
     configurations: frozenset[str] = frozenset()  # distinct config keys whose outer result somebody saw
     broken: str | None = None
 
-    def of_spec(self, spec_key: str) -> tuple[Verdict, ...]:
-        """Verdicts on trainings that this spec asked for, oldest judgement first."""
-        return tuple(verdict for verdict in self.verdicts.values() if verdict.spec_key == spec_key)
+    def newest(self, spec_key: str) -> Verdict | None:
+        """The verdict on the training that started last among those that this spec asked for."""
+        verdicts = (verdict for verdict in self.verdicts.values() if verdict.spec_key == spec_key)
+        return max(verdicts, key=lambda verdict: (verdict.started_at, verdict.record.sequence), default=None)
 
 
 def fold(records: Iterable[ModelDecision]) -> History:

@@ -29,8 +29,7 @@ OUTCOMES = {"Accept": "Accepted", "Reject": "Rejected", "TrainingFailed": "Faile
 def report(case: Case, step: Step) -> tuple[FinancialModelStatus, Mirror | None, tuple[Event, ...]]:
     """The status that is true once ``step`` is carried out, MLflow's aliases to match, and events on transitions."""
     history = case.history if step.record is None else after(case.history, step.record)
-    verdicts = history.of_spec(case.spec_key)
-    current = max(verdicts, key=lambda verdict: (verdict.started_at, verdict.record.sequence), default=None)
+    current = case.current if step.record is None else history.newest(case.spec_key)
     outlook = Outlook(case, step, history, current)
     found = conditions(outlook)
     status = FinancialModelStatus(

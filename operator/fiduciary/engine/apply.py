@@ -104,7 +104,7 @@ class Applier:
     async def record(self, target: Target, spec: ModelDecisionSpec) -> bool:
         """Write 1, the compare-and-swap: record n+1 can be created once. True: this call created it."""
         self._checkpoint(Step.RECORD.value)
-        name = f"{target.name}-{spec.sequence}"
+        name = identity.record_name(target.name, spec.sequence)
         body: Body = {
             "apiVersion": kinds.MODELDECISION.api_version,
             "kind": kinds.MODELDECISION.kind,
