@@ -68,7 +68,7 @@ PODS: list[tuple[dict[str, Any], str, bool, str]] = [
          "termination_message": "ImportError: onnx"},
         "Crashing",
         True,
-        "ImportError: onnx",
+        "exit code 70",
     ),
     ({"phase": "Running", "container": "server"}, "NeverReady", True, "kubectl logs"),
     ({"phase": "Pending", "reason": "ContainerCreating"}, "Starting", False, "0 of 1"),
