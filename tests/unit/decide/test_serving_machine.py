@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fiduciary.api.meta import FINALIZER
 from fiduciary.decide.decision import Delete
 from fiduciary.decide.history import after, fold
 from fiduciary.decide.serving.routing import routing
@@ -147,6 +148,9 @@ class Traffic(RuleBasedStateMachine):
     @rule()
     def delete(self) -> None:
         self.sim.delete()
+        if FINALIZER not in self.sim.model.metadata.finalizers:  # nobody holds it: the API server lets it go
+            self.sim.gone = True
+            self.sim.serving.collect(self.sim.model.metadata.uid)
 
     @precondition(lambda self: self.sim.gone)
     @rule()
