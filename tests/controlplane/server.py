@@ -110,6 +110,7 @@ _PLURALS = {
     "ClusterRoleBinding": "clusterrolebindings",
     "Namespace": "namespaces",
     "Job": "jobs",
+    "Gateway": "gateways",
 }
 _CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 

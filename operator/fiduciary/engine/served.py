@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SERVER = "server"
-FETCH = "fetch"
 
 
 def deployment(body: Body) -> DeploymentView:
@@ -66,7 +65,7 @@ def pod(body: Body) -> ServingPod:
     state = part(told, "state")
     waiting, last = part(state, "waiting"), part(part(told, "lastState"), "terminated")
     ended = part(state, "terminated") or last
-    # What a container wrote when it ended is its own text: only that of `fetch` has a form, and is read as such.
+    # What a container wrote when it ended has a form (see servingdocument), and is read as such, not as words.
     container, message = told.get("name", ""), waiting.get("message", "")
     reason = (waiting or part(state, "terminated")).get("reason", "")
     if itself := _of_the_pod(status, started="running" in state or bool(ended)):
@@ -80,7 +79,7 @@ def pod(body: Body) -> ServingPod:
         message=message,
         last_reason=last.get("reason", ""),
         exit_code=ended.get("exitCode"),
-        termination_message=ended.get("message", "") if container == FETCH else "",
+        termination_message=ended.get("message", "") if container else "",
         restarts=sum(status.get("restartCount", 0) for status in servers),
         created_at=created(body),
         image_id=next((status.get("imageID", "") for status in servers if status["name"] == SERVER), ""),
