@@ -126,9 +126,16 @@ class Prober:
 
     def results(self, key: Hashable) -> tuple[ProbeView, ...]:
         """Results of this key's targets that are fresh enough to rely on."""
-        now = self._now()
-        views = [(target, self._aims[target].view) for target in self._targets.get(key, ())]
-        return tuple(view for target, view in views if view is not None and not self._old(target, view, now))
+        now, fresh = self._now(), list[ProbeView]()
+        for target in self._targets.get(key, ()):
+            aim = self._aims[target]
+            if aim.view is None:
+                continue
+            if self._old(target, aim.view, now):
+                aim.stale = True  # somebody decides without it now: its next answer is news, also the same one
+            else:
+                fresh.append(aim.view)
+        return tuple(fresh)
 
     def since(self, key: Hashable) -> datetime | None:
         """Since when what ``key`` wants is probed; None where it wants nothing, or has not said so yet."""
