@@ -286,6 +286,10 @@ def test_a_route_that_is_edited_by_hand_is_set_back() -> None:
             ref["weight"] = 100 - ref["weight"]
     sim.serving.edit("HTTPRoute", "spx-volatility", {"spec": rules})
     assert answers(sim) == "2"
+    sim.serving.controller_works = False
+    sim.settle()
+    assert sim.condition("Ready")[1] != reasons.GATEWAY_CONTROLLER_SILENT, "the edit is news to it"
+    sim.serving.controller_works = True
     calm(sim, 20)
     assert answers(sim) == "1"
     assert sim.condition("Ready")[0] == "True"

@@ -115,7 +115,9 @@ def parent_state(case: Case, view: RouteView, parent: ParentRef, routing: Routin
         if (status.namespace, status.name, status.section) == (namespace, parent.name, parent.section_name)
     ]
     if not told or any(status.observed_generation < view.generation for status in told):
-        patient_until = max(routing.at, view.written_at or routing.at) + SILENCE
+        # A hand edit that is being set back is news to the controller as well.
+        changes = (routing.at, view.written_at, view.seen_at, case.now if view.edited else None)
+        patient_until = max(change for change in changes if change is not None) + SILENCE
         if case.now < patient_until:
             message = f"{name} takes the route over (record {routing.decision})"
             return RouteState(Note(reasons.ROUTE_PENDING, message), look=patient_until)
