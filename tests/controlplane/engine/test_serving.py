@@ -168,6 +168,7 @@ def _install(server: Server) -> None:
     kubectl = server.kubectl()
     kubectl("apply", "--server-side", "-f", str(GATEWAY_API))
     kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    until("Gateways are served", lambda: server.admin.exists(routes("default", kind="gateways")))
 
 
 def test_two_models_of_one_name_in_two_namespaces_are_two(
