@@ -24,7 +24,7 @@ help:  ## this list
 
 # --- Python environment ------------------------------------------------------------------------------------------
 
-$(VENV)/complete: requirements/dev.txt
+$(VENV)/complete: | requirements/dev.txt  # its name is the hash of the lock: its age says nothing, a fresh checkout is always newer
 	$(call say,Python environment of the lock $(notdir $(VENV)) (once))
 	@mkdir -p $(CACHE); rm -rf $(VENV)
 	@$(HOST_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
