@@ -125,12 +125,20 @@ class Client:
     def __init__(self, process: subprocess.Popen[str], records: Path) -> None:
         self._process = process
         self._records = records
+        self._read = 0
+        self._sent: list[Sent] = []
 
     def report(self) -> Report:
         """What has ended so far."""
-        lines = self._records.read_text().splitlines(keepends=True)
-        sent = [Sent(*json.loads(line)) for line in lines if line.endswith("\n")]
-        return Report(tuple(sorted(sent, key=lambda one: one.at)))
+        with self._records.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                self._sent.append(Sent(*json.loads(line)))
+        self._sent.sort(key=lambda one: one.at)
+        return Report(tuple(self._sent))
 
     def until(self, holds: Callable[[Report], bool], what: str, within: float = 60) -> Report:
         """Wait until the report is such. Raises TimeoutError with what it was instead."""

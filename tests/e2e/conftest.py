@@ -8,43 +8,62 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
 from sandbox import node as sandbox_node
 from sandbox import state as sandbox_state
-from tests.e2e.cluster import Cluster, Object, Refused, observed
+from sandbox.market import Market
+from tests.e2e.cluster import Cluster, Object, Refused, User, observed
 from tests.e2e.node import VOLUME_OF, Node
 from tests.e2e.registry import Registry
+from tests.e2e.serving import SERVED, TRAINED, Service, TwoVersions, served
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE_BASE = ROOT / "deploy" / "kustomize" / "namespace"
 OPERATOR_NAMESPACE, OPERATOR = "fiduciary-system", "fiduciary-operator"
 OPERATOR_PODS = f"app.kubernetes.io/name={OPERATOR}"
 
+ANA = User("ana@desk", ("fiduciary:approvers",))
+
 MakeNamespace = Callable[[str], str]
 _namespaces_of_module: dict[str, list[str]] = {}
+SESSION = "session"  # key of those that every module may use
 
 
-def _sandbox() -> tuple[Path, str]:
-    """kubeconfig and kubectl of the sandbox that FIDUCIARY_SANDBOX names, as its users get them."""
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What `python -m sandbox env` tells its users."""
+
+    kubeconfig: Path
+    kubectl: str
+    gateway: str
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Sandbox:
+    """The sandbox that FIDUCIARY_SANDBOX names."""
     name = os.environ.get("FIDUCIARY_SANDBOX", sandbox_state.DEFAULT_NAME)
     told = subprocess.run(
         [sys.executable, "-m", "sandbox", "env", "--name", name], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if told.returncode:
         pytest.exit(f"no sandbox to test on: {told.stderr.strip()}", returncode=3)
-    shell = ["bash", "-euc", 'eval "$1"; echo "$KUBECONFIG"; command -v kubectl', "bash", told.stdout]
-    kubeconfig, kubectl = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
-    return Path(kubeconfig), kubectl
+    script = 'eval "$1"; echo "$KUBECONFIG"; command -v kubectl; echo "$GATEWAY_URL"'
+    shell = ["bash", "-euc", script, "bash", told.stdout]
+    kubeconfig, kubectl, gateway = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
+    return Sandbox(Path(kubeconfig), kubectl, gateway)
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
+def cluster(sandbox: Sandbox) -> Cluster:
     """The sandbox's API server, with the operator Ready."""
-    found = Cluster(*_sandbox())
+    found = Cluster(sandbox.kubeconfig, sandbox.kubectl)
     wait_for_operator(found)
     return found
 
@@ -64,16 +83,27 @@ def registry(cluster: Cluster) -> Registry:
     return Registry(cluster)
 
 
-@pytest.fixture(scope="module")
-def make_namespace(
-    cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MakeNamespace]:
-    """Makes namespaces from deploy/kustomize/namespace; they go when the module ends, records and all."""
-    made = _namespaces_of_module.setdefault(request.node.nodeid, [])
+@pytest.fixture(scope="session")
+def market(node: Node) -> Market:
+    """The days that no version of the tests saw."""
+    return Market.parse(node.run(*Market.command()))
+
+
+@pytest.fixture(scope="session")
+def gateway(sandbox: Sandbox) -> Iterator[httpx.Client]:
+    """A client of the Gateway, as programs on this machine reach it."""
+    with httpx.Client(base_url=sandbox.gateway, timeout=30) as client:
+        yield client
+
+
+@contextmanager
+def namespaces(cluster: Cluster, key: str, folders: pytest.TempPathFactory) -> Iterator[MakeNamespace]:
+    """Makes namespaces from deploy/kustomize/namespace as a platform team does; they go at the end, records and all."""
+    made = _namespaces_of_module.setdefault(key, [])
 
     def make(word: str) -> str:
         name = f"e2e-{word}-{secrets.token_hex(2)}"
-        folder = tmp_path_factory.mktemp(name)
+        folder = folders.mktemp(name)
         base = os.path.relpath(NAMESPACE_BASE, folder.resolve())  # kustomize takes no absolute path
         (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": name, "resources": [base]}))
         made.append(name)
@@ -85,6 +115,39 @@ def make_namespace(
         for name in made:
             cluster.delete("namespace", name)
             cluster.kubectl("delete", "pv", "--wait=false", "-l", f"{VOLUME_OF}={name}")
+
+
+@pytest.fixture(scope="module")
+def make_namespace(
+    cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeNamespace]:
+    with namespaces(cluster, request.node.nodeid, tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def two_versions(
+    cluster: Cluster, gateway: httpx.Client, market: Market, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TwoVersions]:
+    """A HAR model that serves, and its Linear challenger: trained once for all modules that serve and promote."""
+    with namespaces(cluster, SESSION, tmp_path_factory) as make:
+        namespace = make("serving")
+        allow_approvals(cluster, namespace, ANA)
+        cluster.apply(served("spx"), namespace=namespace)
+        service = Service(cluster, gateway, namespace, "spx")
+        first = service.until("Ready", "True", within=TRAINED + SERVED)["status"]["champion"]
+        service.patch({"training": {"architecture": "Linear"}})
+        found = cluster.until(
+            "fm", "spx", namespace, lambda found: "challenger" in found.get("status", {}), TRAINED, "a challenger"
+        )
+        yield TwoVersions(service, first, found["status"]["challenger"], market)
+
+
+def allow_approvals(cluster: Cluster, namespace: str, user: User) -> None:
+    """RBAC for somebody who may create approvals in a namespace; which ones count is the admission policy's matter."""
+    rules = ("--verb=get,list,create", "--resource=modelapprovals.fiduciary.dev")
+    cluster.kubectl("create", "role", "approver", *rules, namespace=namespace)
+    cluster.kubectl("create", "rolebinding", "approver", "--role=approver", f"--user={user.name}", namespace=namespace)
 
 
 def operator_pods(cluster: Cluster) -> list[Object]:
@@ -128,8 +191,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if not report.failed or call.when == "teardown" or not isinstance(cluster, Cluster):
         return
     module = item.getparent(pytest.Module)
-    namespaces = _namespaces_of_module.get(module.nodeid, []) if module else []
-    for title, text in _dump(cluster, namespaces, time.time() - call.start):
+    used = _namespaces_of_module.get(module.nodeid, []) if module else []
+    if "two_versions" in getattr(item, "fixturenames", []):
+        used = [*used, *_namespaces_of_module.get(SESSION, [])]
+    for title, text in _dump(cluster, used, time.time() - call.start):
         report.sections.append((title, text))
 
 
@@ -141,7 +206,7 @@ def _dump(cluster: Cluster, namespaces: list[str], seconds: float) -> Iterator[t
             return str(error)
 
     for name in namespaces:
-        for kinds in ("financialmodels,modeldecisions,modelapprovals", "jobs,pods"):
+        for kinds in ("financialmodels,modeldecisions,modelapprovals", "jobs,deployments,pods", "httproutes"):
             yield f"describe {kinds} in {name}", ask("describe", kinds, "-n", name)[-12000:]
         yield f"events in {name}", ask("get", "events", "-n", name, "--sort-by=.lastTimestamp")[-6000:]
         for pod in ask("get", "pods", "-n", name, "-o", "name").split():
