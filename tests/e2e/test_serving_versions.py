@@ -138,16 +138,16 @@ def test_a_version_that_is_never_ready_is_named(two: TwoVersions) -> None:
 
 def test_a_version_that_crashes_again_and_again_is_named(two: TwoVersions, node: Node) -> None:
     service = two.service
-    pod = service.pods(two.second)[0]["metadata"]["name"]
+    uid = service.pods(two.second)[0]["metadata"]["uid"]
 
     def backed_off(pods: list[Object]) -> bool:
         """SIGKILL it once more, until the kubelet holds it back."""
-        mine = [one for one in pods if one["metadata"]["name"] == pod]
+        mine = [one for one in pods if one["metadata"]["uid"] == uid]
         states = [status for one in mine for status in one["status"].get("containerStatuses", [])]
         if any(state["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff" for state in states):
             return True
         if any(state["state"].get("running") for state in states):
-            node.sigkill_in(service.namespace, pod, "fiduciary_server")
+            node.sigkill("fiduciary_server", uid)
         return False
 
     service.cluster.until_all("pod", service.namespace, backed_off, 120, "it is held back", selector=service.selector)
