@@ -5,30 +5,23 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 
 from sandbox import node as sandbox_node
-from sandbox import state as sandbox_state
 from sandbox.market import Market
 from tests.e2e.cluster import Cluster, Object, Refused, User, observed
-from tests.e2e.node import VOLUME_OF, Node
+from tests.e2e.node import Node
+from tests.e2e.place import Namespaces, Sandbox, allow_approvals
 from tests.e2e.registry import Registry
-from tests.e2e.serving import SERVED, TRAINED, Service, TwoVersions, served
+from tests.e2e.serving import Service, TwoVersions
 
-ROOT = Path(__file__).resolve().parents[2]
-NAMESPACE_BASE = ROOT / "deploy" / "kustomize" / "namespace"
 OPERATOR_NAMESPACE, OPERATOR = "fiduciary-system", "fiduciary-operator"
 OPERATOR_PODS = f"app.kubernetes.io/name={OPERATOR}"
-
 ANA = User("ana@desk", ("fiduciary:approvers",))
 
 MakeNamespace = Callable[[str], str]
@@ -36,28 +29,12 @@ _namespaces_of_module: dict[str, list[str]] = {}
 SESSION = "session"  # key of those that every module may use
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
-    """What `python -m sandbox env` tells its users."""
-
-    kubeconfig: Path
-    kubectl: str
-    gateway: str
-
-
 @pytest.fixture(scope="session")
 def sandbox() -> Sandbox:
-    """The sandbox that FIDUCIARY_SANDBOX names."""
-    name = os.environ.get("FIDUCIARY_SANDBOX", sandbox_state.DEFAULT_NAME)
-    told = subprocess.run(
-        [sys.executable, "-m", "sandbox", "env", "--name", name], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if told.returncode:
-        pytest.exit(f"no sandbox to test on: {told.stderr.strip()}", returncode=3)
-    script = 'eval "$1"; echo "$KUBECONFIG"; command -v kubectl; echo "$GATEWAY_URL"'
-    shell = ["bash", "-euc", script, "bash", told.stdout]
-    kubeconfig, kubectl, gateway = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
-    return Sandbox(Path(kubeconfig), kubectl, gateway)
+    try:
+        return Sandbox.running()
+    except LookupError as error:
+        pytest.exit(f"no sandbox to test on: {error}", returncode=3)
 
 
 @pytest.fixture(scope="session")
@@ -97,57 +74,27 @@ def gateway(sandbox: Sandbox) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def namespaces(cluster: Cluster, key: str, folders: pytest.TempPathFactory) -> Iterator[MakeNamespace]:
-    """Makes namespaces from deploy/kustomize/namespace as a platform team does; they go at the end, records and all."""
-    made = _namespaces_of_module.setdefault(key, [])
-
-    def make(word: str) -> str:
-        name = f"e2e-{word}-{secrets.token_hex(2)}"
-        folder = folders.mktemp(name)
-        base = os.path.relpath(NAMESPACE_BASE, folder.resolve())  # kustomize takes no absolute path
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": name, "resources": [base]}))
-        made.append(name)
-        cluster.kubectl("apply", "-k", str(folder))
-        return name
-
-    yield make
+def namespaces(cluster: Cluster, key: str) -> Iterator[MakeNamespace]:
+    """Makes namespaces that go at the end; a failure's dump finds them under the key."""
+    made = Namespaces(cluster, _namespaces_of_module.setdefault(key, []))
+    yield made.make
     if not os.environ.get("FIDUCIARY_E2E_KEEP"):
-        for name in made:
-            cluster.delete("namespace", name)
-            cluster.kubectl("delete", "pv", "--wait=false", "-l", f"{VOLUME_OF}={name}")
+        made.remove()
 
 
 @pytest.fixture(scope="module")
-def make_namespace(
-    cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MakeNamespace]:
-    with namespaces(cluster, request.node.nodeid, tmp_path_factory) as make:
+def make_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[MakeNamespace]:
+    with namespaces(cluster, request.node.nodeid) as make:
         yield make
 
 
 @pytest.fixture(scope="session")
-def two_versions(
-    cluster: Cluster, gateway: httpx.Client, market: Market, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[TwoVersions]:
+def two_versions(cluster: Cluster, gateway: httpx.Client, market: Market) -> Iterator[TwoVersions]:
     """A HAR model that serves, and its Linear challenger: trained once for all modules that serve and promote."""
-    with namespaces(cluster, SESSION, tmp_path_factory) as make:
+    with namespaces(cluster, SESSION) as make:
         namespace = make("serving")
         allow_approvals(cluster, namespace, ANA)
-        cluster.apply(served("spx"), namespace=namespace)
-        service = Service(cluster, gateway, namespace, "spx")
-        first = service.until("Ready", "True", within=TRAINED + SERVED)["status"]["champion"]
-        service.patch({"training": {"architecture": "Linear"}})
-        found = cluster.until(
-            "fm", "spx", namespace, lambda found: "challenger" in found.get("status", {}), TRAINED, "a challenger"
-        )
-        yield TwoVersions(service, first, found["status"]["challenger"], market)
-
-
-def allow_approvals(cluster: Cluster, namespace: str, user: User) -> None:
-    """RBAC for somebody who may create approvals in a namespace; which ones count is the admission policy's matter."""
-    rules = ("--verb=get,list,create", "--resource=modelapprovals.fiduciary.dev")
-    cluster.kubectl("create", "role", "approver", *rules, namespace=namespace)
-    cluster.kubectl("create", "rolebinding", "approver", "--role=approver", f"--user={user.name}", namespace=namespace)
+        yield TwoVersions.train(Service(cluster, gateway, namespace, "spx"), market)
 
 
 def operator_pods(cluster: Cluster) -> list[Object]:
@@ -172,7 +119,7 @@ def nudge(cluster: Cluster, name: str, namespace: str, within: float = 60) -> Ob
 
 def restart_api_server(cluster: Cluster, hand: Node) -> None:
     """SIGKILL the API server in the middle of whatever it does, and wait until it is ready again."""
-    plane = sandbox_node.Node(os.environ.get("FIDUCIARY_SANDBOX", sandbox_state.DEFAULT_NAME)).plane
+    plane = sandbox_node.Node(Sandbox.running().name).plane
     if plane.api_server.alive:
         plane.restart_api_server()
     else:  # a static pod of kind: its kubelet starts it again

@@ -130,6 +130,18 @@ class TwoVersions:
     second: Mapping[str, str]
     market: Market
 
+    @classmethod
+    def train(cls, service: Service, market: Market) -> TwoVersions:
+        """Apply the HAR model, wait until it serves; change it to Linear, wait until that is challenger."""
+        cluster, name, namespace = service.cluster, service.name, service.namespace
+        cluster.apply(served(name), namespace=namespace)
+        first = service.until("Ready", "True", within=TRAINED + SERVED)["status"]["champion"]
+        service.patch({"training": {"architecture": "Linear"}})
+        found = cluster.until(
+            "fm", name, namespace, lambda found: "challenger" in found.get("status", {}), TRAINED, "a challenger"
+        )
+        return cls(service, first, found["status"]["challenger"], market)
+
     def request(self, day: str = "2018-02-05") -> Market:
         return self.market.bars(day, 90)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.cluster import Cluster, Object, condition, has, names
-from tests.e2e.conftest import ANA, allow_approvals, nudge
+from tests.e2e.conftest import ANA, nudge
 from tests.e2e.models import CLAIM, approval, long_running, model, on_claim
+from tests.e2e.place import allow_approvals
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import MakeNamespace

@@ -12,8 +12,9 @@ import pytest
 
 from sandbox import load
 from tests.e2e.cluster import Cluster, Object, has, names
-from tests.e2e.conftest import ANA, allow_approvals, operator_pods, restart_api_server, wait_for_operator
+from tests.e2e.conftest import ANA, operator_pods, restart_api_server, wait_for_operator
 from tests.e2e.inference import RATE
+from tests.e2e.place import allow_approvals
 from tests.e2e.registry import NAMESPACE as MLFLOW_NAMESPACE
 from tests.e2e.serving import SERVED, TRAINED, Service, served
 

@@ -18,8 +18,9 @@ import yaml
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide.identity import record_digest
 from tests.e2e.cluster import Cluster, Object, condition, has, names
-from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE, ROOT, MakeNamespace, nudge, wait_for_operator
+from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE, MakeNamespace, nudge, wait_for_operator
 from tests.e2e.models import merged
+from tests.e2e.place import ROOT
 from tests.e2e.registry import Registry, tags
 
 if TYPE_CHECKING:
