@@ -94,7 +94,11 @@ e2e: sandbox-up  ## on the sandbox's real node
 
 # --- benchmarks --------------------------------------------------------------------------------------------------
 
-.PHONY: bench-loop
+.PHONY: bench-loop bench-serving
 N ?= 1000
 bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare kopf, for N models
 	@$(PY) -m bench.loop --models $(N)
+
+bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLflow; promotions under load on the node
+	$(call say,bench-serving)
+	@$(PY) -m bench.serving

@@ -41,6 +41,7 @@ COLLECTIONS: Mapping[str, tuple[str, str]] = {  # what tests say -> (path of the
     "pvc": ("api/v1", "persistentvolumeclaims"),
     "secret": ("api/v1", "secrets"),
     "namespace": ("api/v1", "namespaces"),
+    "node": ("api/v1", "nodes"),
     "job": ("apis/batch/v1", "jobs"),
     "deployment": ("apis/apps/v1", "deployments"),
     "networkpolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
@@ -51,7 +52,7 @@ COLLECTIONS: Mapping[str, tuple[str, str]] = {  # what tests say -> (path of the
     "horizontalpodautoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
     "route": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
 }
-CLUSTER_SCOPED = frozenset({"namespace"})
+CLUSTER_SCOPED = frozenset({"namespace", "node"})
 
 
 class Refused(AssertionError):
@@ -284,13 +285,13 @@ class Cluster:
             time.sleep(0.05)
 
     @staticmethod
-    def poll(look: Callable[[], T], holds: Callable[[T], bool], within: float, what: str) -> T:
+    def poll(look: Callable[[], T], holds: Callable[[T], bool], within: float, what: str, every: float = 0.3) -> T:
         """Wait for something that cannot be watched. Raises :class:`NotInTime` with what was seen last."""
         deadline = time.monotonic() + within
         while not holds(seen := look()):
             if time.monotonic() > deadline:
                 raise NotInTime(f"not within {within:.0f} s: {what}\nseen at the deadline: {seen}")
-            time.sleep(0.3)
+            time.sleep(every)
         return seen
 
     # --- services in the cluster ---------------------------------------------------------------------------------

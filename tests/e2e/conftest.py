@@ -14,15 +14,14 @@ import pytest
 
 from sandbox import node as sandbox_node
 from sandbox.market import Market
-from tests.e2e.cluster import Cluster, Object, Refused, User, observed
+from tests.e2e.cluster import Cluster, Object, Refused, observed
 from tests.e2e.node import Node
-from tests.e2e.place import Namespaces, Sandbox, allow_approvals
+from tests.e2e.place import ANA, Namespaces, Sandbox, allow_approvals
 from tests.e2e.registry import Registry
 from tests.e2e.serving import Service, TwoVersions
 
 OPERATOR_NAMESPACE, OPERATOR = "fiduciary-system", "fiduciary-operator"
 OPERATOR_PODS = f"app.kubernetes.io/name={OPERATOR}"
-ANA = User("ana@desk", ("fiduciary:approvers",))
 
 MakeNamespace = Callable[[str], str]
 _namespaces_of_module: dict[str, list[str]] = {}

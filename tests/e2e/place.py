@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from sandbox import state as sandbox_state
+from tests.e2e.cluster import User
 from tests.e2e.node import VOLUME_OF
 
 if TYPE_CHECKING:
-    from tests.e2e.cluster import Cluster, User
+    from tests.e2e.cluster import Cluster
 
+ANA = User("ana@desk", ("fiduciary:approvers",))
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE_BASE = ROOT / "deploy" / "kustomize" / "namespace"
 

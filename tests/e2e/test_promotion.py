@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox import load
-from tests.e2e.conftest import ANA
 from tests.e2e.inference import RATE
 from tests.e2e.offline import predictions
+from tests.e2e.place import ANA
 from tests.e2e.serving import is_ready
 
 if TYPE_CHECKING:
