@@ -57,13 +57,20 @@ class ProbeSettings(_Strict):
     """How often the operator asks what it serves, in seconds, and how many of these requests run at once."""
 
     fast_seconds: float = Field(
-        default=1.0, validation_alias=_names("fastSeconds"), ge=0.1, description="while something is on its way"
+        default=0.25, validation_alias=_names("fastSeconds"), ge=0.05, description="just after a change; doubles"
     )
     steady_seconds: float = Field(
-        default=30.0, validation_alias=_names("steadySeconds"), ge=1.0, description="while all is as it should be"
+        default=30.0, validation_alias=_names("steadySeconds"), ge=1.0, description="in peace"
     )
     timeout_seconds: float = Field(default=5.0, validation_alias=_names("timeoutSeconds"), ge=0.1)
     concurrency: int = Field(default=8, ge=1, le=128)
+
+
+class RecordSettings(_Strict):
+    """Where model servers send their prediction records."""
+
+    url: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$")
+    egress: tuple[Mapping[str, Any], ...] = Field(default=(), description="as in a NetworkPolicy: the way there")
 
 
 class LeaseSettings(_Strict):
@@ -92,7 +99,9 @@ class Settings(_Strict):
     namespace: str = Field(default="fiduciary-system", description="where the Lease and the probe key live")
     identity: str = Field(default_factory=socket.gethostname, description="holder of the Lease: the pod's name")
     trainer_image: str = Field(default="fiduciary-trainer:0.1.0", validation_alias=_names("trainerImage"))
-    server_image: str = Field(default="fiduciary-server:0.1.0", validation_alias=_names("serverImage"))
+    server_image: str = Field(
+        default="fiduciary-server:0.1.0", validation_alias=_names("serverImage"), description="empty: nothing is served"
+    )
     connections: Mapping[str, ConnectionSettings] = Field(default_factory=dict[str, ConnectionSettings])
     allowed_uris: tuple[str, ...] = Field(default=("pvc://",), validation_alias=_names("allowedUris"))
     mlflow_egress: tuple[Mapping[str, Any], ...] = Field(default=(), validation_alias=_names("mlflowEgress"))
@@ -114,7 +123,27 @@ class Settings(_Strict):
         default_factory=dict[str, tuple[str, ...]],
         description="namespace, or * -> host names that its models may use, each literal or *.suffix; empty: any",
     )
-    drain_seconds: int = Field(default=15, validation_alias=_names("drainSeconds"), ge=1, le=600)
+    monitoring_namespaces: tuple[str, ...] = Field(
+        default=("monitoring",),
+        validation_alias=_names("monitoringNamespaces"),
+        description="where Prometheus runs: its pods may scrape serving pods",
+    )
+    records: RecordSettings | None = None
+    pre_stop_seconds: int = Field(
+        default=5,
+        validation_alias=_names("preStopSeconds"),
+        ge=0,
+        le=600,
+        description="from the end of a pod's readiness to SIGTERM: longer than a Gateway needs to hear of it",
+    )
+    drain_seconds: int = Field(
+        default=20,
+        validation_alias=_names("drainSeconds"),
+        ge=1,
+        le=600,
+        description="from SIGTERM to the end: what was begun is finished",
+    )
+    wave: int = Field(default=5, ge=1, description="Deployments that a new server image rolls at once, over all models")
     probes: ProbeSettings = Field(default_factory=ProbeSettings)
     job_ttl_seconds: int = Field(default=3600, validation_alias=_names("jobTtlSeconds"), ge=0)
     progress_seconds: int = Field(default=15, validation_alias=_names("progressSeconds"), ge=1)
@@ -132,7 +161,6 @@ class Settings(_Strict):
             if "://" not in prefix:
                 raise ValueError(f"{prefix!r} is no URI prefix: expected e.g. 's3://desk/' or 'pvc://'")
         return value
-
 
     @field_validator("gateways")
     @classmethod

@@ -62,7 +62,7 @@ def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> 
         ("gateways: {contour: {url: http://a}}", "'contour' names no Gateway: expected <namespace>/<name>"),
         ("gateways: {a/b: {url: envoy:80}}", "gateways.a/b.url: String should match"),
         ("hostnames: {quant: ['*']}", "'*' of quant is no host name: expected e.g. models.example.com or *.example.com"),
-        ("probes: {fastSeconds: 0}", "probes.fastSeconds: Input should be greater than or equal to 0.1"),
+        ("probes: {fastSeconds: 0}", "probes.fastSeconds: Input should be greater than or equal to 0.05"),
         ("drainSeconds: 0", "drainSeconds: Input should be greater than or equal to 1"),
         ("- a\n- list", "expected a mapping of settings, found list"),
         ("a: [", "is no valid YAML"),

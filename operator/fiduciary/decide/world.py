@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import ModelDecision
+    from fiduciary.manifests.plans import Environment
     from fiduciary.serving.observed import (
         ChildView,
         DeploymentView,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
         RolloutView,
         RouteView,
     )
-    from fiduciary.serving.protocol import Environment
 
 
 @dataclass(frozen=True, slots=True)

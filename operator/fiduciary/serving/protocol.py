@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.versions import VersionRef
+    from fiduciary.manifests.plans import RoutePlan, VersionPlan
 
 Body = dict[str, Any]
 
@@ -39,82 +40,6 @@ class Capabilities:
     confirms_generation: bool
     latency_histogram: bool
     grpc: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """The platform's part of serving objects: the same for every model."""
-
-    cluster: str
-    image: str
-    operator_namespace: str
-    gateway_namespaces: tuple[str, ...]
-    monitoring_namespaces: tuple[str, ...]
-    mlflow_egress: tuple[Mapping[str, Any], ...] = ()
-    records_url: str | None = None
-    records_egress: tuple[Mapping[str, Any], ...] = ()
-    probe_key: str | None = None  # base64 raw Ed25519 public key
-    pre_stop_seconds: int = 5  # longer than the gateway takes to notice that an endpoint is going
-    drain_seconds: int = 20  # how long the server finishes what it has begun
-
-
-@dataclass(frozen=True, slots=True)
-class VersionPlan:
-    """One version that has to be loaded.
-
-    Attributes:
-        image: its runtime; may lag behind the platform's while waves roll.
-        replicas: how many at least; decides about the PodDisruptionBudget. Never part of a body: the number of pods is
-            changed by itself (``Scale``), so that an autoscaler can take it over.
-        autoscaled: a HorizontalPodAutoscaler has the number.
-        tracking_uri: MLflow as serving pods reach it.
-        owned: False takes the owner reference off, for a resource that goes and leaves its serving behind.
-    """
-
-    model: FinancialModel
-    version: VersionRef
-    image: str
-    replicas: int
-    autoscaled: bool
-    tracking_uri: str
-    environment: Environment
-    owned: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """A version with its share of live requests; the shares of a route add up to 100, or are all 0 (nobody answers)."""
-
-    version: VersionRef
-    weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sticky:
-    """Buckets of the header ``fiduciary-bucket`` that go to ``version``; everything else goes to the other arm."""
-
-    version: VersionRef
-    buckets: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Mirrored:
-    """Copies of live requests, in percent."""
-
-    version: VersionRef
-    percent: int
-
-
-@dataclass(frozen=True, slots=True)
-class RoutePlan:
-    """What the route has to be from record ``decision`` on."""
-
-    model: FinancialModel
-    decision: int
-    arms: tuple[Arm, ...]
-    mirrored: tuple[Mirrored, ...] = ()
-    sticky: Sticky | None = None
-    owned: bool = True
 
 
 class Backend(Protocol):
@@ -147,6 +72,6 @@ class Backend(Protocol):
         """The one object that decides who answers clients."""
         ...
 
-    def address(self, plan_model: FinancialModel, version: VersionRef) -> str:
+    def address(self, model: FinancialModel, version: VersionRef, protocol: str = "rest") -> str:
         """URL of one version inside the cluster, for probes before it has traffic."""
         ...
