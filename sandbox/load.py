@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -34,12 +35,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked: POST of the bodies, one after the other and round again. timeout in seconds."""
+    """What is asked: the bodies, one after the other and round again.
+
+    url: for POST, or `host:port` with grpc, where bodies are serialised ModelInferRequests and headers the metadata.
+    timeout: of one request, in seconds.
+    """
 
     url: str
     bodies: tuple[bytes, ...]
     headers: dict[str, str] = field(default_factory=dict[str, str])
     timeout: float = 10.0
+    grpc: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Sent:
     """One request.
 
     at: when it belonged on the wire, seconds since the epoch. latency: from then to the last byte of the answer, in
-    seconds. late: how long after `at` this client began it. status: of the HTTP answer, 0 where none came. version:
-    which version answered. error: why there was no answer.
+    seconds. late: how long after `at` this client began it. status: of the HTTP answer (gRPC: 200 for OK), 0 where none
+    came. version: which version answered. error: why there was no answer.
     """
 
     at: float
@@ -194,7 +200,9 @@ def running(
             "records": str(records),
         }
         argv = [sys.executable, "-m", "sandbox.load_client"]
-        process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, text=True)
+        path = os.pathsep.join(filter(None, (str(ROOT / "operator"), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path}
+        process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, text=True, env=environment)
         try:
             assert process.stdin is not None
             process.stdin.write(json.dumps(plan))

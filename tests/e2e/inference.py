@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from fiduciary.clients import oip
 from sandbox import inference, load
 from sandbox.inference import Prediction
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sandbox.market import Market
     from tests.e2e.cluster import Object
 
-RATE = 220.0  # requests per second of an open-loop load
+RATE, GRPC_RATE = 220.0, 20.0  # requests per second of an open-loop load
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +58,18 @@ class Model:
         """The same requests for a load."""
         url = str(self.http.base_url).rstrip("/") + self.path + "/infer"
         return load.Target(url, tuple(inference.body(bars) for bars in requests), dict(self.headers), timeout=8.0)
+
+    def grpc_target(self, *requests: Market) -> load.Target:
+        """The same over gRPC: the metadata says which model, as the route wants it."""
+        bodies = tuple(oip.infer_request(self.name, inference.document(bars)) for bars in requests)
+        return load.Target(self.authority, bodies, self.metadata, timeout=8.0, grpc=True)
+
+    @property
+    def authority(self) -> str:
+        """host:port of the Gateway."""
+        url = self.http.base_url
+        return f"{url.host}:{url.port or 80}"
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {"fiduciary-model": self.name}

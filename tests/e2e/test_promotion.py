@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox import load
-from tests.e2e.inference import RATE
+from tests.e2e.inference import GRPC_RATE, RATE
 from tests.e2e.offline import predictions
 from tests.e2e.place import ANA
 from tests.e2e.serving import is_ready
@@ -36,17 +36,24 @@ def two(two_versions: TwoVersions) -> Iterator[TwoVersions]:
 def moved(two: TwoVersions, act: Callable[[], float], version: Mapping[str, str], disturb: Callable[[], None]) -> None:
     """Move all traffic to a version under load, disturb at that moment, and look at every request of it."""
     service = two.service
-    with load.running(service.model.target(*two.requests), rate=RATE) as client:
-        client.until_answered(100)
+    with (
+        load.running(service.model.target(*two.requests), rate=RATE) as rest,
+        load.running(service.model.grpc_target(*two.requests), rate=GRPC_RATE) as grpc,
+    ):
+        for client in (rest, grpc):
+            client.until_answered(20)
         disturb()
         begun = act()
         service.until_serves(version)
-        client.until_answered(200, version["version"])
-        report = client.stop()
-    print(f"to version {version['version']}: {report.last_from(other(two, version)) - begun:.1f} s; {report.summary()}")
-    assert not report.failed, report.summary()
-    assert report.rate > 200, report.summary()
-    assert set(report.versions) <= {two.first["version"], two.second["version"]}
+        rest.until_answered(200, version["version"])
+        grpc.until_answered(20, version["version"])
+        reports = {"REST": rest.stop(), "gRPC": grpc.stop()}
+    for protocol, report in reports.items():
+        seconds = report.last_from(other(two, version)) - begun
+        print(f"{protocol}: to version {version['version']} in {seconds:.1f} s; {report.summary()}")
+        assert not report.failed, f"{protocol}: {report.summary()}: {report.failed[:3]}"
+        assert set(report.versions) <= {two.first["version"], two.second["version"]}
+    assert reports["REST"].rate > 200, reports["REST"].summary()
 
 
 def other(two: TwoVersions, version: Mapping[str, str]) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
+from fiduciary.clients import oip
 from sandbox import inference
 from tests.e2e.cluster import condition
 from tests.e2e.offline import predictions
@@ -39,6 +42,71 @@ def test_a_prediction_is_what_onnx_says_offline(
     assert [one.value for one in served] == pytest.approx(offline, rel=1e-6)
     assert {(one.version, one.digest) for one in served} == {(champion["version"], champion["digest"])}
     assert len({one.id for one in served}) == len(served), "a prediction id names one prediction"
+
+
+# A user's program: MLServer's own client code, in a pod of the cluster.
+GRPC_CLIENT = """
+import json, sys
+import grpc
+from mlserver.grpc import converters, dataplane_pb2_grpc
+from mlserver.types import InferenceRequest
+told = json.load(sys.stdin)
+with grpc.insecure_channel(told["address"]) as channel:
+    stub = dataplane_pb2_grpc.GRPCInferenceServiceStub(channel)
+    request = converters.ModelInferRequestConverter.from_types(
+        InferenceRequest.model_validate(told["document"]), model_name=told["model"], model_version=None
+    )
+    answer = converters.ModelInferResponseConverter.to_types(stub.ModelInfer(request, metadata=[*told["metadata"].items()]))
+print(answer.model_dump_json())
+"""
+
+
+def test_grpc_says_the_same(two_versions: TwoVersions, model: Model) -> None:
+    service = two_versions.service
+    champion = service.found["status"]["champion"]
+    told = {
+        "address": "envoy.projectcontour.svc:80",
+        "model": model.name,
+        "metadata": model.metadata,
+        "document": inference.document(two_versions.request()),
+    }
+    pod = service.pods(champion)[0]["metadata"]["name"]
+    words = ("exec", "-i", pod, "-c", "server", "--", "python", "-c", GRPC_CLIENT)
+    answer = json.loads(service.cluster.kubectl(*words, stdin=json.dumps(told), namespace=service.namespace))
+    said = inference.Prediction.of(answer)
+    assert (said.version, said.digest) == (champion["version"], champion["digest"])
+    assert said.value == pytest.approx(model.predict(two_versions.request()).value, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spoil", "code"),
+    [
+        ({}, None, grpc.StatusCode.UNIMPLEMENTED),
+        ({"fiduciary-model": "nobody.nothing"}, None, grpc.StatusCode.UNIMPLEMENTED),
+        (None, "klose", grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+    ids=["no metadata", "unknown model", "unknown input"],
+)
+def test_grpc_errors_are_a_clients(
+    two_versions: TwoVersions,
+    model: Model,
+    metadata: dict[str, str] | None,
+    spoil: str | None,
+    code: grpc.StatusCode,
+) -> None:
+    """Without the metadata no route matches: the gateway's 404 is UNIMPLEMENTED to a gRPC client."""
+    document = copy.deepcopy(inference.document(two_versions.request()))
+    if spoil is not None:
+        _named(document, "close")["name"] = spoil
+    sent = model.metadata if metadata is None else metadata
+    with grpc.insecure_channel(model.authority) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(oip.MODEL_INFER)(
+            oip.infer_request(model.name, document), metadata=[*sent.items()], timeout=10
+        )
+    error = refused.value
+    assert isinstance(error, grpc.Call)
+    assert error.code() == code, error
+    assert "Traceback" not in (error.details() or "")
 
 
 def test_kubectl_shows_where_it_answers(two_versions: TwoVersions) -> None:
