@@ -56,8 +56,8 @@ with grpc.insecure_channel(told["address"]) as channel:
     request = converters.ModelInferRequestConverter.from_types(
         InferenceRequest.model_validate(told["document"]), model_name=told["model"], model_version=None
     )
-    answer = converters.ModelInferResponseConverter.to_types(stub.ModelInfer(request, metadata=[*told["metadata"].items()]))
-print(answer.model_dump_json())
+    answer = stub.ModelInfer(request, metadata=[*told["metadata"].items()])
+print(converters.ModelInferResponseConverter.to_types(answer).model_dump_json())
 """
 
 
