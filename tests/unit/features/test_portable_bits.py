@@ -19,10 +19,10 @@ import hashlib, sys
 import numpy as np
 from fiduciary_features import FeatureSpec
 draw = np.random.default_rng(11)
-close = 100 * np.exp(np.cumsum(draw.normal(0, 0.01, 20_000)))
-spread = 1 + np.abs(draw.normal(0, 0.004, len(close)))
-columns = {"open": close * 1.0007, "high": close * spread, "low": close / spread, "close": close,
-           "volume": np.round(np.exp(draw.normal(12, 1, len(close))))}
+close = 5000 + np.cumsum(draw.integers(-30, 31, 20_000)) / 64
+spread = 1 + draw.integers(0, 40, len(close)) / 4096
+columns = {"open": close + 0.25, "high": (close + 0.25) * spread, "low": close / spread, "close": close,
+           "volume": draw.integers(1_000, 900_000, len(close)).astype(float)}
 print(hashlib.sha256(FeatureSpec.of_set("ohlcv-v1").of_series(columns).tobytes()).hexdigest())
 print(hashlib.sha256(np.log(close[1:] / close[:-1]).tobytes()).hexdigest())
 """
