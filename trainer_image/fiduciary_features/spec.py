@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary_features.definitions import FEATURES, SETS, Feature
+from fiduciary_features.series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ Floats = NDArray[np.float64]
 
 
 def _as_it_is(column: str) -> Feature:
-    return Feature(column, (column,), 1, 1, lambda columns: columns[column])
+    return Feature(column, (column,), 1, 1, lambda series: series.column(column))
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,22 @@ class FeatureSpec:
             MissingColumn: ``bars`` lacks a column that a feature reads.
         """
         columns = {name: bars.column(name) for name in self.columns}
-        result = np.full((len(bars), len(self.features)), np.nan)
+        result = np.empty((len(bars), len(self.features)))
         for rows in bars.each_entity():
-            own = {name: values[rows] for name, values in columns.items()}
-            for position, feature in enumerate(self.features):
-                result[rows, position] = feature.compute(own)
+            result[rows] = self.of_series({name: values[rows] for name, values in columns.items()})
+        return result
+
+    def of_series(self, columns: Mapping[str, Floats]) -> Floats:
+        """Feature values of one instrument, as training and serving both compute them.
+
+        Args:
+            columns: ``(T,) float64`` for each of :attr:`columns`, in order of time.
+
+        Returns:
+            ``(T, F)``; row t has the same bits however many rows stand before its lookback.
+        """
+        series = Series(columns)
+        result = np.stack([feature.compute(series) for feature in self.features], axis=1)
         result[~np.isfinite(result)] = np.nan
         return result
 
