@@ -144,7 +144,7 @@ def _without(document: Document, name: str) -> None:
 WRONG: Mapping[str, Wrong] = {
     "unknown-name": Wrong(lambda d: _named(d, "close").update(name="klose"), ("klose", "close")),
     "missing-column": Wrong(lambda d: _without(d, "close"), ("close",)),
-    "no-inputs": Wrong(lambda d: d.update(inputs=[]), ("inputs",)),
+    "no-inputs": Wrong(lambda d: d.update(inputs=[]), ("close", "none")),
     "type-of-a-price": Wrong(lambda d: _named(d, "close").update(datatype="BYTES", data=["dear"] * 90), ("close",)),
     "text-in-numbers": Wrong(lambda d: _named(d, "close")["data"].__setitem__(0, "dear"), ("close",)),
     "shape": Wrong(lambda d: _named(d, "close").update(shape=[91]), ("close", "91", "90")),
@@ -152,11 +152,15 @@ WRONG: Mapping[str, Wrong] = {
         lambda d: _named(d, "low").update(shape=[89], data=_named(d, "low")["data"][1:]), ("low", "89", "90")
     ),
     "too-few-rows": Wrong(lambda d: _rows(d, 5), ("5",)),
-    "nan": Wrong(lambda d: _named(d, "close")["data"].__setitem__(-1, math.nan), ("close",)),
-    "null": Wrong(lambda d: _named(d, "close")["data"].__setitem__(-1, None), ("close",)),
-    "negative-price": Wrong(lambda d: _named(d, "low")["data"].__setitem__(-1, -1.0), ("low", "-1")),
-    "low-above-high": Wrong(lambda d: _named(d, "low")["data"].__setitem__(-1, 1e9), ("low",)),
-    "infinite": Wrong(lambda d: _named(d, "high")["data"].__setitem__(-1, 1e400), ("high",)),
+    "nan": Wrong(lambda d: _named(d, "close")["data"].__setitem__(-1, math.nan), ("NaN",)),
+    "null": Wrong(lambda d: _named(d, "close")["data"].__setitem__(-1, None), ("rv_1", "last row")),
+    "negative-price": Wrong(lambda d: _named(d, "low")["data"].__setitem__(-1, -1.0), ("low", "positive")),
+    "low-above-high": Wrong(lambda d: _named(d, "low")["data"].__setitem__(-1, 1e9), ("low", "high")),
+    "infinite": Wrong(lambda d: _named(d, "high")["data"].__setitem__(-1, 1e400), ("Infinity",)),
+    "out-of-range": Wrong(
+        lambda d: [_named(d, "high")["data"].__setitem__(-1, 1e9), _named(d, "close")["data"].__setitem__(-1, 1e9)],
+        ("rv_1", "range of training"),
+    ),
     "time-goes-back": Wrong(lambda d: _named(d, "time")["data"].reverse(), ("time",)),
     "no-date": Wrong(lambda d: _named(d, "time")["data"].__setitem__(0, "yesterday"), ("time", "yesterday")),
 }
