@@ -34,6 +34,7 @@ ANNOTATION_TRIGGER = "fiduciary.dev/trigger"
 ANNOTATION_JOB = "fiduciary.dev/job"
 ANNOTATION_DIGEST = "fiduciary.dev/digest"  # whole digest of the version that an object serves
 ANNOTATION_DECISION = "fiduciary.dev/decision"  # of a route: the record that it carries out
+ANNOTATION_SERVING_KEY = "fiduciary.dev/serving-key"  # of a Deployment: hash of the user's part in its pods
 ANNOTATION_APPLIED = "fiduciary.dev/applied"  # what we ask of the object, see manifests.content
 ANNOTATION_EDITED_BY = "fiduciary.dev/edited-by"  # who last changed the spec; set by an admission policy only
 

@@ -66,7 +66,7 @@ def pod(body: Body) -> ServingPod:
     # What a container wrote when it ended is its own text: only that of `fetch` has a form, and is read as such.
     container, message = told.get("name", ""), waiting.get("message", "")
     reason = (waiting or part(state, "terminated")).get("reason", "")
-    if itself := _of_the_pod(status, started=bool(part(state, "running") or ended)):
+    if itself := _of_the_pod(status, started="running" in state or bool(ended)):
         container, (reason, message) = "", itself
     return ServingPod(
         name=metadata["name"],
@@ -86,7 +86,7 @@ def pod(body: Body) -> ServingPod:
 
 
 def _telling(container: Body) -> int:
-    """How much the state of a container explains: what failed, then what waits for a reason, then the rest.
+    """How much the state of a container explains: what failed, then what has failed before, then what goes on.
 
     Of equal ones the first counts: the init container before the server, which waits for it.
     """
@@ -96,7 +96,7 @@ def _telling(container: Body) -> int:
         return 3
     if part(part(container, "lastState"), "terminated").get("exitCode"):
         return 2
-    return 1 if part(state, "running") else 0
+    return 0 if ended else 1
 
 
 def _of_the_pod(status: Body, *, started: bool) -> tuple[str, str] | None:

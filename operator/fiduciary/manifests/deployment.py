@@ -5,14 +5,16 @@ It meets the restricted Pod Security Standard. The number of replicas is never i
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api import meta
 from fiduciary.manifests import versionnames
 from fiduciary.manifests.content import sealed
+from fiduciary.manifests.json_text import compact
 from fiduciary.manifests.resources import container_resources, threads
 from fiduciary.manifests.scheduling import scheduling
-from fiduciary.manifests.servingdocument import SERVING_REQUESTS, serving_text
+from fiduciary.manifests.servingdocument import SERVING_REQUESTS, latency_edges, serving_text
 
 if TYPE_CHECKING:
     from fiduciary.api.serving import ServingSpec
@@ -32,14 +34,27 @@ CONFINED: Body = {
 FETCH_RESOURCES: Body = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 
 
+def serving_key(plan: VersionPlan, serving: ServingSpec) -> str:
+    """Hash of what the user says about the pods: where it is equal and the pods are not, the platform changed them."""
+    asked = {
+        "resources": serving.resources.body(),
+        "podTemplate": serving.pod_template.body(),
+        "edges": latency_edges(plan.model.spec),
+        "version": plan.version.version,
+    }
+    return hashlib.sha256(compact(asked).encode()).hexdigest()[:16]
+
+
 def deployment(plan: VersionPlan, serving: ServingSpec) -> Body:
     """One version, loaded and ready to answer."""
     labels = versionnames.selector(plan.model, plan.version)
+    metadata = versionnames.version_metadata(plan, _name(plan))
+    metadata["annotations"][meta.ANNOTATION_SERVING_KEY] = serving_key(plan, serving)
     return sealed(
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": versionnames.version_metadata(plan, _name(plan)),
+            "metadata": metadata,
             "spec": {
                 "selector": {"matchLabels": labels},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}},
@@ -90,7 +105,7 @@ def _pod(plan: VersionPlan, serving: ServingSpec) -> Body:
         "initContainers": [
             {
                 "name": FETCH,
-                "image": plan.image,
+                "image": environment.image,
                 "command": ["python", "-m", "fiduciary_server", "fetch"],
                 "env": document,
                 "resources": FETCH_RESOURCES,
@@ -109,7 +124,7 @@ def _server(plan: VersionPlan, serving: ServingSpec, document: list[Body], scrat
     ready = {"httpGet": {"path": "/v2/health/ready", "port": "http"}}
     return {
         "name": SERVER,
-        "image": plan.image,
+        "image": plan.environment.image,
         "command": ["python", "-m", "fiduciary_server", "serve"],
         "env": [
             *document,

@@ -34,7 +34,6 @@ class VersionPlan:
     """One version that has to be loaded.
 
     Attributes:
-        image: its runtime; may lag behind the platform's while waves roll.
         replicas: how many at least; decides about the PodDisruptionBudget. Never part of a body: the number of pods is
             changed by itself (``Scale``), so that an autoscaler can take it over.
         autoscaled: a HorizontalPodAutoscaler has the number.
@@ -44,7 +43,6 @@ class VersionPlan:
 
     model: FinancialModel
     version: VersionRef
-    image: str
     replicas: int
     autoscaled: bool
     tracking_uri: str

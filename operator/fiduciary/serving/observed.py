@@ -49,6 +49,7 @@ class DeploymentView:
     image: str  # spec.template...containers[server].image: which runtime it asks for
     created_at: datetime
     edited: bool = False
+    serving_key: str = ""  # annotation fiduciary.dev/serving-key
     owner_uid: str = ""
     replicas: int = 1  # spec.replicas
     ready: int = 0  # status.readyReplicas
@@ -181,7 +182,9 @@ class ProbeView:
 class RolloutView:
     """Serving Deployments of all models, by the runtime image that they ask for: what bounds a wave.
 
-    ``rolling``: they ask for the present image and are not rolled out yet. ``outdated``: they ask for another one.
+    ``rolling``: they ask for the present image and are not rolled out yet; those past their progress deadline
+    (condition Progressing, ProgressDeadlineExceeded) do not count, or a few broken models would stop the wave.
+    ``outdated``: they ask for another image.
     """
 
     rolling: int = 0

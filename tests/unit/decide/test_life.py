@@ -75,7 +75,7 @@ def test_first_accepted_version_is_champion() -> None:
     assert status.champion == status.anchor
     assert status.training is None
     assert status.phase == "Registered"
-    assert sim.condition("Ready")[:2] == ("False", reasons.SERVING_NOT_ACTIVE)
+    assert sim.condition("Ready")[:2] == ("False", reasons.SERVING_NOT_REQUESTED)
     assert sim.condition("Reconciling")[0] == sim.condition("Stalled")[0] == "False"
     assert sim.condition("Trained")[0] == sim.condition("GatesPassed")[0] == "True"
     assert sim.registry.aliases == {"champion": "1"}
@@ -147,7 +147,7 @@ def test_a_refused_candidate_leaves_the_champion_alone() -> None:
     sim.edit(LINEAR)
     trained(sim, NO_SKILL)
     assert sim.status.champion == before
-    assert sim.condition("Ready")[:2] == ("False", reasons.SERVING_NOT_ACTIVE)
+    assert sim.condition("Ready")[:2] == ("False", reasons.SERVING_NOT_REQUESTED)
     assert sim.condition("CandidateRejected")[0] == "True"
     assert sim.condition("Stalled")[0] == "False"
 
@@ -385,7 +385,7 @@ def test_a_failed_spec_change_needs_a_person_though_a_champion_stands() -> None:
     sim.fail(64, {"outcome": "BadContract", "reason": "EmbargoTooSmall", "message": "raise it"})
     sim.settle()
     assert sim.condition("Stalled")[0] == "True"
-    assert sim.condition("Ready")[:2] == ("False", reasons.SERVING_NOT_ACTIVE)
+    assert sim.condition("Ready")[:2] == ("False", reasons.SERVING_NOT_REQUESTED)
 
 
 def test_changed_artifact_is_not_registered() -> None:
