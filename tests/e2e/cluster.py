@@ -306,6 +306,10 @@ class Cluster:
             kwargs.pop("method", "GET"), url, headers={"Host": f"{name}.{namespace}.svc:{port}"}, **kwargs
         )
 
+    def pod(self, namespace: str, name: str, port: int, path: str) -> httpx.Response:
+        """What a pod answers, through the API server."""
+        return self.http.get(f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/{path}").raise_for_status()
+
     def query(self, promql: str) -> Objects:
         """The vector that Prometheus answers now."""
         answer = self.service("monitoring", "prometheus", 9090, "api/v1/query", params={"query": promql})
