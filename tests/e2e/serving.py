@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.e2e.cluster import Cluster, Object, has
+from tests.e2e.cluster import Cluster, Object, condition, has
 from tests.e2e.inference import Model
 from tests.e2e.models import approval, merged, model
 
@@ -138,8 +138,14 @@ class TwoVersions:
         first = service.until("Ready", "True", within=TRAINED + SERVED)["status"]["champion"]
         service.patch({"training": {"architecture": "Linear"}})
         found = cluster.until(
-            "fm", name, namespace, lambda found: "challenger" in found.get("status", {}), TRAINED, "a challenger"
+            "fm",
+            name,
+            namespace,
+            lambda found: "challenger" in found["status"] or has(found, "CandidateRejected", "True"),
+            TRAINED,
+            "a verdict on the second version",
         )
+        assert "challenger" in found["status"], condition(found, "CandidateRejected")["message"]
         return cls(service, first, found["status"]["challenger"], market)
 
     def request(self, day: str = "2018-02-05") -> Market:
