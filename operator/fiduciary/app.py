@@ -191,7 +191,7 @@ class Operator:
             self._state = "stopping"
             log.info("stopping", reconciles_under_way=loop.queue.core.running)
             self.stop.set()  # kopf ends by itself
-            loop.queue.close()
+            loop.close()
             mirroring.close()
             prober.close()
             sweeping.cancel()

@@ -203,8 +203,8 @@ class FinancialModelStatus(ApiModel):
     observed_generation: Annotated[int, Field(ge=-1)] = -1
     """The metadata.generation that this status was computed for; -1 before the first time."""
     phase: CamelCase | None = None
-    """One word for the list: Pending, Training, Judging, Refused, Registered, Starting, Serving, Degraded, Suspended,
-    Stalled, Killed or Retiring. The conditions are the truth."""
+    """One word for the list: Pending, Training, Judging, Refused, Registered, Starting, Serving, Shifting, Degraded,
+    Suspended, Stalled, Killed or Retiring. The conditions are the truth."""
     conditions: Annotated[Conditions, Field(max_length=32, json_schema_extra=CONDITIONS_SCHEMA)] = ()
     """Ready, Reconciling, Stalled, Trained, GatesPassed, Served, CandidateRejected, RegistryDrift, RouteHijacked,
     PromotionPending, ActRefused, Killed, Suspended, NotYetActive and others, each with what was seen, what was expected

@@ -25,6 +25,7 @@ from fiduciary.decide.outcome import Measured, logged_result, needs_registry, ou
 from fiduciary.decide.report import report
 from fiduciary.decide.schedule import ScheduleImpossible
 from fiduciary.decide.serving import acts as serving_acts
+from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.upkeep import Upkeep, upkeep
 from fiduciary.decide.step import Note, Step
 from fiduciary.decide.world import Questions
@@ -107,6 +108,9 @@ def deleted(case: Case) -> Step | None:
 
 def broken_log(case: Case) -> Step | None:
     """On a log that does not hold together nothing may be built; a Kill and a deletion go on all the same."""
+    lost = lost_records(case, case.history)
+    if lost is not None:
+        return Step(training=case.status.training, note=lost)
     problem = case.history.broken
     if problem is None:
         return None

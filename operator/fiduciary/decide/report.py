@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from fiduciary.decide.step import Step
 
 RUNS_KEPT = 10
+ANSWERED = ("Serving", "Shifting", "Degraded")
+"""Phases of a model that has answered."""
+_ON_THE_MOVE = (reasons.ROUTE_PENDING, reasons.PROBE_PENDING, reasons.WRONG_VERSION_ANSWERS)
+"""Another version takes over, and clients are not seen to reach it yet."""
 OUTCOMES = {"Accept": "Accepted", "Reject": "Rejected", "TrainingFailed": "Failed", "Abort": "Aborted"}
 
 
@@ -96,8 +100,9 @@ def _serving_phase(outlook: Outlook) -> str | None:
         return "Serving"
     if care.lacking is not None and care.lacking.reason in (reasons.SERVING_NOT_REQUESTED, reasons.SERVING_NOT_ACTIVE):
         return "Registered"
-    routed = history.traffic is not None and history.traffic.champion > 0
-    return "Degraded" if routed and outlook.case.status.phase in ("Serving", "Degraded") else "Starting"
+    if history.traffic is None or history.traffic.champion == 0 or outlook.case.status.phase not in ANSWERED:
+        return "Starting"
+    return "Shifting" if care.lacking is not None and care.lacking.reason in _ON_THE_MOVE else "Degraded"
 
 
 def _runs(history: History) -> tuple[RunRecord, ...]:
@@ -160,7 +165,7 @@ def _readiness(case: Case, present: tuple[Condition, ...]) -> tuple[Event, ...]:
         return ()
     if not was:
         return (Event("Normal", reasons.SERVING, now.message),)
-    if now.reason in (reasons.KILL_ENGAGED, reasons.SERVING_NOT_REQUESTED, reasons.DELETING):
+    if now.reason in (reasons.KILL_ENGAGED, reasons.SERVING_NOT_REQUESTED, reasons.DELETING, *_ON_THE_MOVE):
         return ()  # told by its record
     return (Event("Warning", reasons.NOT_SERVING_ANY_MORE, f"{now.reason}: {now.message}"),)
 

@@ -77,6 +77,7 @@ class Loop:
         self._first: set[Key] = set()  # what the first LISTs named
         self._nudge = asyncio.Event()
         self._synced = asyncio.Event()
+        self._ready = asyncio.Event()  # synced, or closed before that
         self._waited = metrics.queue_seconds.labels(name=NAME, controller=NAME)
         self._added = metrics.adds.labels(name=NAME, controller=NAME)
         metrics.watch_queue(lambda: len(self.queue.core), lambda: self.queue.core.running, workers)
@@ -161,6 +162,7 @@ class Loop:
         if self.stores.synced and not self._synced.is_set():
             self._synced.set()
             self._begin()
+            self._ready.set()
 
     def _begin(self) -> None:
         """Everything is listed: what needs work is queued, what is settled gets an appointment within one resync."""
@@ -183,10 +185,16 @@ class Loop:
             self.queue.add_after(key, spread)
         self._first.clear()
 
+    def close(self) -> None:
+        """Begin nothing more; :meth:`run` ends with the reconciles under way."""
+        self.queue.close()
+        self._ready.set()
+
     async def run(self, reconcile: Reconciler) -> None:
-        """Hand out keys until the queue is closed, then wait for the reconciles under way."""
-        await self._synced.wait()
-        log.info("synced", **{kind: len(store) for kind, store in self.stores.by_kind.items() if len(store)})
+        """Hand out keys until :meth:`close`, then wait for the reconciles under way."""
+        await self._ready.wait()
+        if self._synced.is_set():
+            log.info("synced", **{kind: len(store) for kind, store in self.stores.by_kind.items() if len(store)})
         slots = asyncio.Semaphore(self._workers)
         while True:
             await slots.acquire()

@@ -117,10 +117,25 @@ async def sense(
         for task in ended[0]:
             task.result()
     finally:
+        await _end_watches(resources)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
     stop.set()
+
+
+async def _end_watches(resources: Collection[Resource]) -> None:
+    """End the watches, which kopf leaves running when it ends because one of them died.
+
+    First of all: without their session they would wait for another one, and cancelled together with the tasks that
+    pause them they take that for the reason, swallow it, and watch on. The process would never end.
+    """
+    names = tuple(f"watcher for {resource.plural}.{resource.version}" for resource in resources)
+    left = [task for task in asyncio.all_tasks() if task.get_name().startswith(names)]
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left)
 
 
 def listen_to_signals(stop: asyncio.Event) -> None:

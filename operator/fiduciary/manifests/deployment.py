@@ -24,8 +24,8 @@ Body = dict[str, Any]
 
 USER = 10001
 FETCH, SERVER = "fetch", "server"
-SPARE_SECONDS = 10
-"""Between the end of the drain and SIGKILL."""
+SPARE_SECONDS = 15
+"""Between the end of the drain and SIGKILL: what is under way ends, the last records are sent."""
 CONFINED: Body = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,

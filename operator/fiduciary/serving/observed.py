@@ -58,6 +58,7 @@ class DeploymentView:
     total: int = 0  # status.replicas: old and new together
     observed: bool = False  # status.observedGeneration == metadata.generation
     failure: str = ""  # message of the condition ReplicaFailure: a quota or an admission policy forbids the pods
+    overdue: bool = False  # the progress deadline of its newest template is over
     deleting: bool = False
     pods: tuple[ServingPod, ...] = ()
 
@@ -116,6 +117,8 @@ class RouteView:
     owner_uid: str = ""
     backends: tuple[tuple[str, int], ...] = ()  # (Service, weight) of the first rule, as stored
     parents: tuple[ParentStatus, ...] = ()
+    written_at: datetime | None = None  # when we wrote it last (managedFields)
+    confirmed_at: datetime | None = None  # when every parent was first seen to have taken this generation over
     deleting: bool = False
 
 
@@ -135,8 +138,8 @@ class GatewayView:
 class ProbeTarget:
     """What should be asked with a signed probe, again and again.
 
-    Equal targets are one target: its newest result is kept. Another decision or generation of the route is another
-    target, so that no answer from before a change counts for after it.
+    Equal targets are one target: its newest result is kept. Another decision is another target, so that no answer from
+    before a change of traffic counts for after it.
 
     Attributes:
         via: ``Route``: the address that clients use; ``Version``: the Service of one version.
@@ -147,7 +150,7 @@ class ProbeTarget:
         digest: what the signature is for; ``*`` through the route.
         example_url: where the example request comes from, if not from ``url`` itself (would the challenger accept the
             champion's requests?).
-        decision, generation: of the route that is probed.
+        decision: the record that the route carries out.
         seconds: from one probe to the next while nothing changes.
     """
 
@@ -159,7 +162,6 @@ class ProbeTarget:
     host: str | None = None
     example_url: str | None = None
     decision: int = 0
-    generation: int = 0
     seconds: int = 30
 
 

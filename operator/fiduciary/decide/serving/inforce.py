@@ -42,31 +42,34 @@ class RouteState:
     look: datetime | None = None
 
 
-def route_state(case: Case, history: History, able: Able, routing: Routing, content: str) -> RouteState:
-    """The route as the cluster and the probes show it; ``content`` is what it has to hold."""
+def route_state(case: Case, history: History, able: Able, routing: Routing) -> RouteState:
+    """The route as the cluster and the probes show it.
+
+    A controller that has yet to look at a change which moves no traffic (a version more in the list) takes nothing
+    away from what probes see.
+    """
     view = case.world.route
     if view is None or view.deleting:
         return RouteState(Note(reasons.ROUTE_PENDING, "the route is written next"))
-    if view.edited or view.content != content:
+    if view.decision < routing.decision or not _weighs(case, view, routing):
         return RouteState(Note(reasons.ROUTE_PENDING, f"the route is brought to record {routing.decision}"))
+    late: RouteState | None = None
     for parent in able.gateway.parent_refs:
-        lacking = _parent(case, view, parent, routing)
-        if lacking is not None:
+        lacking = parent_state(case, view, parent, routing)
+        if lacking is None:
+            continue
+        if lacking.look is None:
             return lacking
-    if routing.blocked:
-        return _blocked(case, able, routing)
-    for target in through_route(case, able, routing):
-        lacking = _probed(case, history, target, routing)
-        if lacking is not None:
-            return lacking
-    return RouteState(accepted=True)
+        late = late or lacking
+    found = _blocked(case, able, routing) if routing.blocked else _answered(case, history, able, routing)
+    if late is None:
+        return found
+    return late if found.note is not None else RouteState(look=late.look)
 
 
 def through_route(case: Case, able: Able, routing: Routing) -> tuple[ProbeTarget, ...]:
     """What clients do: every protocol, at every Gateway that has an address."""
-    view, model, platform = case.world.route, case.world.model, case.world.platform
-    if view is None:
-        return ()
+    model, platform = case.world.model, case.world.platform
     targets: list[ProbeTarget] = []
     for parent in able.gateway.parent_refs:
         gateway = gateway_of(case, parent)
@@ -80,7 +83,6 @@ def through_route(case: Case, able: Able, routing: Routing) -> tuple[ProbeTarget
                 model=versionnames.served_name(model),
                 host=host_of(able),
                 decision=routing.decision,
-                generation=view.generation,
                 seconds=platform.probe_seconds,
             )
             for protocol in platform.probe_protocols
@@ -99,8 +101,8 @@ def host_of(able: Able) -> str | None:
     return able.gateway.hostnames[0] if able.gateway.hostnames else None
 
 
-def _parent(case: Case, view: RouteView, parent: ParentRef, routing: Routing) -> RouteState | None:
-    """Why one parent has not taken the route over; None if it has."""
+def parent_state(case: Case, view: RouteView, parent: ParentRef, routing: Routing) -> RouteState | None:
+    """Why one parent has not taken the route over; None if it has. ``look`` is set where it only needs time."""
     namespace = parent.namespace or case.world.model.metadata.namespace
     name = f"Gateway {namespace}/{parent.name}"
     gateway = gateway_of(case, parent)
@@ -113,7 +115,7 @@ def _parent(case: Case, view: RouteView, parent: ParentRef, routing: Routing) ->
         if (status.namespace, status.name, status.section) == (namespace, parent.name, parent.section_name)
     ]
     if not told or any(status.observed_generation < view.generation for status in told):
-        patient_until = routing.at + SILENCE
+        patient_until = max(routing.at, view.written_at or routing.at) + SILENCE
         if case.now < patient_until:
             message = f"{name} takes the route over (record {routing.decision})"
             return RouteState(Note(reasons.ROUTE_PENDING, message), look=patient_until)
@@ -136,6 +138,24 @@ def _parent(case: Case, view: RouteView, parent: ParentRef, routing: Routing) ->
         message = f"{name} has no address yet; if it never gets one, name its URL in the operator's settings (gateways)"
         return RouteState(Note(reasons.GATEWAY_WITHOUT_ADDRESS, message), accepted=True)
     return None
+
+
+def _weighs(case: Case, view: RouteView, routing: Routing) -> bool:
+    """Whether the stored route gives requests to whom the log names, and to nobody else."""
+    name = case.name
+    shares = {service: weight for service, weight in view.backends if weight > 0}
+    wanted = {
+        versionnames.version_name(name, arm.version.digest or ""): arm.weight for arm in routing.arms if arm.weight > 0
+    }
+    return shares == wanted
+
+
+def _answered(case: Case, history: History, able: Able, routing: Routing) -> RouteState:
+    for target in through_route(case, able, routing):
+        lacking = _probed(case, history, target, routing)
+        if lacking is not None:
+            return lacking
+    return RouteState(accepted=True)
 
 
 def _probed(case: Case, history: History, target: ProbeTarget, routing: Routing) -> RouteState | None:

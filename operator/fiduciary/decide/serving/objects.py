@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary.decide import reasons
 from fiduciary.decide.decision import Apply, Delete, Event, Scale
 from fiduciary.decide.step import Note
+from fiduciary.manifests import versionnames
 from fiduciary.manifests.content import content_of
 from fiduciary.manifests.deployment import serving_key
 from fiduciary.manifests.plans import VersionPlan
@@ -116,14 +117,21 @@ def surplus(case: Case, able: Able, versions: tuple[Wanted, ...]) -> tuple[Delet
         for body in (*able.backend.shared(plan), *able.backend.companions(plan))
     }
     loaded = {wanted.version.digest for wanted in versions}
-    gone = [deletion(view) for view in case.world.deployments if view.digest not in loaded and not view.deleting]
+    listed = {service for service, _ in case.world.route.backends} if case.world.route is not None else set[str]()
+
+    def sent_to(digest: str) -> bool:
+        """A gateway that still knows a version must not lose its pods."""
+        return digest != "" and versionnames.version_name(case.name, digest) in listed
+
+    gone = [view for view in case.world.deployments if view.digest not in loaded and not sent_to(view.digest)]
+    spare = [
+        view
+        for view in case.world.children
+        if (view.kind, view.name) not in needed and (view.digest in loaded or not sent_to(view.digest))
+    ]
     return (
-        *gone,
-        *(
-            child_deletion(view)
-            for view in case.world.children
-            if (view.kind, view.name) not in needed and not view.deleting
-        ),
+        *(deletion(view) for view in gone if not view.deleting),
+        *(child_deletion(view) for view in spare if not view.deleting),
     )
 
 

@@ -19,14 +19,15 @@ PATIENCE = timedelta(minutes=2)
 
 PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 REFUSED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
-FETCH_REASONS = {
+OWN_WORDS = {
     "DigestMismatch": (reasons.DIGEST_MISMATCH, True),
     "ArtifactNotFound": (reasons.ARTIFACT_NOT_FOUND, True),
     "ArtifactStoreUnreachable": (reasons.ARTIFACT_STORE_UNREACHABLE, False),
     "RegistryUnauthorized": ("RegistryUnauthorized", True),
     "BadVersion": (reasons.BAD_VERSION, True),
+    "BadContract": (reasons.BAD_CONTRACT, True),
 }
-"""What the init container says of itself -> (our reason, whether a person must act)."""
+"""What the runtime says of itself -> (our reason, whether a person must act)."""
 
 
 def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
@@ -69,8 +70,8 @@ def _pod(pod: ServingPod, what: str, now: datetime) -> Note | None:
     if "OOMKilled" in (pod.reason, pod.last_reason):
         message = f"pod {pod.name} of {what} was killed for memory ({pod.restarts} restarts); raise "
         return Note(reasons.OUT_OF_MEMORY, message + "spec.serving.resources.limits.memory", stalled=True)
-    if pod.container == "fetch" and (fetched := _fetch(pod, what)) is not None:
-        return fetched
+    if (said_itself := _own_words(pod, what)) is not None:
+        return said_itself
     if pod.reason in ("CrashLoopBackOff", "Error") or pod.restarts > 0:
         words = pod.termination_message.strip()[-300:] or pod.message or "it left no words"
         code = "" if pod.exit_code is None else f", exit code {pod.exit_code}"
@@ -82,8 +83,8 @@ def _pod(pod: ServingPod, what: str, now: datetime) -> Note | None:
     return None
 
 
-def _fetch(pod: ServingPod, what: str) -> Note | None:
-    """The words of the init container that fetches and verifies the version."""
+def _own_words(pod: ServingPod, what: str) -> Note | None:
+    """What the runtime wrote on purpose when it ended: the init container that fetches, or the server that loads."""
     try:
         document: object = json.loads(pod.termination_message)
     except ValueError:
@@ -91,7 +92,7 @@ def _fetch(pod: ServingPod, what: str) -> Note | None:
     if not isinstance(document, dict):
         return None
     words = cast("dict[str, Any]", document)
-    known = FETCH_REASONS.get(str(words.get("reason")))
+    known = OWN_WORDS.get(str(words.get("reason")))
     if known is None:
         return None
     reason, stalled = known

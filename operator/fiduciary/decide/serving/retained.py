@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fiduciary.decide.serving import objects
+from fiduciary.decide.serving.listing import listed
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.wanted import Wanted, view_of
 from fiduciary.manifests.content import content_of
@@ -26,7 +27,9 @@ def retained(case: Case, able: Able) -> tuple[Child, ...]:
     view, route = case.world.route, routing(case.history)
     if view is not None and route is not None:
         number = max(route.decision, view.decision)
-        body = able.backend.route(RoutePlan(case.world.model, number, route.arms, owned=False))
+        body = able.backend.route(
+            RoutePlan(case.world.model, number, listed(case, route, _versions(case)), owned=False)
+        )
         if objects.differs(view, content_of(body)[0], case, owned=False):
             children.append(objects.applied(body, view))
     written: set[tuple[str, str]] = set()

@@ -15,8 +15,10 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving import objects, podfacts
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
-from fiduciary.decide.serving.arrival import arrival, direct, imitating
+from fiduciary.decide.serving.arrival import arrival, direct, imitating, takes_other_requests
 from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
+from fiduciary.decide.serving.listing import listed
+from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted, window_end
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.decision import Child
     from fiduciary.decide.history import History
     from fiduciary.decide.serving.routing import Routing
+    from fiduciary.decide.serving.wanted import Wanted
     from fiduciary.decide.serving.will import Will
     from fiduciary.serving.observed import ProbeTarget
 
@@ -84,12 +87,12 @@ def upkeep(case: Case, history: History) -> Upkeep:
 
 def _active(case: Case, history: History, able: Able) -> Upkeep:
     route = routing(history)
-    lost = _lost_records(case, history)
+    lost = lost_records(case, history)
     obstacle = route_obstacle(case, able)
-    content, writes, told = _route(case, history, able, route, blocked_by=lost or obstacle)
-    state = _state(case, history, able, route, content, lost or obstacle)
     wish = None if history.broken else will(case, history)
     versions = wanted(case, history, able, route, wish)
+    writes, told = _route(case, history, able, route, versions, blocked_by=lost or obstacle)
+    state = _state(case, history, able, route, lost or obstacle)
     settled, settles_at = _settled(case, route, state)
     kept = objects.keep(case, able, versions, answering=route.answering if route else frozenset())
     gone = objects.surplus(case, able, versions) if settled and history.broken is None and lost is None else ()
@@ -115,7 +118,7 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
         hijacked=state.hijacked,
         endpoint=_endpoint(case, able) if route is not None else None,
         runtime=_runtime(case, history),
-        wake_at=min((moment for moment in moments if moment is not None), default=None),
+        wake_at=_earliest(moments),
     )
 
 
@@ -123,9 +126,15 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
 
 
 def _route(
-    case: Case, history: History, able: Able, route: Routing | None, *, blocked_by: Note | None
-) -> tuple[str, tuple[Child, ...], tuple[Event, ...]]:
-    """(content that the route has to have, writes, events).
+    case: Case,
+    history: History,
+    able: Able,
+    route: Routing | None,
+    versions: tuple[Wanted, ...],
+    *,
+    blocked_by: Note | None,
+) -> tuple[tuple[Child, ...], tuple[Event, ...]]:
+    """(writes to the route, events).
 
     The number on the route never falls. A kill is written all the same, under the number that is there: it only takes
     away.
@@ -133,25 +142,26 @@ def _route(
     view = case.world.route
     killed = history.kill is not None and history.kill.engaged
     if blocked_by is not None and not (killed and blocked_by.reason == reasons.LOG_BROKEN):
-        return "", _silenced(case, history), ()
+        return _silenced(case, history), ()
     if route is None:
         gone: tuple[Child, ...] = ()
         if view is not None and not view.deleting:
             gone = (objects.route_deletion(view),)
-        return "", gone, ()
+        return gone, ()
     number = max(route.decision, view.decision if view is not None else 0)
-    body = able.backend.route(RoutePlan(case.world.model, number, route.arms))
+    arms = listed(case, route, [wanted.version for wanted in versions])
+    body = able.backend.route(RoutePlan(case.world.model, number, arms))
     content, _ = content_of(body)
     if view is None:
         told = (Event("Warning", reasons.SERVING_OBJECT_RESTORED, f"HTTPRoute {case.name} vanished and is made again"),)
-        return content, (objects.applied(body, None),), told if case.status.endpoint is not None else ()
+        return (objects.applied(body, None),), told if case.status.endpoint is not None else ()
     if view.deleting or not objects.differs(view, content, case):
-        return content, (), ()
+        return (), ()
     told = ()
     if view.edited and view.content == content:
         message = f"HTTPRoute {view.name} was changed by hand and is set back to record {number}"
-        told = (Event("Warning", reasons.ROUTE_EDITED, message),)
-    return content, (objects.applied(body, view),), told
+        told = (Event("Warning", reasons.ROUTE_RESTORED, message),)
+    return (objects.applied(body, view),), told
 
 
 def _silenced(case: Case, history: History) -> tuple[Child, ...]:
@@ -164,26 +174,12 @@ def _silenced(case: Case, history: History) -> tuple[Child, ...]:
     return (objects.route_deletion(view),)
 
 
-def _lost_records(case: Case, history: History) -> Note | None:
-    """A route that carries out a record which does not exist (any more): what the log says now is not the truth."""
-    view = case.world.route
-    if view is None or view.decision <= history.sequence:
-        return None
-    message = (
-        f"HTTPRoute {view.name} carries out record {view.decision}, and the log ends with record {history.sequence}: "
-        "records were lost. The route stays as it is; restore them"
-    )
-    return Note(reasons.LOG_BROKEN, message, stalled=True)
-
-
-def _state(
-    case: Case, history: History, able: Able, route: Routing | None, content: str, blocked_by: Note | None
-) -> RouteState:
+def _state(case: Case, history: History, able: Able, route: Routing | None, blocked_by: Note | None) -> RouteState:
     if blocked_by is not None:
         return RouteState(blocked_by)
     if route is None:
         return RouteState()
-    return route_state(case, history, able, route, content)
+    return route_state(case, history, able, route)
 
 
 def _settled(case: Case, route: Routing | None, state: RouteState) -> tuple[bool, datetime | None]:
@@ -193,7 +189,7 @@ def _settled(case: Case, route: Routing | None, state: RouteState) -> tuple[bool
     """
     if route is None:
         return case.world.route is None, None
-    if state.note is not None:
+    if state.note is not None or not state.accepted:
         return False, None
     end = route.at + DRAIN
     return case.now >= end, end if case.now < end else None
@@ -227,6 +223,14 @@ def _lacking(case: Case, history: History, able: Able, route: Routing | None, st
     return state.note
 
 
+def _earliest(moments: list[datetime | None]) -> datetime | None:
+    """Rounded up to whole seconds, at which decisions are made: woken a moment early, they would wake again at once."""
+    first = min((moment for moment in moments if moment is not None), default=None)
+    if first is None or first.microsecond == 0:
+        return first
+    return first.replace(microsecond=0) + timedelta(seconds=1)
+
+
 def _window(case: Case, history: History) -> datetime | None:
     end = window_end(case, history) if history.former else None
     return end if end is not None and end > case.now else None
@@ -247,7 +251,7 @@ def _probes(
         if view is None or view.ready == 0:
             return
         asked.append(direct(case, able, version))
-        if compatible and champion is not None:
+        if compatible and champion is not None and takes_other_requests(history, version):
             asked.append(imitating(case, able, version, champion))
 
     if champion is not None and route is None:
@@ -296,7 +300,7 @@ def _ending(case: Case, history: History, silenced: tuple[Child, ...]) -> Upkeep
         note = Note(reasons.SERVING_NOT_REQUESTED, message)
     pending = promotion_pending(case, history, None if history.broken else will(case, history), None)
     refused = act_refused(case, history)
-    if routing(history) is not None or history.broken is not None or _lost_records(case, history) is not None:
+    if routing(history) is not None or history.broken is not None or lost_records(case, history) is not None:
         return Upkeep(route=silenced, lacking=note, pending=pending, refused=refused)
     if view is not None:
         route = () if view.deleting else (objects.route_deletion(view),)

@@ -118,7 +118,7 @@ def _pinned(case: Case, history: History) -> Will | None:
     verdict = _verdict(history, pinned.digest)
     if verdict is None or verdict.version is None:
         return None
-    back = any(version.digest == pinned.digest for version in history.former)
+    back = any(version.digest == pinned.digest for version in _ways_back(history))  # forth again is a promotion
     why = f"spec.promotion.pinned names version {verdict.version.version}"
     return Will(verdict.version, "RollBack" if back else "Promote", "Pinned", why)
 
