@@ -47,27 +47,21 @@ class Feature:
     compute: Callable[[Series], Floats]
 
 
-def log_return(series: Series, rows: int) -> Floats:
-    """Log return of the close over the last ``rows`` sessions."""
-    close = series.log("close")
-    return close - rolling.lag(close, rows)
-
-
 def _volatility_mean(rows: int) -> Feature:
     return Feature(f"rv_{rows}", OHLC, rows, rows, lambda series: rolling.mean(series.log_volatility, rows))
 
 
 def _signed(rows: int) -> Feature:
-    return Feature(f"ret_{rows}", ("close",), rows + 1, rows, lambda series: log_return(series, rows))
+    return Feature(f"ret_{rows}", ("close",), rows + 1, rows, lambda series: series.log_return(rows))
 
 
 def _absolute(rows: int) -> Feature:
-    return Feature(f"abs_ret_{rows}", ("close",), rows + 1, rows, lambda series: np.abs(log_return(series, rows)))
+    return Feature(f"abs_ret_{rows}", ("close",), rows + 1, rows, lambda series: np.abs(series.log_return(rows)))
 
 
 def _negative(rows: int) -> Feature:
     return Feature(
-        f"neg_ret_{rows}", ("close",), rows + 1, rows, lambda series: np.minimum(log_return(series, rows), 0.0)
+        f"neg_ret_{rows}", ("close",), rows + 1, rows, lambda series: np.minimum(series.log_return(rows), 0.0)
     )
 
 

@@ -8,7 +8,6 @@ server, which holds a short history, would then disagree with training in the la
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -37,13 +36,24 @@ def mean(values: Floats, rows: int) -> Floats:
     if rows > len(values):
         return result
     there = np.isfinite(values)
+    if there.all():
+        np.divide(_totals(values, rows), rows, out=result[rows - 1 :])
+        return result
     before = np.concatenate(([0], np.cumsum(there)))
     known = before[rows:] - before[:-rows]
-    windows = sliding_window_view(np.where(there, values, 0.0), rows)
+    enough = (known >= PRESENT * rows) & there[rows - 1 :]
+    np.divide(_totals(np.where(there, values, 0.0), rows), known, out=result[rows - 1 :], where=enough)
+    return result
+
+
+def _totals(values: Floats, rows: int) -> Floats:
+    """Sum of each full window, oldest value first."""
+    values = np.ascontiguousarray(values)
+    step = values.itemsize
+    # sliding_window_view, without its ten microseconds of checks: a request pays them for every feature.
+    windows = np.ndarray((len(values) - rows + 1, rows), values.dtype, values, strides=(step, step))
     total = np.empty(len(windows))
     for start in range(0, len(windows), _CHUNK):
         # accumulate, not sum: each addition's result is one that could be looked at, so its order is fixed.
         total[start : start + _CHUNK] = np.add.accumulate(windows[start : start + _CHUNK], axis=1)[:, -1]
-    enough = (known >= PRESENT * rows) & there[rows - 1 :]
-    np.divide(total, known, out=result[rows - 1 :], where=enough)
-    return result
+    return total

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fiduciary_features import rolling
 from fiduciary_features.logarithm import log
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Series:
 
     def __init__(self, columns: Mapping[str, Floats]) -> None:
         self._columns = columns
+        self._returns: dict[int, Floats] = {}
 
     def column(self, name: str) -> Floats:
         return self._columns[name]
@@ -35,6 +37,14 @@ class Series:
     def log(self, name: str) -> Floats:
         """Natural logarithm of a column; NaN where there is none."""
         return self._logs[name]
+
+    def log_return(self, rows: int) -> Floats:
+        """Log return of the close over the last ``rows`` sessions."""
+        known = self._returns.get(rows)
+        if known is None:
+            close = self.log("close")
+            known = self._returns[rows] = close - rolling.lag(close, rows)
+        return known
 
     @cached_property
     def _logs(self) -> Mapping[str, Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,16 +51,16 @@ class FeatureSpec:
         """Columns of the data as they are: row t may hold only what was known at t; nobody here can check that."""
         return cls("columns", tuple(_as_it_is(column) for column in columns))
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Columns of the data that are read, each once, in order of first use."""
         return tuple(dict.fromkeys(column for feature in self.features for column in feature.columns))
 
-    @property
+    @cached_property
     def lookback(self) -> int:
         """Rows that the feature with the longest lookback needs, its own row included."""
         return max(feature.lookback for feature in self.features)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fiduciary_server.errors import BadRequest
+from fiduciary_server.errors import BadRequest, Missing
 from fiduciary_server.tensors import floats, quoted, shape_of, texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlserver.types import RequestInput
-
+    from fiduciary_server.tensors import Tensor
     from fiduciary_server.version import Version
 
 Floats = NDArray[np.float64]
@@ -50,7 +49,7 @@ class Inputs:
         return self.raw if self.raw.ndim == 2 else self.raw[:, -1]
 
 
-def read(tensors: Sequence[RequestInput], version: Version) -> Inputs:
+def read(tensors: Sequence[Tensor], version: Version) -> Inputs:
     """The rows of a request.
 
     Raises:
@@ -66,33 +65,35 @@ def read(tensors: Sequence[RequestInput], version: Version) -> Inputs:
     return Inputs(raw, _times(named.get(TIME), len(raw), form), _entities(named.get(ENTITY), len(raw)))
 
 
-def missing(inputs: Inputs, names: Sequence[str]) -> str | None:
-    """Which features of a predicted row are not there; None where all are."""
-    if np.isfinite(inputs.raw).all():
-        return None
-    absent = ~np.isfinite(inputs.raw.reshape(-1, len(names))).all(axis=0)
-    which = ", ".join(np.asarray(names)[absent][:8])
-    return (
-        f"{which} cannot be computed from the rows sent; expected the last row complete, and at least three quarters "
-        "of the rows before it"
-    )
+def check(inputs: Inputs, version: Version) -> None:
+    """Let complete rows pass that lie where rows of training lay, or not far from there.
 
-
-def out_of_range(inputs: Inputs, version: Version) -> str | None:
-    """Which features lie far from anything in training; None where none does."""
+    Raises:
+        Missing: a feature of a row cannot be computed.
+        BadRequest: a feature is out of range.
+    """
     reference = version.reference
-    outside = (inputs.raw < reference.low) | (inputs.raw > reference.high)
-    if not outside.any():
-        return None
-    *_, place = np.argwhere(outside)[0]
-    value = inputs.raw[tuple(np.argwhere(outside)[0])]
-    return (
-        f"{version.features.names[place]} is {value:.6g}; expected {reference.low[place]:.6g} to "
+    # One comparison for both: a NaN is inside of nothing.
+    inside = (inputs.raw >= reference.low) & (inputs.raw <= reference.high)
+    if inside.all():
+        return
+    names = version.features.names
+    absent = ~np.isfinite(inputs.raw.reshape(-1, len(names))).all(axis=0)
+    if absent.any():
+        which = ", ".join(np.asarray(names)[absent][:8])
+        raise Missing(
+            f"{which} cannot be computed from the rows sent; expected the last row complete, and at least three "
+            "quarters of the rows before it"
+        )
+    where = tuple(np.argwhere(~inside)[0])
+    place = where[-1]
+    raise BadRequest(
+        f"{names[place]} is {inputs.raw[where]:.6g}; expected {reference.low[place]:.6g} to "
         f"{reference.high[place]:.6g} (ten times the range of training on either side): check units and order of rows"
     )
 
 
-def _feature_rows(named: Mapping[str, RequestInput], version: Version) -> tuple[Floats, tuple[int, ...]]:
+def _feature_rows(named: Mapping[str, Tensor], version: Version) -> tuple[Floats, tuple[int, ...]]:
     """Raw features, and the shape that a tensor of times may have."""
     unknown = sorted(set(named) - {FEATURES, TIME, ENTITY})
     if unknown:
@@ -107,7 +108,7 @@ def _feature_rows(named: Mapping[str, RequestInput], version: Version) -> tuple[
     return floats(tensor, shape), (shape[0],)
 
 
-def _bars(named: Mapping[str, RequestInput], version: Version) -> tuple[Floats, tuple[int, ...]]:
+def _bars(named: Mapping[str, Tensor], version: Version) -> tuple[Floats, tuple[int, ...]]:
     """Raw features, and the shape that a tensor of times may have.
 
     Columns that the model does not read are left alone: versions of one model may read different ones.
@@ -151,7 +152,7 @@ def _prices(columns: Mapping[str, Floats]) -> None:
         raise BadRequest("a row has a high below its low; expected high ≥ low")
 
 
-def _entities(tensor: RequestInput | None, n: int) -> Sequence[str]:
+def _entities(tensor: Tensor | None, n: int) -> Sequence[str]:
     if tensor is None:
         return [""] * n
     if (shape := shape_of(tensor)) != (n,):
@@ -159,7 +160,7 @@ def _entities(tensor: RequestInput | None, n: int) -> Sequence[str]:
     return texts(tensor, shape)
 
 
-def _times(tensor: RequestInput | None, n: int, form: tuple[int, ...]) -> Sequence[str | None]:
+def _times(tensor: Tensor | None, n: int, form: tuple[int, ...]) -> Sequence[str | None]:
     """Of each predicted row, as ISO 8601; a day is a date, an instant has the zone that it was sent with, in UTC."""
     if tensor is None:
         return [None] * n

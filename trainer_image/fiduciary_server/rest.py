@@ -16,13 +16,11 @@ from mlserver.logging import logger
 
 from fiduciary_server.errors import BadRequest
 from fiduciary_server.probes import HEADER as PROBE
-from fiduciary_server.runtime import request_of
-from fiduciary_server.tensors import quoted
+from fiduciary_server.runtime import LONGEST_ID, OUTPUT, Asked
+from fiduciary_server.tensors import Tensor, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-
-    from mlserver.types import InferenceResponse
 
     from fiduciary_server.life import Life
     from fiduciary_server.runtime import FiduciaryRuntime
@@ -41,6 +39,7 @@ _MOST_DISCARDED = 64 << 20
 APART_FROM = 64 << 10
 """Bytes of a body from which a request is worked on in a thread: while it is parsed, others are still answered."""
 
+_PROBE = PROBE.encode()
 _JSON = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
 
@@ -94,12 +93,12 @@ class Rest:
         if not self._life.loaded:
             await self._send(send, 503, _error(self._life.why_not), self._own)
             return
-        runtime, headers = self._runtime, _headers(scope)
-        probe = runtime.probes.signed(headers.get(PROBE))
+        runtime, headers = self._runtime, dict(scope["headers"])
+        probe = runtime.probes.signed(_text(headers.get(_PROBE)))
         with runtime.metrics.request("rest", probe) as counted:
             try:
                 body = await _body(headers, receive)
-                trace = headers.get("x-request-id")
+                trace = _text(headers.get(b"x-request-id"))
                 if len(body) < APART_FROM:
                     content, identity = self._predict(body, not probe, trace)
                 else:
@@ -126,8 +125,20 @@ class Rest:
 
     def _predict(self, body: bytes, live: bool, trace: str | None) -> tuple[bytes, bytes]:
         """The answer's body and the prediction's id."""
-        response = self._runtime.answer(request_of(_parse(body)), live=live, trace=trace)
-        return _encoded(response), response.parameters.predictionId.encode()
+        asked = _parse(body, trace)
+        answer = self._runtime.answer(asked, live=live)
+        serving = self._runtime.serving
+        document = {
+            "model_name": serving.name,
+            "model_version": serving.version,
+            "outputs": [
+                {"name": OUTPUT, "datatype": "FP32", "shape": answer.shape, "data": answer.predictions},
+            ],
+            "parameters": self._runtime.parameters(answer),
+        }
+        if asked.identity:
+            document["id"] = asked.identity
+        return orjson.dumps(document), answer.prediction_id.encode()
 
     async def _metadata(self, send: Send) -> None:
         if not self._life.loaded:
@@ -161,14 +172,14 @@ class _Gone(Exception):
     """The client left before its request was read."""
 
 
-def _headers(scope: Scope) -> Mapping[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
-async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
-    length = headers.get("content-length", "")
-    size = int(length) if length.isascii() and length.isdigit() else 0
-    encoding = headers.get("content-encoding", "identity").lower()
+async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    length = headers.get(b"content-length", b"")
+    size = int(length) if length.isdigit() else 0
+    encoding = headers.get(b"content-encoding", b"identity").lower()
     parts: list[bytes] = []
     seen, more = 0, True
     while more and seen <= _MOST_DISCARDED:
@@ -186,57 +197,34 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
         raise BadRequest(
             f"the body has {max(size, seen)} bytes; at most {LONGEST_BODY} are taken: send fewer rows at a time", 413
         )
-    if encoding != "identity":
-        raise BadRequest(f"content-encoding is {quoted(encoding)}; expected a body that is not compressed", 415)
-    if "inference-header-content-length" in headers:
+    if encoding != b"identity":
+        raise BadRequest(f"content-encoding is {quoted(_text(encoding))}; expected a body that is not compressed", 415)
+    if b"inference-header-content-length" in headers:
         raise BadRequest("the binary tensor extension is not served over HTTP; send JSON, or use gRPC", 415)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
-    """The request's document, with the kinds of everything that is read later."""
+def _parse(body: bytes, trace: str | None) -> Asked:
+    """The request, with the kinds of everything that is read later."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # The parser's words without its position's surroundings: nothing of the body is repeated.
         raise BadRequest(f"the body is no JSON (which has neither NaN nor Infinity): {str(error)[:200]}") from None
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), list):
         raise BadRequest('the body is not {"inputs": [{"name", "datatype", "shape", "data"}, ...]}')
-    if not isinstance(document.get("id"), (str, type(None))):
-        raise BadRequest("id is no string")
-    for tensor in document["inputs"]:
-        if not isinstance(tensor, dict) or not tensor.keys() >= {"name", "datatype", "shape", "data"}:
-            raise BadRequest('an input is no {"name", "datatype", "shape", "data"}')
-        if not isinstance(tensor["name"], str) or not isinstance(tensor["shape"], list):
-            raise BadRequest("an input's name is no string, or its shape no array")
-    _outputs(document)
-    return document
-
-
-def _outputs(document: Mapping[str, Any]) -> None:
-    asked = document.get("outputs") or ()
-    if not isinstance(asked, (list, tuple)) or not all(
-        isinstance(each, dict) and isinstance(each.get("name"), str) for each in asked
-    ):
-        raise BadRequest('outputs is no [{"name"}, ...]')
-
-
-def _encoded(response: InferenceResponse) -> bytes:
-    [output] = response.outputs
-    parameters = response.parameters
-    document: dict[str, Any] = {
-        "model_name": response.model_name,
-        "model_version": response.model_version,
-        "outputs": [{"name": output.name, "datatype": output.datatype, "shape": output.shape, "data": output.data}],
-        "parameters": {
-            "version": parameters.version,
-            "digest": parameters.digest,
-            "predictionId": parameters.predictionId,
-        },
-    }
-    if response.id:
-        document["id"] = response.id
-    return orjson.dumps(document)
+    identity, outputs = document.get("id"), document.get("outputs") or ()
+    if not isinstance(identity, (str, type(None))):
+        raise BadRequest(f"id is {quoted(identity)}; expected a string")
+    try:
+        tensors = [
+            Tensor(given["name"], given["datatype"], given["shape"], given["data"]) for given in document["inputs"]
+        ]
+        wanted = [each["name"] for each in outputs]
+    except (TypeError, KeyError):
+        raise BadRequest('an input is no {"name", "datatype", "shape", "data"}, or an output no {"name"}') from None
+    if not all(isinstance(tensor.name, str) and isinstance(tensor.shape, list) for tensor in tensors):
+        raise BadRequest("an input's name is no string, or its shape no array")
+    return Asked(tensors, identity, wanted, None if trace is None else trace[:LONGEST_ID])
 
 
 def _error(message: str) -> bytes:

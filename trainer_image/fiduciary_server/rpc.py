@@ -14,21 +14,21 @@ from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc.converters import ModelMetadataResponseConverter
 from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceServicer
 from mlserver.logging import logger
-from mlserver.types import InferenceRequest, Parameters, RequestInput, RequestOutput
+from mlserver.types import Parameters
 
 from fiduciary_server.errors import BadRequest, NotHere
 from fiduciary_server.probes import HEADER as PROBE
 from fiduciary_server.rest import APART_FROM, LONGEST_BODY
-from fiduciary_server.tensors import NUMBERS, quoted
+from fiduciary_server.runtime import LONGEST_ID, OUTPUT, Asked
+from fiduciary_server.tensors import NUMBERS, Tensor, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from grpc.aio import ServicerContext
-    from mlserver.types import InferenceResponse
 
     from fiduciary_server.life import Life
-    from fiduciary_server.runtime import FiduciaryRuntime
+    from fiduciary_server.runtime import Answer, FiduciaryRuntime
 
 MODEL = "fiduciary-model"
 """Metadata that the route matches on, since a gRPC path names no model."""
@@ -153,8 +153,27 @@ class Rpc(GRPCInferenceServiceServicer):
                 f"{serving.version}"
             )
         raw = len(request.raw_input_contents) > 0
-        response = self._runtime.answer(_request(request, raw), live=live, trace=sent.get("x-request-id"))
-        return _response(response, raw)
+        asked = _asked(request, raw, sent.get("x-request-id"))
+        return self._response(asked, self._runtime.answer(asked, live=live), raw)
+
+    def _response(self, asked: Asked, answer: Answer, raw: bool) -> pb.ModelInferResponse:
+        serving = self._runtime.serving
+        contents = None if raw else pb.InferTensorContents(fp32_contents=answer.predictions)
+        message = pb.ModelInferResponse(
+            model_name=serving.name,
+            model_version=serving.version,
+            id=asked.identity or "",
+            outputs=[
+                pb.ModelInferResponse.InferOutputTensor(
+                    name=OUTPUT, datatype="FP32", shape=answer.shape, contents=contents
+                )
+            ],
+        )
+        for name, value in self._runtime.parameters(answer).items():
+            message.parameters[name].string_param = value
+        if raw:
+            message.raw_output_contents.append(np.asarray(answer.predictions, dtype="<f4").tobytes())
+        return message
 
     async def _demand_here(self, name: str, version: str, context: ServicerContext) -> None:
         serving = self._runtime.serving
@@ -174,8 +193,8 @@ class Rpc(GRPCInferenceServiceServicer):
         raise AssertionError("abort does not return")
 
 
-def _request(request: pb.ModelInferRequest, raw: bool) -> InferenceRequest:
-    """MLServer's request, numbers as arrays.
+def _asked(request: pb.ModelInferRequest, raw: bool, trace: str | None) -> Asked:
+    """The request, numbers as arrays.
 
     Raises:
         BadRequest: raw contents that are not as many as the tensors, or not as long as their type says.
@@ -186,20 +205,16 @@ def _request(request: pb.ModelInferRequest, raw: bool) -> InferenceRequest:
             "expected one for each"
         )
     tensors = [
-        RequestInput.model_construct(
-            name=tensor.name,
-            shape=list(tensor.shape),
-            datatype=tensor.datatype,
-            data=_unpacked(tensor, request.raw_input_contents[place]) if raw else _contents(tensor),
+        Tensor(
+            tensor.name,
+            tensor.datatype,
+            list(tensor.shape),
+            _unpacked(tensor, request.raw_input_contents[place]) if raw else _contents(tensor),
         )
         for place, tensor in enumerate(request.inputs)
     ]
-    return InferenceRequest.model_construct(
-        id=request.id or None,
-        parameters=None,
-        inputs=tensors,
-        outputs=[RequestOutput.model_construct(name=wanted.name) for wanted in request.outputs],
-    )
+    outputs = [wanted.name for wanted in request.outputs]
+    return Asked(tensors, request.id or None, outputs, None if trace is None else trace[:LONGEST_ID])
 
 
 def _contents(tensor: pb.ModelInferRequest.InferInputTensor) -> Any:
@@ -238,26 +253,3 @@ def _strings(name: str, content: bytes) -> list[bytes]:
         result.append(content[at : at + size])
         at += size
     return result
-
-
-def _response(response: InferenceResponse, raw: bool) -> pb.ModelInferResponse:
-    [output] = response.outputs
-    parameters = response.parameters
-    message = pb.ModelInferResponse(
-        model_name=response.model_name,
-        model_version=response.model_version,
-        id=response.id or "",
-        outputs=[
-            pb.ModelInferResponse.InferOutputTensor(
-                name=output.name,
-                datatype=output.datatype,
-                shape=output.shape,
-                contents=None if raw else pb.InferTensorContents(fp32_contents=output.data),
-            )
-        ],
-    )
-    for name in ("version", "digest", "predictionId"):
-        message.parameters[name].string_param = getattr(parameters, name)
-    if raw:
-        message.raw_output_contents.append(np.asarray(output.data, dtype="<f4").tobytes())
-    return message

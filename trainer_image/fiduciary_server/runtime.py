@@ -11,7 +11,7 @@ import itertools
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlserver import MLModel, ModelSettings
 from mlserver.logging import logger
@@ -22,9 +22,8 @@ from mlserver.types import (
     MetadataModelResponse,
     MetadataTensor,
     Parameters,
-    RequestInput,
-    RequestOutput,
     ResponseOutput,
+    TensorData,
 )
 
 from fiduciary_server import contract, example, inputs
@@ -33,7 +32,7 @@ from fiduciary_server.errors import BadRequest, Failed, Missing
 from fiduciary_server.metrics import Metrics
 from fiduciary_server.probes import Probes
 from fiduciary_server.records import Record, Records
-from fiduciary_server.tensors import quoted
+from fiduciary_server.tensors import Tensor, quoted
 from fiduciary_server.version import BrokenModel, Version
 
 if TYPE_CHECKING:
@@ -46,6 +45,33 @@ LONGEST_ID = 128
 
 APART = 2
 """Threads for requests that are so large that others would wait for them."""
+
+
+class Asked(NamedTuple):
+    """A request.
+
+    Attributes:
+        tensors: its inputs, unchecked.
+        identity: the client's id.
+        outputs: names of the outputs that it asks for; none: all.
+        trace: an id that the gateway gave it.
+    """
+
+    tensors: Sequence[Tensor]
+    identity: str | None = None
+    outputs: Sequence[str] = ()
+    trace: str | None = None
+
+
+class Answer(NamedTuple):
+    """Predictions, and the id that they are known by."""
+
+    prediction_id: str
+    predictions: list[float]
+
+    @property
+    def shape(self) -> list[int]:
+        return [len(self.predictions), 1]
 
 
 class FiduciaryRuntime(MLModel):
@@ -105,8 +131,8 @@ class FiduciaryRuntime(MLModel):
         """Predict from both forms of input; returns the bars, or a feature row where no bars could be made up."""
         row, bars = example.feature_row(self.loaded), example.bars(self.loaded)
         try:
-            self.answer(request_of(row), live=False)
-            self.answer(request_of(bars), live=False)
+            for document in (row, bars):
+                self.answer(Asked([Tensor(**tensor) for tensor in document["inputs"]]), live=False)
         except Failed as error:
             raise Ended("BadVersion", f"the model cannot answer an example of its own reference: {error}") from None
         except BadRequest as error:
@@ -116,49 +142,56 @@ class FiduciaryRuntime(MLModel):
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """MLServer's interface; raises its errors."""
-        return self.answer(payload, live=True)
+        tensors = [
+            Tensor(given.name, given.datatype, given.shape, getattr(given.data, "root", given.data))
+            for given in payload.inputs
+        ]
+        asked = Asked(tensors, payload.id, [wanted.name for wanted in payload.outputs or ()])
+        answer = self.answer(asked, live=True)
+        output = ResponseOutput(name=OUTPUT, shape=answer.shape, datatype="FP32", data=TensorData(answer.predictions))
+        return InferenceResponse(
+            model_name=self.serving.name,
+            model_version=self.serving.version,
+            id=payload.id,
+            parameters=Parameters(**self.parameters(answer)),
+            outputs=[output],
+        )
 
-    def answer(self, request: InferenceRequest, *, live: bool, trace: str | None = None) -> InferenceResponse:
+    def answer(self, asked: Asked, *, live: bool) -> Answer:
         """Check a request, predict, and keep a record of each prediction.
 
         Args:
-            request: tensors as ``inputs.py`` says.
+            asked: the request.
             live: whether records are kept; not of probes.
-            trace: an id that the client or the gateway gave the request, where ``request.id`` has none.
 
         Raises:
             BadRequest: what was seen and what was expected.
             Failed: the model failed.
         """
-        version = self.loaded
-        self._demand(request)
-        given = inputs.read(request.inputs, version)
+        _demand(asked)
+        given = inputs.read(asked.tensors, self.loaded)
         identity = f"{self._sender}-{next(self._ids):x}"
-        if lacks := inputs.missing(given, version.features.names):
-            if live:
-                self._record(identity, _traced(request, trace), given, [None] * len(given.times))
-            raise Missing(lacks)
-        if outside := inputs.out_of_range(given, version):
-            raise BadRequest(outside)
         try:
-            predictions = version.predict(given.raw).tolist()
+            inputs.check(given, self.loaded)
+        except Missing:
+            if live:
+                self._record(identity, asked, given, [None] * len(given.times))
+            raise
+        try:
+            predictions = self.loaded.predict(given.raw).tolist()
         except BrokenModel as error:
             raise Failed(str(error)) from error
         if live:
-            self._record(identity, _traced(request, trace), given, predictions)
-        return InferenceResponse.model_construct(
-            model_name=self.serving.name,
-            model_version=self.serving.version,
-            id=request.id,
-            parameters=Parameters.model_construct(
-                version=self.serving.version, digest=self.serving.digest, predictionId=identity
-            ),
-            outputs=[
-                ResponseOutput.model_construct(
-                    name=OUTPUT, shape=[len(predictions), 1], datatype="FP32", data=predictions
-                )
-            ],
-        )
+            self._record(identity, asked, given, predictions)
+        return Answer(identity, predictions)
+
+    def parameters(self, answer: Answer) -> dict[str, str]:
+        """What an answer carries beside its output."""
+        return {
+            "version": self.serving.version,
+            "digest": self.serving.digest,
+            "predictionId": answer.prediction_id,
+        }
 
     async def metadata(self) -> MetadataModelResponse:
         """The raw form as tensors; the form of feature rows, the example and the digest as parameters."""
@@ -195,22 +228,14 @@ class FiduciaryRuntime(MLModel):
             ),
         )
 
-    def _demand(self, request: InferenceRequest) -> None:
-        if request.id is not None and len(request.id) > LONGEST_ID:
-            raise BadRequest(f"id has {len(request.id)} characters; at most {LONGEST_ID} are kept")
-        for wanted in request.outputs or ():
-            if wanted.name != OUTPUT:
-                raise BadRequest(f"output {quoted(wanted.name)} was asked for; this model gives {OUTPUT!r}")
-
-    def _record(
-        self, identity: str, request_id: str | None, given: inputs.Inputs, predictions: Sequence[float | None]
-    ) -> None:
+    def _record(self, identity: str, asked: Asked, given: inputs.Inputs, predictions: Sequence[float | None]) -> None:
         if not self.records.enabled:
             return
+        traced = asked.identity or asked.trace
         several = len(predictions) > 1
         self.records.add(
             [
-                Record(f"{identity}-{place}" if several else identity, request_id, entity, when, prediction, features)
+                Record(f"{identity}-{place}" if several else identity, traced, entity, when, prediction, features)
                 for place, (entity, when, prediction, features) in enumerate(
                     zip(given.entities, given.times, predictions, given.last, strict=True)
                 )
@@ -218,23 +243,12 @@ class FiduciaryRuntime(MLModel):
         )
 
 
-def request_of(document: dict[str, Any]) -> InferenceRequest:
-    """MLServer's request from the protocol's JSON, unchecked: ``inputs.py`` checks with better words than a schema."""
-    return InferenceRequest.model_construct(
-        id=document.get("id"),
-        parameters=None,
-        inputs=[
-            RequestInput.model_construct(
-                name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"], data=tensor["data"]
-            )
-            for tensor in document["inputs"]
-        ],
-        outputs=[RequestOutput.model_construct(name=wanted["name"]) for wanted in document.get("outputs") or ()],
-    )
-
-
-def _traced(request: InferenceRequest, trace: str | None) -> str | None:
-    return request.id or (None if trace is None else trace[:LONGEST_ID])
+def _demand(asked: Asked) -> None:
+    if asked.identity is not None and len(asked.identity) > LONGEST_ID:
+        raise BadRequest(f"id has {len(asked.identity)} characters; at most {LONGEST_ID} are kept")
+    for name in asked.outputs:
+        if name != OUTPUT:
+            raise BadRequest(f"output {quoted(name)} was asked for; this model gives {OUTPUT!r}")
 
 
 def _described(version: Version) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,31 @@ from fiduciary_server.errors import BadRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlserver.types import RequestInput
-
 Floats = NDArray[np.float64]
+
+
+class Tensor(NamedTuple):
+    """One tensor of a request, unchecked.
+
+    ``data`` is a list (flat or nested, from JSON) or an array (from gRPC). MLServer's own class would cost a request
+    more than the model does.
+    """
+
+    name: str
+    datatype: Any
+    shape: Sequence[Any]
+    data: Any
+
 
 NUMBERS = {"FP64": np.float64, "FP32": np.float32, "INT64": np.int64, "INT32": np.int32}
 _SHOWN = 80
 
 
-def floats(tensor: RequestInput, shape: Sequence[int]) -> Floats:
+def floats(tensor: Tensor, shape: Sequence[int]) -> Floats:
     """Numbers of a tensor, ``float64`` of the given shape; NaN for a null.
 
     Args:
-        tensor: data as a list (flat or nested, from JSON) or an array (from gRPC).
+        tensor: of numbers.
         shape: the tensor's own, already found acceptable.
 
     Raises:
@@ -36,7 +48,7 @@ def floats(tensor: RequestInput, shape: Sequence[int]) -> Floats:
         raise BadRequest(
             f"tensor {quoted(tensor.name)} has datatype {quoted(tensor.datatype)}; expected FP64 (or FP32)"
         )
-    data = _plain(tensor)
+    data = tensor.data
     if isinstance(data, np.ndarray):
         _count(tensor.name, data.size, shape)
         values = data.astype(np.float64, copy=False).reshape(shape)
@@ -59,7 +71,7 @@ def floats(tensor: RequestInput, shape: Sequence[int]) -> Floats:
     return values
 
 
-def texts(tensor: RequestInput, shape: Sequence[int]) -> list[str]:
+def texts(tensor: Tensor, shape: Sequence[int]) -> list[str]:
     """Strings of a BYTES tensor, flat.
 
     Raises:
@@ -70,7 +82,7 @@ def texts(tensor: RequestInput, shape: Sequence[int]) -> list[str]:
             f"tensor {quoted(tensor.name)} has datatype {quoted(tensor.datatype)}; expected BYTES (strings)"
         )
     result: list[str] = []
-    for value in _flat(tensor.name, _plain(tensor), shape):
+    for value in _flat(tensor.name, tensor.data, shape):
         text = value
         if isinstance(value, bytes):
             try:
@@ -85,7 +97,7 @@ def texts(tensor: RequestInput, shape: Sequence[int]) -> list[str]:
     return result
 
 
-def shape_of(tensor: RequestInput) -> tuple[int, ...]:
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
     """The shape that a tensor states.
 
     Raises:
@@ -104,12 +116,6 @@ def quoted(value: object) -> str:
 
 
 _JSON_NAMES: dict[type, str] = {str: "strings", bool: "booleans", dict: "objects", list: "arrays"}
-
-
-def _plain(tensor: RequestInput) -> Any:
-    """The data itself; MLServer's own transports wrap it."""
-    data: Any = tensor.data
-    return getattr(data, "root", data)
 
 
 def _flat(name: str, data: Any, shape: Sequence[int]) -> list[Any]:

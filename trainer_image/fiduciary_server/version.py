@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class Version:
         _compare(session, [len(features.names)] if window is None else [window, len(features.names)])
         return cls(features, transform, window, rows, output, reference, session)
 
-    @property
+    @cached_property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one input without the batch."""
         width = len(self.features.names)
