@@ -180,6 +180,7 @@ def approval(model: Object) -> Object:
         "spec": {
             "modelRef": {"name": VOLATILITY},
             "decision": "Approve",
+            "evidenceDigest": model["status"]["approvalRequest"]["digest"],
             "approver": APPROVER,
             "reason": "its lower bound of skill is above that of the model that serves",
         },

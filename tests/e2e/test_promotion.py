@@ -63,7 +63,7 @@ def other(two: TwoVersions, version: Mapping[str, str]) -> str:
 def test_an_approved_challenger_becomes_champion(two: TwoVersions, node: Node, registry: Registry) -> None:
     service = two.service
     assert service.found["status"]["champion"]["digest"] == two.first["digest"], "nobody approved yet"
-    moved(two, lambda: service.decide("Approve", ANA, "its losses are lower"), two.second, lambda: None)
+    moved(two, lambda: service.approve(ANA, "its losses are lower"), two.second, lambda: None)
     record = service.records()[-1]
     assert (record["action"], record["actor"]["user"]) == ("Promote", ANA.name)
     assert record["to"]["digest"] == two.second["digest"]

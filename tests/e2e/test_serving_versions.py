@@ -130,7 +130,7 @@ def test_a_version_that_is_never_ready_is_named(two: TwoVersions) -> None:
     service = two.service
     service.patch({"serving": {"resources": {"limits": {"cpu": "2m"}, "requests": {"cpu": "2m"}}}})
     try:
-        told(service, "NotReadyInTime", within=240)
+        told(service, "NeverReady", within=240)
     finally:
         service.patch({"serving": {"resources": {"limits": None, "requests": {"cpu": "50m"}}}})
     service.until("Reconciling", "False", within=120)
@@ -152,7 +152,7 @@ def test_a_version_that_crashes_again_and_again_is_named(two: TwoVersions, node:
 
     service.cluster.until_all("pod", service.namespace, backed_off, 120, "it is held back", selector=service.selector)
     service.pin(two.second)
-    told(service, "CrashLoop", f"version {two.second['version']}")
+    told(service, "Crashing", f"version {two.second['version']}")
     restart_pods(service, two)
     service.until_serves(two.second)
 
