@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.e2e.cluster import User
 
 GATEWAY: Object = {"parentRefs": [{"name": "contour", "namespace": "projectcontour"}]}
-SERVING: Object = {"gateway": GATEWAY, "resources": {"requests": {"cpu": "50m", "memory": "192Mi"}}}
+SERVING: Object = {"gateway": GATEWAY, "resources": {"requests": {"cpu": "200m", "memory": "192Mi"}}}
 SERVING_PODS = "fiduciary.dev/component=serving"
 TRAINED, SERVED = 240, 120  # seconds
 

@@ -132,7 +132,7 @@ def test_a_version_that_is_never_ready_is_named(two: TwoVersions) -> None:
     try:
         told(service, "NeverReady", within=240)
     finally:
-        service.patch({"serving": {"resources": {"limits": None, "requests": {"cpu": "50m"}}}})
+        service.patch({"serving": {"resources": {"limits": None, "requests": {"cpu": "200m"}}}})
     service.until("Reconciling", "False", within=120)
 
 
