@@ -53,8 +53,14 @@ class Pod:
 
     def run(self, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """The process itself: exit code and termination message."""
-        command = [sys.executable, "-m", "fiduciary_server", "fetch", "--folder", str(self.version), "--claims",
-                   str(self.claims), "--secrets", str(self.secrets), "--termination-log", str(self.message)]  # fmt: skip
+        places = {
+            "folder": self.version,
+            "claims": self.claims,
+            "secrets": self.secrets,
+            "termination-log": self.message,
+        }
+        options = [word for name, place in places.items() for word in (f"--{name}", str(place))]
+        command = [sys.executable, "-m", "fiduciary_server", "fetch", *options]
         code = subprocess.run(command, env=environment(given), timeout=120).returncode
         return code, json.loads(self.message.read_text()) if self.message.exists() else {}
 

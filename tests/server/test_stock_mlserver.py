@@ -1,4 +1,4 @@
-"""The runtime is a model of MLServer's own kind: its stock transports serve it too (Seldon starts MLServer like that)."""
+"""The runtime is a model of MLServer's own kind: its stock transports serve it too, as where Seldon starts MLServer."""
 
 from __future__ import annotations
 
