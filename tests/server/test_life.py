@@ -60,7 +60,7 @@ def test_a_folder_that_is_not_the_version_never_serves(versions: Path, tmp_path:
 
 
 class Client(threading.Thread):
-    """Sends one request after the other until it is ``moved``; on a new connection when it is told to close the old one.
+    """Sends one request after the other until it is ``moved``; a new connection when it is told to close the old one.
 
     Attributes:
         answered: good answers.
