@@ -29,9 +29,6 @@ class Counts:
     trials: Floats
     bad: Floats
 
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> Counts:
-        return Counts(self.trials[chosen], self.bad[chosen])
-
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.trials + other.trials, self.bad + other.bad)
 
@@ -50,13 +47,8 @@ def log_ratio(block: Block, bet: tuple[Floats, Floats], null: tuple[Floats, Floa
     """ln of the likelihood ratio of two pairs of rates; 0 where an arm has no trials."""
     total: Floats = np.zeros_like(block.champion.trials)
     for arm, p, q in ((block.champion, bet[0], null[0]), (block.challenger, bet[1], null[1])):
-        total += arm.bad * _log_quotient(p, q, p - q) + (arm.trials - arm.bad) * _log_quotient(1.0 - p, 1.0 - q, q - p)
+        total += arm.bad * np.log(p / q) + (arm.trials - arm.bad) * np.log((1.0 - p) / (1.0 - q))
     return total
-
-
-def _log_quotient(p: Floats, q: Floats, excess: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(np.abs(excess) < 0.5 * q, np.log1p(excess / q), np.log(p) - np.log(q))
 
 
 def log_factor_equality(block: Block, champion: Floats, challenger: Floats) -> Floats:
@@ -136,14 +128,6 @@ class Beliefs:
             keep * self.challenger_bad + block.challenger.bad,
         )
 
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> Beliefs:
-        return Beliefs(
-            self.champion_trials[chosen],
-            self.champion_bad[chosen],
-            self.challenger_trials[chosen],
-            self.challenger_bad[chosen],
-        )
-
 
 @dataclass(slots=True)
 class Harm:
@@ -191,17 +175,6 @@ class Harm:
         ]
         return log_sum_exp(parts)
 
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> Harm:
-        return Harm(
-            self.planned,
-            self.slow[chosen],
-            self.fast[chosen],
-            self.spent,
-            self.log_plugin[chosen],
-            [part[chosen] for part in self.log_fixed],
-            [part[chosen] for part in self.log_fast],
-        )
-
 
 def _shiryaev_roberts(log_sums: list[Floats], weight: float, factors: list[Floats]) -> list[Floats]:
     start = math.log(weight)
@@ -237,6 +210,3 @@ class NonInferiority:
         challenger = self.beliefs.challenger_near(champion)
         factor = log_factor_noninferiority(block, champion, challenger, self.margin)
         return replace(self, beliefs=self.beliefs.after(block, None), log_e=self.log_e + factor / dispersion)
-
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> NonInferiority:
-        return NonInferiority(self.margin[chosen], self.beliefs[chosen], self.log_e[chosen])

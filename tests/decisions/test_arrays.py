@@ -105,17 +105,16 @@ def test_dispersion(seed: int) -> None:
 def test_sample_ratio(seed: int) -> None:
     rng = np.random.default_rng([2, seed])
     replications, share = 20, float(rng.uniform(0.02, 0.5))
-    array, single = (
-        scatter.SampleRatio.start((1 - share, share), replications),
-        [ok(SampleRatio.start((1 - share, share))) for _ in range(replications)],
-    )
+    array = scatter.SampleRatio.start(replications)
+    single = [ok(SampleRatio.start((1 - share, share))) for _ in range(replications)]
+    shares = np.full(replications, share)
     for k in range(80):
         if k == 40:
-            array = array.reweigh((0.5, 0.5))
+            shares = np.full(replications, 0.5)
             single = [ok(one.reweigh((0.5, 0.5))) for one in single]
         all_requests = rng.poisson(300, replications)
         challenger = rng.binomial(all_requests, share + 0.01)
-        array = array.fold(((all_requests - challenger).astype(float), challenger.astype(float)))
+        array = array.fold(shares, (all_requests - challenger).astype(float), challenger.astype(float))
         single = [
             ok(one.fold(k, k, (int(n - y), int(y)))) for one, n, y in zip(single, all_requests, challenger, strict=True)
         ]
