@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.decisions.arrays import select
 from bench.decisions.proportions import Counts
 
 if TYPE_CHECKING:
@@ -49,11 +50,14 @@ class Dark:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One cell's truth. ``errors`` and ``slow``: (champion, challenger); the challenger's hold from ``onset`` on."""
+    """One cell's truth. ``errors`` and ``slow``: (champion, challenger); the challenger's hold from ``onset`` on.
+
+    A rate is a number, or an array with one a replication.
+    """
 
     per_minute: float = 300.0
-    errors: tuple[float, float] = (0.005, 0.005)
-    slow: tuple[float, float] = (0.005, 0.005)
+    errors: tuple[Floats | float, Floats | float] = (0.005, 0.005)
+    slow: tuple[Floats | float, Floats | float] = (0.002, 0.002)
     onset: int = 0
     drift: Callable[[int], float] | None = None
     """Multiplies all rates of both arms in a minute."""
@@ -94,17 +98,20 @@ class Tape:
     rng: np.random.Generator
     replications: int
     now: int = 0
+    base: dict[str, list[Floats]] = field(init=False)
     log_burst: Floats = field(init=False)
     busy: Floats = field(init=False)
 
     def __post_init__(self) -> None:
+        pairs = {"errors": self.world.errors, "latency": self.world.slow}
+        self.base = {name: [np.broadcast_to(rate, self.replications) for rate in pair] for name, pair in pairs.items()}
         self.log_burst = self.rng.standard_normal((2, self.replications))
         shares = self.rng.pareto(1.2, (64, self.replications)) + 0.05
         self.busy = shares / shares.sum(axis=0)
 
     def keep(self, chosen: NDArray[np.bool_]) -> None:
         """Go on with some of the replications."""
-        self.log_burst, self.busy = self.log_burst[:, chosen], self.busy[:, chosen]
+        self.base, self.log_burst, self.busy = select((self.base, self.log_burst, self.busy), chosen)
         self.replications = self.log_burst.shape[1]
 
     def history(self) -> list[dict[str, Counts]]:
@@ -172,10 +179,7 @@ class Tape:
         if world.bursts and arm in world.bursts.arms:
             sigma = math.sqrt(math.log1p(world.bursts.cv**2))
             factor *= np.exp(sigma * self.log_burst[arm] - 0.5 * sigma * sigma)
-        return {
-            "errors": np.minimum(1.0, world.errors[own] * factor),
-            "latency": np.minimum(1.0, world.slow[own] * factor),
-        }
+        return {name: np.minimum(1.0, rates[own] * factor) for name, rates in self.base.items()}
 
     def _bad(self, trials: Floats, rate: Floats) -> Floats:
         return self.rng.binomial(trials.astype(np.int64), rate).astype(float)

@@ -1,12 +1,12 @@
 """GrowthBook's Safe Rollout: a monitored ramp with one-sided sequential tests on guardrails and a duration.
 
-Source: docs/features/safe-rollouts.mdx (ramp 1/5/10/25/50 %, each monitored step split evenly between rollout and
-control; any guardrail that regresses significantly rolls back; "Ready to ship" when the duration ends),
-docs/statistics/sequential.mdx and packages/stats/gbstats/frequentist/tests.py
-``sequential_interval_halfwidth_one_sided`` at 8f1db445 (2026-08-21): asymptotic confidence sequence, Waudby-Smith et
-al. (2024) equation 134, N the units of both arms, N* 5,000, α .05; packages/shared/src/constants.ts: SRM threshold
-.001 by a χ² test, after which the ramp is held. Requests stand for units. Its warehouse is asked each minute here, which it never is: in its favour. Early steps take
-a twentieth of the duration each.
+Source at 8f1db445 (2026-08-21): docs/features/safe-rollouts.mdx (ramp 1/5/10/25/50 %, each monitored step split evenly
+between rollout and control; any guardrail that regresses significantly rolls back; "Ready to ship" when the duration
+ends), docs/statistics/sequential.mdx and packages/stats/gbstats/frequentist/tests.py
+``sequential_interval_halfwidth_one_sided``: asymptotic confidence sequence, Waudby-Smith et al. (2024) equation 134,
+N the units of both arms, N* 5,000, α .05; packages/shared/src/constants.ts: SRM threshold .001 by a χ² test, after
+which the ramp is held. Requests stand for units. Its warehouse is asked each minute here, which it never is: in its
+favour. Early steps take a twentieth of the duration each.
 """
 
 from __future__ import annotations
