@@ -20,16 +20,13 @@ class Ruling:
     """Which rule decided, in words, and the test that it rests on."""
 
     rule: Rule
+    reason: str
     message: str
     test: str = ""
 
     @property
     def verdict(self) -> Verdict | None:
         return self.rule.verdict
-
-    @property
-    def reason(self) -> str:
-        return self.rule.reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Rule:
 
 
 def _harm_after_promotion(r: Readings) -> bool:
-    return r.recorded & r.watching & (r.pods_failed | r.breaker | (r.watch_over >= 0.0))
+    return r.recorded & r.watching & (r.latched | r.pods_failed | r.breaker | (r.watch_over >= 0.0))
 
 
 def _recorded(r: Readings) -> bool:
@@ -124,6 +124,10 @@ def _distrusted(r: Readings) -> bool:
 
 def _expired(r: Readings) -> bool:
     return (r.elapsed >= r.max_duration) & ((_shown(r) ^ True) | _distrusted(r))
+
+
+def _refused(r: Readings) -> bool:
+    return r.refused
 
 
 def _excess(r: Readings) -> bool:
@@ -226,6 +230,7 @@ TABLE: tuple[Rule, ...] = (
     # Before what only holds: a hold must not outlive maxDuration.
     Rule(reasons.NOT_SHOWN, "KeepChampion", "Zero", _expired, final=True),
     # It sees, and does not trust what it sees.
+    Rule(reasons.EVIDENCE_REFUSED, "Hold", "Keep", _refused),
     Rule(reasons.TOO_MANY_SERIES, "Hold", "Keep", _excess),
     Rule(reasons.MISROUTED, "Hold", "Keep", _misrouted),
     Rule(reasons.SAMPLE_RATIO_MISMATCH, "Hold", "Keep", _ratio),

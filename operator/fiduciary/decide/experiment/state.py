@@ -55,12 +55,16 @@ class Terms:
     dispersion: float  # declared
     least_blocks: int  # base blocks of a day: below it there is no estimate
     sticky: bool
+    transport: bool  # lost requests are a harm test of their own
     final_weight: int
     prequential: bool
     horizon: int
     test: int  # j
     discoveries: int  # R
     configurations: int  # N
+    promote: float  # α of a promotion
+    rollback: float  # α of a rollback
+    ratio: float  # α of a sample ratio alarm
     level: float  # α_j
     guardrails: tuple[GuardrailTerms, ...]
     objectives: tuple[ObjectiveTerms, ...]
@@ -162,6 +166,7 @@ class Latch:
     """Harm that was found: weight 0 until the record exists, and no other verdict."""
 
     at: int
+    reason: str
     test: str
     message: str
 
