@@ -30,10 +30,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Verdicts at the end of a minute, and how many minutes after its edge they come (settling, the next tick)."""
+    """Verdicts of a minute, and which part of it had passed when they came."""
 
     verdict: Verdicts
-    lag: float = 0.0
+    at: Floats | float = 1.0
 
 
 class Rule(Protocol):
@@ -79,11 +79,12 @@ def play(rule: Rule, world: World, budget: int, replications: int, rng: np.rando
         route = rule.route(state, minute)
         seen = tape.minute(route.weight, route.mirror, route.control)
         judged = rule.judge(state, minute, seen)
-        outcome.bad_served[alive] += seen.bad_live
         decided = judged.verdict != UNDECIDED
+        passed = np.where(decided, judged.at, 1.0)
+        outcome.bad_served[alive] += passed * seen.bad_live
         if decided.any():
             outcome.verdict[alive[decided]] = judged.verdict[decided]
-            outcome.minutes[alive[decided]] = minute + 1.0 + judged.lag
+            outcome.minutes[alive[decided]] = minute + passed[decided]
             alive = alive[~decided]
             if not alive.size:
                 break

@@ -80,7 +80,10 @@ def log_factor_noninferiority(block: Block, champion: Floats, challenger: Floats
 def nearest(na: Floats, nb: Floats, champion: Floats, challenger: Floats, margin: Floats) -> Floats:
     """The minimiser q of nₐ KL(pₐ‖q) + n_b KL(p_b‖q + d): safeguarded Newton steps on its derivative."""
     low, high = np.maximum(0.0, challenger - margin), champion.copy()
-    q = 0.5 * (low + high)
+    shifted = champion + margin
+    one, two = na / (champion * (1.0 - champion)), nb / (shifted * (1.0 - shifted))
+    q = (one * champion + two * (challenger - margin)) / (one + two)  # the minimiser of the parabolas at (pₐ, pₐ + d)
+    q = np.where((q > low) & (q < high), q, 0.5 * (low + high))
     for _ in range(100):
         s = q + margin
         one, two = q * (1.0 - q), s * (1.0 - s)
@@ -90,10 +93,10 @@ def nearest(na: Floats, nb: Floats, champion: Floats, challenger: Floats, margin
         bend = na * (champion / q**2 + (1.0 - champion) / (1.0 - q) ** 2)
         bend += nb * (challenger / s**2 + (1.0 - challenger) / (1.0 - s) ** 2)
         step = q - slope / bend
-        following = np.where((step > low) & (step < high), step, 0.5 * (low + high))
+        following = np.where((step >= low) & (step <= high), step, 0.5 * (low + high))
         moved = np.abs(following - q)
         q = following
-        if np.all(moved <= 4e-16 * q):
+        if np.all(moved <= 1e-13 * q):  # Newton: what is left is the square of it
             break
     return q
 

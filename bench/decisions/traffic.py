@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 GUARDRAILS = ("errors", "latency")
 CHAMPION, CHALLENGER = 0, 1
+SCRAPES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,17 @@ class Seen:
     """One minute as Prometheus shows it, and what clients met.
 
     ``arms[arm][guardrail]``: counts; ``live``: requests by arm without mirrored ones; ``dark``: which arms are absent
-    (the same in all replications); ``bad_live``: failed or slow answers of the challenger to clients.
+    (the same in all replications); ``bad_live``: failed or slow answers of the challenger to clients; ``suspects``: the
+    replications in which more than a tenth of the challenger's answers failed, and for them ``scrapes``: errors'
+    counts (champion, challenger) from the edge to each of the four scrapes.
     """
 
     arms: tuple[dict[str, Counts], dict[str, Counts]]
     live: tuple[Floats, Floats]
     dark: tuple[bool, bool]
     bad_live: Floats
+    suspects: NDArray[np.int64] | None
+    scrapes: list[tuple[Counts, Counts]]
 
 
 @dataclass(slots=True)
@@ -166,7 +171,26 @@ class Tape:
         )
         self._advance()
         self.now += 1
-        return Seen(arms, (compared, live - eaten), (dark[0], dark[1]), bad_live)
+        errors = arms[CHALLENGER]["errors"]
+        suspects = np.flatnonzero(errors.bad > 0.1 * errors.trials)
+        scrapes = self._scrapes(arms[CHAMPION]["errors"], errors, suspects) if suspects.size else []
+        return Seen(arms, (compared, live - eaten), (dark[0], dark[1]), bad_live, suspects, scrapes)
+
+    def _scrapes(
+        self, champion: Counts, challenger: Counts, suspects: NDArray[np.int64]
+    ) -> list[tuple[Counts, Counts]]:
+        """A minute's requests come evenly: how many of them, and of the bad ones, by each quarter."""
+        answer = []
+        for scrape in range(1, SCRAPES + 1):
+            pair = []
+            for arm in (champion, challenger):
+                bad = arm.bad[suspects]
+                good = arm.trials[suspects] - bad
+                if scrape < SCRAPES:
+                    bad, good = (self.rng.binomial(part.astype(np.int64), scrape / SCRAPES) for part in (bad, good))
+                pair.append(Counts(bad + good + 0.0, bad + 0.0))
+            answer.append((pair[0], pair[1]))
+        return answer
 
     def _requests(self) -> Floats:
         factor = self.world.volume(self.now) if self.world.volume else 1.0

@@ -60,8 +60,8 @@ class Argo:
         begun = minute + 1 - self.starting_step * self.pause
         if begun >= self.interval and begun % self.interval == 0:
             if seen.dark[CHALLENGER]:
-                verdict[:] = ROLLED_BACK  # five errors within 40 s: the run is Error, the rollout aborts
-                return Judged(verdict, 40.0 / 60.0)
+                verdict[:] = ROLLED_BACK  # five errors in the next 40 s: the run is Error, the rollout aborts
+                return Judged(verdict)
             for name, (n, y) in state.window.items():
                 with np.errstate(invalid="ignore", divide="ignore"):
                     result = 1.0 - y / n
