@@ -54,6 +54,7 @@ def fold_block(terms: Terms, evidence: Evidence, block: ClosedBlock) -> Evidence
         ratio_alarm=evidence.ratio_alarm or alarm,
         shortfall=ratio is not None and _receives_less(ratio) if rises else evidence.shortfall,
         misrouted=evidence.misrouted + block.misrouted,
+        requests=evidence.requests + sum(block.requests),
         chain=chained(evidence.chain, block),
     )
 

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
         ObjectiveTerms,
         State,
     )
-    from fiduciary.evidence.dispersion import Dispersion
 
 DAY = 86_400
 SESSIONS_A_YEAR = 252
 OPTIMISTIC = 0.2
 """Effect in sd that is assumed while few sessions were seen: the best case of statistics.md rule 14."""
 LEAST_SEEN = 63
+LEAST_BLOCKS = 60
 WAYS_OUT = (
     "ways out: outcomes: Prequential (both procedures replayed over past days), a panel of entities, labels within "
     "the day, more traffic or a larger final weight, a longer maxDuration"
@@ -83,7 +83,7 @@ def noninferiority(case: Case, state: State, its: GuardrailTerms, evidence: Guar
     missing = -math.log(terms.promote) - max(0.0, reached)
     if missing <= 0.0:
         return Expected(name, "NonInferiority", "blocks", 0, case.now, "shown")
-    each = requests_a_block(evidence.champion)
+    each = _requests_a_block(case, state, its.name)
     if each is None:
         return None
     share = terms.final_weight / 100.0
@@ -101,14 +101,6 @@ def noninferiority(case: Case, state: State, its: GuardrailTerms, evidence: Guar
         return Expected(name, "NonInferiority", "blocks", None, None, f"with {traffic} it is never shown")
     needed = before + forecast.blocks
     return Expected(name, "NonInferiority", "blocks", needed, case.now + needed * terms.block, f"with {traffic}")
-
-
-def requests_a_block(champion: Dispersion) -> float | None:
-    """Mean requests of a base block, empty ones included: from the longest blocks that there are."""
-    for scatter in reversed(champion.scatters):
-        if scatter.blocks:
-            return scatter.trials / (scatter.blocks * scatter.scale)
-    return None
 
 
 def expected(case: Case) -> tuple[Expected, ...]:
@@ -160,3 +152,15 @@ def _blocks_before(case: Case, state: State) -> int:
     steps, course = case.spec.traffic.steps, state.course
     ahead = sum(step.min_blocks for step in steps[max(course.step, 0) : -1])
     return max(0, ahead - (course.blocks if 0 <= course.step < len(steps) - 1 else 0))
+
+
+def _requests_a_block(case: Case, state: State, name: str) -> float | None:
+    """Mean requests of a base block, of both arms and empty blocks included; before the first hour of the history."""
+    blocks = state.evidence.last + 1
+    if blocks >= LEAST_BLOCKS:
+        return state.evidence.requests / blocks
+    history = next((history for history in case.world.history if history.name == name), None)
+    for scatter in () if history is None else reversed(history.dispersion.scatters):
+        if scatter.blocks:
+            return scatter.trials / (scatter.blocks * scatter.scale)
+    return None

@@ -157,6 +157,7 @@ class Evidence:
     ratio_alarm: bool = False  # once raised it stays: the requests since the start are not what the route says
     shortfall: bool = False  # the challenger got less than its share when it was raised
     misrouted: int = 0
+    requests: int = 0  # live, of both arms: what can be expected of a block
     sessions: Sessions = field(default_factory=Sessions)
     chain: str = ""  # SHA-256 over all folded blocks and rows, in order
 
