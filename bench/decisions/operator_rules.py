@@ -177,7 +177,7 @@ class Fiduciary:
                 state.gap.append(before)
             else:
                 self._fold(state, minute - 1, before, serving)
-            settled, exposure = self._rule(state, minute, serving)
+            settled, exposure = self._rule(state, minute)
             first = (settled != 0) & (trips > SETTLE_SECONDS / 60.0)
             verdict, at = np.where(first, settled, verdict), np.where(first, SETTLE_SECONDS / 60.0, at)
             enters = exposure == "Next"
@@ -218,7 +218,7 @@ class Fiduciary:
             at[rows] = np.minimum(at[rows], scrape / SCRAPES)
         return at
 
-    def _rule(self, state: State, minute: int, serving: NDArray[np.int64]) -> tuple[Verdicts, NDArray[np.str_]]:
+    def _rule(self, state: State, minute: int) -> tuple[Verdicts, NDArray[np.str_]]:
         now = 60.0 * minute + SETTLE_SECONDS
         champion_dark, challenger_dark = (missed >= DARK_AFTER for missed in state.missed)
         harms = [guardrail.harm.log_e() for guardrail in state.guardrails.values()]
@@ -229,7 +229,8 @@ class Fiduciary:
             harm_over=log_sum_exp([log + share for log in harms]) + math.log(self.alpha_rollback),
             ratio_alarm=state.ratio_alarm,
             shortfall=state.shortfall,
-            exposed=serving != ZERO,
+            exposed=state.serving != ZERO,
+            confirmed=state.serving == state.step,
             champion_dark=champion_dark,
             challenger_dark=challenger_dark,
             dark_seconds=np.where(np.isnan(state.dark_since), 0.0, now - state.dark_since),
@@ -252,7 +253,7 @@ class Fiduciary:
                 if (rule >= 0).all():
                     break
         codes = np.array([CODES[one.verdict] if one.final and one.verdict else 0 for one in TABLE], dtype=np.int8)
-        dark = champion_dark | (challenger_dark & (serving != ZERO))
+        dark = champion_dark | (challenger_dark & (state.serving != ZERO))
         state.dark_since = np.where(dark, np.where(np.isnan(state.dark_since), now, state.dark_since), np.nan)
         return codes[rule], np.array([one.exposure for one in TABLE])[rule]
 
