@@ -26,8 +26,8 @@ NONE = Counts(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class TestCounts:
-    """Requests of one guardrail (or of the transport test) in one closed block: raw counter differences.
+class ArmCounts:
+    """Requests of both arms of one guardrail (or of the transport test) in one closed block: raw counter differences.
 
     Live requests and mirrored copies are counted by different Services and stay apart.
     """
@@ -55,7 +55,7 @@ class ClosedBlock:
     weight: int
     mirror: int
     requests: tuple[int, int]  # live requests of (champion, challenger): what the router drew
-    tests: tuple[TestCounts, ...]
+    tests: tuple[ArmCounts, ...]
     misrouted: int = 0  # sticky routes only: requests whose arm is not their bucket's
 
     @property
