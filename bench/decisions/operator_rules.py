@@ -58,6 +58,14 @@ class Guardrail:
     noninferiority: NonInferiority
     champion: Dispersion
     challenger: Dispersion
+    history: Counts
+
+    def difference(self) -> Floats:
+        """Challenger's rate less champion's, of what counted for non-inferiority (rule 6)."""
+        seen = self.noninferiority.beliefs
+        trials, bad = seen.champion_trials - self.history.trials, seen.champion_bad - self.history.bad
+        champion = bad / np.where(trials > 0.0, trials, 1.0)
+        return seen.challenger_bad / np.where(seen.challenger_trials > 0.0, seen.challenger_trials, 1.0) - champion
 
     def fold(self, block: Block, live: Block | None, promotes: NDArray[np.bool_], terms: Fiduciary) -> None:
         """``live``: what counts for non-inferiority, where ``promotes``; None: a merged gap."""
@@ -119,7 +127,7 @@ class Fiduciary:
     max_hold: int = 120
     least_blocks: int = 1440
     breaker: tuple[float, float] | None = (0.25, 0.01)
-    consumed: Floats | float = 0.0
+    consumed: tuple[Floats | float, Floats | float] = (0.0, 0.0)
     anchors: tuple[Floats | float, Floats | float] | None = None
     evaluations: int = 4 * 2880
     name: str = "fiduciary"
@@ -135,13 +143,14 @@ class Fiduciary:
                 dispersions[name] = dispersions[name].fold(at, at, minute[name])
         anchors = self.anchors or (world.errors[CHAMPION], world.slow[CHAMPION])
         guardrails = {}
-        for name, anchor in zip(GUARDRAILS, anchors, strict=True):
+        for name, anchor, consumed in zip(GUARDRAILS, anchors, self.consumed, strict=True):
             margin = np.minimum(self.margin, np.maximum(MARGIN_SHARE * np.asarray(anchor), MARGIN_FLOOR))
             guardrails[name] = Guardrail(
                 Harm.start(counts[name], budget),
-                NonInferiority.start(counts[name], np.broadcast_to(margin - self.consumed, replications).copy()),
+                NonInferiority.start(counts[name], np.broadcast_to(margin - consumed, replications).copy()),
                 dispersions[name],
                 Dispersion.start(replications),
+                counts[name],
             )
         first = np.zeros(replications, dtype=np.int64)
         return State(
@@ -185,7 +194,8 @@ class Fiduciary:
             state.blocks = np.where(enters, 0, state.blocks)
             state.serving = np.where(exposure == "Zero", ZERO, state.step)
         state.settling = (replace(seen, suspects=None, scrapes=[]), served)
-        return Judged(verdict, at)
+        promotes = (verdict == PROMOTED).any()
+        return Judged(verdict, at, {n: g.difference() for n, g in state.guardrails.items()} if promotes else None)
 
     def _fold(self, state: State, minute: int, seen: Seen, serving: NDArray[np.int64]) -> None:
         weights = np.array([*(step.weight for step in self.steps), 0.0])[serving]

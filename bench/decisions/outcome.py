@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -34,12 +34,15 @@ class Judged:
 
     verdict: Verdicts
     at: Floats | float = 1.0
+    estimates: dict[str, Floats] | None = None
+    """Of those decided: the estimated difference of each guardrail's rates, for who keeps account of them."""
 
 
 class Rule(Protocol):
     """One way to decide about a challenger from requests. ``state`` is any dataclass of arrays."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def start(self, world: World, tape: Tape, budget: int) -> Any: ...
 
@@ -57,6 +60,7 @@ class Outcomes:
     verdict: Verdicts
     minutes: Floats
     bad_served: Floats
+    estimates: dict[str, Floats] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, parts: list[Outcomes]) -> Outcomes:
@@ -85,6 +89,8 @@ def play(rule: Rule, world: World, budget: int, replications: int, rng: np.rando
         if decided.any():
             outcome.verdict[alive[decided]] = judged.verdict[decided]
             outcome.minutes[alive[decided]] = minute + passed[decided]
+            for name, values in (judged.estimates or {}).items():
+                outcome.estimates.setdefault(name, np.zeros(replications))[alive[decided]] = values[decided]
             alive = alive[~decided]
             if not alive.size:
                 break

@@ -1,0 +1,65 @@
+"""From outcomes to the numbers of a row, with their standard errors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.decisions.outcome import PROMOTED, ROLLED_BACK
+
+if TYPE_CHECKING:
+    from bench.decisions.cells import Cell
+    from bench.decisions.outcome import Outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One rule in one cell. Times in minutes or sessions since harm began, of decided experiments; NaN: none was."""
+
+    cell: str
+    title: str
+    family: str
+    truth: str
+    claimed: bool
+    rule: str
+    replications: int
+    promoted: float
+    rolled_back: float
+    undecided: float
+    median: float
+    p95: float
+    bad_served: float
+
+    @classmethod
+    def of(cls, cell: Cell, family: str, rule: str, outcomes: Outcomes) -> Row:
+        promoted, rolled_back = (float((outcomes.verdict == code).mean()) for code in (PROMOTED, ROLLED_BACK))
+        decided = outcomes.minutes[(outcomes.verdict == PROMOTED) | (outcomes.verdict == ROLLED_BACK)] - cell.begins
+        median, p95 = (float(np.quantile(decided, q)) if decided.size else math.nan for q in (0.5, 0.95))
+        return cls(
+            cell.name,
+            cell.title,
+            family,
+            cell.truth,
+            not cell.unclaimed and cell.truth != "neither",
+            rule,
+            outcomes.verdict.size,
+            promoted,
+            rolled_back,
+            1.0 - promoted - rolled_back,
+            median,
+            p95,
+            float(outcomes.bad_served.mean()),
+        )
+
+    @property
+    def wrong(self) -> float | None:
+        """P(wrong decision); None where neither verdict is."""
+        return {"good": self.rolled_back, "bad": self.promoted}.get(self.truth)
+
+
+def standard_error(p: float, replications: int) -> float:
+    """Of a share; where it is 0 or 1, that of one hit."""
+    return math.sqrt(max(p * (1.0 - p), 1.0 / replications * (1.0 - 1.0 / replications)) / replications)
