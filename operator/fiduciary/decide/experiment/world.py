@@ -47,7 +47,7 @@ TRANSPORT = "transport"
 class ClosedBlock:
     """Base blocks ``first`` … ``last`` after the start, settled. They differ only where a gap was merged.
 
-    ``weight`` and ``mirror`` were in force from edge to edge: a change of weight splits a block.
+    ``weight`` and ``mirror`` were in force from edge to edge, unless it is ``mixed`` or merged.
     """
 
     first: int
@@ -57,10 +57,12 @@ class ClosedBlock:
     requests: tuple[int, int]  # live requests of (champion, challenger): what the router drew
     tests: tuple[ArmCounts, ...]
     misrouted: int = 0  # sticky routes only: requests whose arm is not their bucket's
+    mixed: bool = False  # the weights changed inside, or not a scrape interval before its first edge
 
     @property
     def merged(self) -> bool:
-        return self.first != self.last
+        """For harm only: not one stretch of equal weights (rule 10)."""
+        return self.first != self.last or self.mixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Health:
     challenger_missed: int = 0
     excess_series: int = 0  # series per arm beyond the bound
     message: str = ""  # which series, and what to do
+    unmeasured: str = ""  # why a guardrail cannot be counted here, e.g. no bucket edge at its threshold
 
 
 @dataclass(frozen=True, slots=True)
