@@ -65,6 +65,7 @@ def _pauses(minute: int) -> float:
 REQUESTS: tuple[Cell, ...] = (
     Cell("equal", "equal, 300 requests/min", "good", BASE),
     Cell("better", "half the errors", "good", replace(BASE, errors=(0.005, 0.0025))),
+    Cell("within", "errors within the margin (.5 % and .55 %)", "neither", replace(BASE, errors=(0.005, 0.0055))),
     Cell("margin", "errors at the margin (.5 % and .625 %)", "bad", replace(BASE, errors=(0.005, 0.00625))),
     Cell("margin_latency", "slow answers at the margin (.2 % and .3 %)", "bad", replace(BASE, slow=(0.002, 0.003))),
     Cell("errors_1pct", "1 % errors (2×)", "bad", replace(BASE, errors=(0.005, 0.01))),

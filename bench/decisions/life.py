@@ -63,7 +63,7 @@ def chain(rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes:
             lost[name] = lost[name] + np.where(promoted, estimate, 0.0)
         rate = np.where(promoted, rate + WORSE_BY, rate)
         minutes += np.where(np.isinf(outcome.minutes), BUDGET, outcome.minutes)
-        bad += outcome.bad_served
+        bad += outcome.excess_bad
     return Outcomes(_life(rate > 0.005 + MARGIN + 1e-12), minutes, bad)
 
 
@@ -81,7 +81,7 @@ def retries(rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes
             break
         outcome = play(rule, world, BUDGET, again.size, rng)
         minutes[again] += np.where(np.isinf(outcome.minutes), BUDGET, outcome.minutes)
-        bad[again] += outcome.bad_served
+        bad[again] += outcome.excess_bad
         promoted[again] = outcome.verdict == PROMOTED
         if isinstance(rule, Fiduciary):
             remembered[again] = outcome.verdict == ROLLED_BACK

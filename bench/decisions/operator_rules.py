@@ -218,7 +218,7 @@ class Fiduciary:
 
     def _breaker(self, seen: Seen) -> Floats:
         """Part of the minute that had passed at the first scrape at which the breaker trips; 2 where it does not."""
-        at = np.full(seen.bad_live.size, 2.0)
+        at = np.full(seen.excess.size, 2.0)
         if self.breaker is None or any(seen.dark):
             return at
         above, normal = self.breaker

@@ -55,11 +55,11 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """One element a replication: verdict, minutes until it (inf: none), bad answers that clients got until then."""
+    """One element a replication: verdict, minutes until it (inf: none), bad answers in excess that clients got."""
 
     verdict: Verdicts
     minutes: Floats
-    bad_served: Floats
+    excess_bad: Floats
     estimates: dict[str, Floats] = field(default_factory=dict)
 
     @classmethod
@@ -67,7 +67,7 @@ class Outcomes:
         return cls(
             np.concatenate([part.verdict for part in parts]),
             np.concatenate([part.minutes for part in parts]),
-            np.concatenate([part.bad_served for part in parts]),
+            np.concatenate([part.excess_bad for part in parts]),
         )
 
 
@@ -85,7 +85,7 @@ def play(rule: Rule, world: World, budget: int, replications: int, rng: np.rando
         judged = rule.judge(state, minute, seen)
         decided = judged.verdict != UNDECIDED
         passed = np.where(decided, judged.at, 1.0)
-        outcome.bad_served[alive] += passed * seen.bad_live
+        outcome.excess_bad[alive] += passed * seen.excess
         if decided.any():
             outcome.verdict[alive[decided]] = judged.verdict[decided]
             outcome.minutes[alive[decided]] = minute + passed[decided]

@@ -15,6 +15,38 @@ if TYPE_CHECKING:
     from bench.decisions.outcome import Outcomes
 
 
+MINUTES = (
+    0.5,
+    1,
+    1.5,
+    2,
+    2.5,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    10,
+    12,
+    15,
+    20,
+    25,
+    30,
+    40,
+    50,
+    60,
+    80,
+    100,
+    150,
+    200,
+    300,
+    500,
+    1000,
+    1500,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One rule in one cell. Times in minutes or sessions since harm began, of decided experiments; NaN: none was."""
@@ -31,12 +63,15 @@ class Row:
     undecided: float
     median: float
     p95: float
-    bad_served: float
+    excess_bad: float
+    rolled_back_by: tuple[float, ...]
+    """Share rolled back within each of :data:`MINUTES`."""
 
     @classmethod
     def of(cls, cell: Cell, family: str, rule: str, outcomes: Outcomes) -> Row:
         promoted, rolled_back = (float((outcomes.verdict == code).mean()) for code in (PROMOTED, ROLLED_BACK))
         decided = outcomes.minutes[(outcomes.verdict == PROMOTED) | (outcomes.verdict == ROLLED_BACK)] - cell.begins
+        back = np.where(outcomes.verdict == ROLLED_BACK, outcomes.minutes - cell.begins, np.inf)
         median, p95 = (float(np.quantile(decided, q)) if decided.size else math.nan for q in (0.5, 0.95))
         return cls(
             cell.name,
@@ -51,7 +86,8 @@ class Row:
             1.0 - promoted - rolled_back,
             median,
             p95,
-            float(outcomes.bad_served.mean()),
+            float(outcomes.excess_bad.mean()),
+            tuple(float((back <= minutes).mean()) for minutes in MINUTES),
         )
 
     @property

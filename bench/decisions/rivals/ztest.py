@@ -56,8 +56,8 @@ class Peeked:
 
     def judge(self, state: dict[str, Sums], minute: int, seen: Seen) -> Judged:
         critical = norm.isf(self.alpha)
-        harm = np.zeros(seen.bad_live.size, dtype=bool)
-        fine = np.full(seen.bad_live.size, minute + 1 >= self.least)
+        harm = np.zeros(seen.excess.size, dtype=bool)
+        fine = np.full(seen.excess.size, minute + 1 >= self.least)
         for (name, sums), margin in zip(state.items(), self.margins, strict=True):
             if not any(seen.dark):
                 for arm in (CHAMPION, CHALLENGER):
@@ -108,7 +108,7 @@ class Welch:
                     rates.count[arm] = rates.count[arm] + full
                     rates.total[arm] = rates.total[arm] + rate
                     rates.squares[arm] = rates.squares[arm] + rate * rate
-        verdict = np.zeros(seen.bad_live.size, dtype=np.int8)
+        verdict = np.zeros(seen.excess.size, dtype=np.int8)
         if minute + 1 == self.horizon:
             fine = np.ones(verdict.size, dtype=bool)
             for rates, margin in zip(state.values(), self.margins, strict=True):
