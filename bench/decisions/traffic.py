@@ -82,10 +82,10 @@ class Seen:
     """One minute as Prometheus shows it, and what clients met.
 
     ``arms[arm][guardrail]``: counts; ``live``: requests by arm without mirrored ones; ``dark``: which arms are absent
-    (the same in all replications); ``excess``: failed or slow answers that clients got from the challenger above what the
-    champion's rates would have given them; ``suspects``: the
-    replications in which more than a tenth of the challenger's answers failed, and for them ``scrapes``: errors'
-    counts (champion, challenger) from the edge to each of the four scrapes.
+    (the same in all replications); ``excess``: failed or slow answers that clients got from the challenger, less what
+    the champion's rates would have given them; ``suspects``: the replications in which more than a tenth of the
+    challenger's answers failed, and for them ``scrapes``: errors' counts (champion, challenger) from the edge to each
+    of the four scrapes.
     """
 
     arms: tuple[dict[str, Counts], dict[str, Counts]]
