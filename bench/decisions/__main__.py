@@ -40,7 +40,8 @@ def run(cells: Sequence[Cell], replications: int, processes: int) -> list[Row]:
     parts: dict[tuple[str, str], dict[int, Outcomes]] = defaultdict(dict)
     started, done = time.monotonic(), 0.0
     whole = sum(piece.cost for piece in work)
-    for index, outcome in _parallel(_piece, work, processes):
+    told = [(piece.cell.name, piece.rule, piece.chunk, piece.size) for piece in work]
+    for index, outcome in _parallel(_piece, told, processes):
         piece = work[index]
         parts[piece.cell.name, piece.rule][piece.chunk] = outcome
         missing[piece.cell.name] -= 1
@@ -61,9 +62,10 @@ def run(cells: Sequence[Cell], replications: int, processes: int) -> list[Row]:
     ]
 
 
-def _piece(arguments: tuple[int, Piece]) -> tuple[int, Outcomes]:
-    index, piece = arguments
-    return index, piece.run()
+def _piece(arguments: tuple[int, tuple[str, str, int, int]]) -> tuple[int, Outcomes]:
+    """In another process: worlds hold functions, which do not travel, so that cells go by name."""
+    index, (name, *rest) = arguments
+    return index, Piece(next(cell for cell in ALL if cell.name == name), *rest).run()
 
 
 def _point(arguments: tuple[int, tuple[int, int]]) -> tuple[int, sweep.Point]:

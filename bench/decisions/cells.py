@@ -30,6 +30,8 @@ class Cell:
     budget: int = BUDGET
     long: bool = False
     """Nothing may be promoted before the budget ends: the experiment waits for outcomes of days."""
+    breaker: bool = True
+    """Whether the spec has a circuit breaker at 25 % errors, normal 1 %."""
     sticky: bool = False
     """The route is declared sticky: the operator judges from copies only."""
     unclaimed: str = ""
@@ -50,6 +52,11 @@ SLOW_CHANGE = Bursts(1.0, 0.97)
 def _daily(minute: int) -> float:
     """A day's rhythm of the error rate, ×1 … ×4."""
     return 1.0 + 1.5 * (1.0 - math.cos(2.0 * math.pi * minute / 1440.0))
+
+
+def _mildly(minute: int) -> float:
+    """The same, ×1 … ×2."""
+    return 1.0 + (_daily(minute) - 1.0) / 3.0
 
 
 def _rising(minute: int) -> float:
@@ -85,40 +92,47 @@ REQUESTS: tuple[Cell, ...] = (
     Cell("rpm_10_5pct", "5 % errors, 10 requests/min", "bad", replace(BASE, per_minute=10.0, errors=BAD_5)),
     Cell("rpm_3000_1pct", "1 % errors, 3,000 requests/min", "bad", replace(BASE, per_minute=3e3, errors=(0.005, 0.01))),
     Cell("daily", "equal, errors of both ×1–4 over the day", "good", replace(BASE, drift=_daily)),
+    Cell("daily_2", "equal, errors of both ×1–2 over the day", "good", replace(BASE, drift=_mildly)),
     Cell("ramp", "equal, errors of both ×5 while weights ramp", "good", replace(BASE, drift=_rising)),
     Cell("ramp_2pct", "4× errors, both ×5 while weights ramp", "bad", replace(BASE, drift=_rising, errors=BAD_2)),
-    Cell("cv_0.5", "equal, bursts cv .5 by the minute", "good", replace(BASE, bursts=Bursts(0.5))),
-    Cell("cv_1", "equal, bursts cv 1 by the minute", "good", replace(BASE, bursts=Bursts(1.0))),
-    Cell("cv_2", "equal, bursts cv 2 by the minute", "good", replace(BASE, bursts=Bursts(2.0))),
-    Cell("cv_0.5_ar", "equal, bursts cv .5, AR .9", "good", replace(BASE, bursts=Bursts(0.5, 0.9))),
-    Cell("cv_1_ar", "equal, bursts cv 1, AR .9", "good", replace(BASE, bursts=Bursts(1.0, 0.9))),
+    Cell("cv_0.5", "equal, bursts cv .5 by the minute", "good", replace(BASE, bursts=Bursts(0.5)), breaker=False),
+    Cell("cv_1", "equal, bursts cv 1 by the minute", "good", replace(BASE, bursts=Bursts(1.0)), breaker=False),
+    Cell("cv_2", "equal, bursts cv 2 by the minute", "good", replace(BASE, bursts=Bursts(2.0)), breaker=False),
+    Cell("cv_0.5_ar", "equal, bursts cv .5, AR .9", "good", replace(BASE, bursts=Bursts(0.5, 0.9)), breaker=False),
+    Cell("cv_1_ar", "equal, bursts cv 1, AR .9", "good", replace(BASE, bursts=Bursts(1.0, 0.9)), breaker=False),
     Cell(
         "cv_2_ar", "equal, bursts cv 2, AR .9, φ̂ of a week", "good",
-        replace(BASE, bursts=Bursts(2.0, 0.9), history_minutes=WEEK),
+        replace(BASE, bursts=Bursts(2.0, 0.9), history_minutes=WEEK), breaker=False,
     ),
     Cell(
         "cv_1_slow", "equal, bursts cv 1, AR .97, φ̂ of a week", "good",
-        replace(BASE, bursts=SLOW_CHANGE, history_minutes=WEEK),
+        replace(BASE, bursts=SLOW_CHANGE, history_minutes=WEEK), breaker=False,
     ),
     Cell(
         "cv_1_margin", "errors at the margin, bursts cv 1, AR .9", "bad",
-        replace(BASE, bursts=Bursts(1.0, 0.9), errors=(0.005, 0.00625)),
+        replace(BASE, bursts=Bursts(1.0, 0.9), errors=(0.005, 0.00625)), breaker=False,
     ),
     Cell(
         "cv_1_5pct", "5 % errors, bursts cv 1, AR .9", "bad",
-        replace(BASE, bursts=Bursts(1.0, 0.9), errors=BAD_5),
+        replace(BASE, bursts=Bursts(1.0, 0.9), errors=BAD_5), breaker=False,
     ),
     Cell(
-        "cv_2_ar_day", "equal, bursts cv 2, AR .9, φ̂ of a day", "good", replace(BASE, bursts=Bursts(2.0, 0.9)),
+        "cv_2_ar_day", "equal, bursts cv 2, AR .9, φ̂ of a day", "good",
+        replace(BASE, bursts=Bursts(2.0, 0.9)), breaker=False,
         unclaimed="a day holds too few bursts this strong to estimate φ: take a week",
     ),
     Cell(
-        "cv_1_slow_day", "equal, bursts cv 1, AR .97, φ̂ of a day", "good", replace(BASE, bursts=SLOW_CHANGE),
+        "cv_1_slow_day", "equal, bursts cv 1, AR .97, φ̂ of a day", "good",
+        replace(BASE, bursts=SLOW_CHANGE), breaker=False,
         unclaimed="a day holds too few bursts this long to estimate φ: take a week",
     ),
     Cell(
+        "cv_2_breaker", "equal, bursts cv 2, with a breaker at 25 %", "good", replace(BASE, bursts=Bursts(2.0)),
+        unclaimed="minutes with more than 25 % errors are this service's own: its breaker must stand higher",
+    ),
+    Cell(
         "cv_1_challenger", "same mean, bursts cv 1, AR .9 only in the challenger", "good",
-        replace(BASE, bursts=Bursts(1.0, 0.9, (CHALLENGER,))),
+        replace(BASE, bursts=Bursts(1.0, 0.9, (CHALLENGER,))), breaker=False,
         unclaimed="the champion's past cannot show bursts that only the challenger has: its bad minutes are real",
     ),
     Cell(

@@ -43,7 +43,9 @@ def rule_for(name: str, cell: Cell) -> Rule:
         "growthbook": GrowthBook(duration=horizon),
     }
     chosen = rules[name]
-    if cell.sticky and isinstance(chosen, Fiduciary):
+    if isinstance(chosen, Fiduciary) and not cell.breaker:
+        chosen = replace(chosen, breaker=None)
+    if isinstance(chosen, Fiduciary) and cell.sticky:
         # sticky routes draw clients, not requests: evidence from copies of the same requests only (rule 9)
         chosen = replace(chosen, steps=(Step(0.0, 1.0, 120),))
     return chosen
