@@ -115,3 +115,8 @@ bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare 
 bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLflow; promotions under load on the node
 	$(call say,bench-serving)
 	@$(PY) -m bench.serving
+
+.PHONY: bench-decisions
+REPLICATIONS ?= 10000
+bench-decisions: $(VENV)/complete  ## how often we and the usual rules decide wrongly (REPLICATIONS=500 CELLS=errors,cv for a part)
+	@$(PY) -m bench.decisions --replications $(REPLICATIONS) $(if $(CELLS),--cells $(CELLS)) $(if $(PUBLISH),--publish)
