@@ -52,6 +52,7 @@ lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to mov
 	$(LOCK_TRAINER) $(UPGRADE) --no-deps trainer_image/requirements-datasets.in -o trainer_image/requirements-datasets.txt
 	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-cuda.in -o trainer_image/requirements-cuda.txt
 	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-test.in -o trainer_image/requirements-test.txt
+	$(LOCK) $(UPGRADE) trainer_image/requirements-outcomes.in -c requirements/dev.txt --python-version 3.11 -o trainer_image/requirements-outcomes.txt
 
 # --- demo and sandbox --------------------------------------------------------------------------------------------
 
