@@ -20,6 +20,7 @@ BATCH = frozenset({"model", "version", "digest", "sender", "sequence", "features
 BATCH_OPTIONAL = frozenset({"reference", "predictionEdges", "dropped"})
 RECORD = frozenset({"predictionId", "entity", "time", "prediction", "bins"})
 RECORD_OPTIONAL = frozenset({"missing", "predictionBin", "requestId", "labelEnd", "model", "version", "digest"})
+RECORD_ALL = RECORD | RECORD_OPTIONAL
 OUTCOMES = frozenset({"model", "outcomes"})
 OUTCOME = frozenset({"value"})
 OUTCOME_OPTIONAL = frozenset({"entity", "labelEnd", "requestId", "return"})
@@ -138,7 +139,7 @@ def _time(field: Field) -> str:
 
 def _record(records: Field, index: int, item: object, layout: Layout) -> Record:
     """The hot path: one pass without intermediate objects; what does not fit is looked at again, to be named."""
-    if isinstance(item, dict) and (found := cast("dict[str, Any]", item)).keys() >= RECORD:
+    if isinstance(item, dict) and RECORD <= (found := cast("dict[str, Any]", item)).keys() <= RECORD_ALL:
         entity, time, value, bins = found["entity"], found["time"], found["prediction"], found["bins"]
         own_bin, request, name = found.get("predictionBin"), found.get("requestId"), found["predictionId"]
         if (
@@ -153,13 +154,13 @@ def _record(records: Field, index: int, item: object, layout: Layout) -> Record:
             and "\0" not in name
             and (request is None or (type(request) is str and 0 < len(request) <= 253 and "\0" not in request))
             and isinstance(bins, list)
-            and len(bins := cast("list[int | None]", bins)) == len(layout.edges)
+            and len(cast("list[int | None]", bins)) == len(layout.edges)
             and (own_bin is None or (type(own_bin) is int and 0 <= own_bin <= (layout.prediction_edges or -1)))
             and "labelEnd" not in found
-            and _bins_fit(bins, layout.edges)
+            and _bins_fit(row := cast("list[int | None]", bins), layout.edges)
         ):
             try:
-                return Record(name, entity, canonical_time(time), request or "", "", value, tuple(bins), own_bin)
+                return Record(name, entity, canonical_time(time), request or "", "", value, tuple(row), own_bin)
             except ValueError:
                 pass
     return _slow_record(Field(f"{records.path}[{index}]", item), layout)

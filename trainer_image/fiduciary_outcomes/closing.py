@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary_outcomes.calendar import OutsideCalendar
 from fiduciary_outcomes.chain import link
 from fiduciary_outcomes.definition import ARMS, Arm
+from fiduciary_outcomes.document import shortest
 from fiduciary_outcomes.paper import says_up
 from fiduciary_outcomes.session import Outcome, Prediction, Unit, settle
 
@@ -103,7 +104,7 @@ def close(memory: Memory, ledger: LedgerState, session: str) -> None:
     }
     outcomes = dict(_outcomes(memory, definition.model, predictions, label_end, by_request))
     dropped: dict[Arm, int] = {name: _dropped(memory, arms[name], times) for name in ARMS}
-    content = settle(definition.label, predictions, outcomes, dropped)
+    content = settle(definition.label, predictions, outcomes, dropped) | _trade(ledger, predictions, outcomes)
     row = link({"session": session, "labelEnd": label_end, **content}, ledger.rows, ledger.head)
     memory.db.execute(
         "INSERT INTO entries (ledger, sequence, session, digest, document) VALUES (?, ?, ?, ?, ?)",
@@ -113,7 +114,6 @@ def close(memory: Memory, ledger: LedgerState, session: str) -> None:
     ledger.head, ledger.last_session, ledger.last_label_end = row.digest, session, ledger.calendar.ends(label_end)
     ledger.closed_through = max(ledger.closed_through, session)
     ledger.add(content)
-    _trade(ledger, predictions, outcomes)
     memory.touch(ledger)
 
 
@@ -174,10 +174,12 @@ def _trade(
     ledger: LedgerState,
     predictions: Mapping[Arm, Mapping[Unit, Prediction]],
     outcomes: Mapping[Unit, Outcome],
-) -> None:
+) -> dict[str, Any]:
+    """Trade the session on paper; the row's profits."""
     definition = ledger.definition
     if definition.paper is None:
-        return
+        return {}
+    profits: dict[Arm, str] = {}
     returns = {unit[0]: found.next_return for unit, found in outcomes.items() if found.next_return is not None}
     for arm in ARMS:
         in_time = (
@@ -186,4 +188,6 @@ def _trade(
             if unit in outcomes and prediction.arrived < outcomes[unit].arrived
         )
         up = frozenset(entity for entity, value in in_time if says_up(definition.label, value))
-        ledger.books[arm] = ledger.books[arm].traded(definition.paper, definition.horizon, up, returns)
+        ledger.books[arm], profit = ledger.books[arm].traded(definition.paper, definition.horizon, up, returns)
+        profits[arm] = shortest(profit)
+    return {"profit": profits}

@@ -50,8 +50,10 @@ class Book:
         """Loss from the peak, now."""
         return self.peak - self.pnl
 
-    def traded(self, terms: Paper, horizon: int, up: frozenset[str], returns: Mapping[str, float]) -> Book:
-        """After a session.
+    def traded(
+        self, terms: Paper, horizon: int, up: frozenset[str], returns: Mapping[str, float]
+    ) -> tuple[Book, float]:
+        """After a session, and its profit after costs.
 
         Args:
             up: entities that this arm, in time, said would rise.
@@ -59,7 +61,7 @@ class Book:
                 these, the same for both arms. Without any the market was not observed and nothing changes.
         """
         if not returns:
-            return self
+            return self, 0.0
         signals = (tuple(sorted(up)), *self.signals)[:horizon]
         share = 1.0 / (len(returns) * horizon)
         weights: dict[str, float] = {}
@@ -70,12 +72,19 @@ class Book:
         before = self.weights
         turnover = math.fsum(abs(weights.get(e, 0.0) - before.get(e, 0.0)) for e in weights.keys() | before.keys())
         gross = math.fsum(weight * returns[entity] for entity, weight in weights.items())
-        pnl = self.pnl + terms.notional * (gross - terms.cost * turnover)
+        profit = terms.notional * (gross - terms.cost * turnover)
+        pnl = self.pnl + profit
         peak = max(self.peak, pnl)
-        return Book(
-            pnl, peak, max(self.worst, peak - pnl), self.turnover + turnover, self.sessions + 1,
-            signals[: horizon - 1], weights,
-        )  # fmt: skip
+        after = Book(
+            pnl=pnl,
+            peak=peak,
+            worst=max(self.worst, peak - pnl),
+            turnover=self.turnover + turnover,
+            sessions=self.sessions + 1,
+            signals=signals[: horizon - 1],
+            weights=weights,
+        )
+        return after, profit
 
     def encode(self) -> dict[str, Any]:
         """As JSON; floats in JSON text read back as the same bits."""
