@@ -166,7 +166,11 @@ class Writer:
                 for work in group:
                     work.deliver(error)
                 self._check_connection(memory)
-            self._release(group)
+            finally:
+                # Nobody waits for a writer that has ended; what was answered stays answered.
+                for work in group:
+                    work.deliver(Full())
+                self._release(group)
             group = []
 
     def _check_connection(self, memory: Memory) -> None:
@@ -212,7 +216,7 @@ class Writer:
             self.closed += close_due(memory, self._clock())
         for work in group:
             if not work.changes:
-                work.deliver(work.apply(memory))
+                work.deliver(_look(memory, work))
 
     def _together(self, memory: Memory, changes: list[Work]) -> list[Any]:
         """All in one transaction; each in its own where one of them fails in a way that nobody foresaw."""
@@ -241,6 +245,14 @@ class Writer:
                 return
             if work is not None:
                 work.deliver(Full())
+
+
+def _look(memory: Memory, work: Work) -> Any:
+    """Whatever it finds, even that it cannot: looking harms nobody else."""
+    try:
+        return work.apply(memory)
+    except Exception as error:
+        return error
 
 
 def _attempt(memory: Memory, work: Work) -> Any:
