@@ -79,7 +79,7 @@ lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 
 unit: $(VENV)/complete trainer  ## no cluster; the trainer's tests run inside its image
 	$(call say,unit)
-	@$(PYTEST) tests/unit $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
+	@$(PYTEST) tests/unit tests/outcomes $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
 
 trainer: $(VENV)/complete
 	$(call say,trainer)

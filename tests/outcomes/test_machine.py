@@ -7,14 +7,20 @@ import tempfile
 from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from fiduciary_outcomes.chain import broken
-from tests.outcomes.worlds import Scorer, at, live, outcome, record, sqlite
+from fiduciary_outcomes.sql import Store
+from tests.outcomes import postgresql
+from tests.outcomes.worlds import Scorer, at, live, outcome, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FIRST = date(2018, 1, 1)
 DAYS = st.integers(0, 8)
@@ -34,10 +40,12 @@ class Crash(BaseException):
 class Machine(RuleBasedStateMachine):
     """The model keeps events in the order of arrival and computes each session anew when its day is over."""
 
+    store: Callable[[Path], Store] = staticmethod(lambda folder: Store(folder / "outcomes.db"))
+
     @initialize(grace=st.integers(0, 2), horizon=st.integers(1, 2))
     def begin(self, grace: int, horizon: int) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.scorer = Scorer(sqlite(Path(self.folder.name)), at(day(0)))
+        self.scorer = Scorer(self.store(Path(self.folder.name)), at(day(0)))
         self.grace, self.horizon = grace, horizon
         self.today = 0
         self.events: list[tuple[Any, ...]] = []
@@ -206,7 +214,18 @@ class Machine(RuleBasedStateMachine):
             assert sum(arm.prediction_bins) == arm.rows
 
 
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(
+SETTINGS = settings(
     max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_machine() -> None:
+    run_state_machine_as_test(Machine, settings=SETTINGS)
+
+
+@pytest.mark.skipif(not postgresql.wanted(), reason=f"opt-in: {postgresql.VARIABLE}=1, needs PostgreSQL")
+def test_machine_on_postgresql(server: postgresql.Server) -> None:
+    class OnPostgresql(Machine):
+        store = staticmethod(lambda folder: Store(None, server.database()))
+
+    run_state_machine_as_test(OnPostgresql, settings=SETTINGS)

@@ -6,22 +6,27 @@ import sqlite3
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from fiduciary_outcomes.chain import broken
 from fiduciary_outcomes.cleaning import clean
 from fiduciary_outcomes.document import Refused
 from fiduciary_outcomes.memory import WrongStore
-from fiduciary_outcomes.sql import Busy
-from tests.outcomes.worlds import DAY, MODEL, Scorer, at, live, outcome, prequential, record, sqlite
+from fiduciary_outcomes.sql import Busy, Postgresql
+from tests.outcomes.worlds import DAY, MODEL, Scorer, at, live, outcome, prequential, record
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from fiduciary_outcomes.sql import Store
 
 
 @pytest.fixture
-def scorer(tmp_path: Path) -> Scorer:
-    return Scorer(sqlite(tmp_path))
+def scorer(store: Store) -> Iterator[Scorer]:
+    found = Scorer(store)
+    yield found
+    found.memory.db.close()
 
 
 def after(scorer: Scorer, name: str = "x") -> dict[str, int]:
@@ -67,6 +72,36 @@ def test_only_the_first_prediction_counts_and_copies_are_counted(scorer: Scorer)
     scorer.outcomes([outcome("2018-01-02", -4.0)])
     scorer.to("2018-01-04")
     assert scorer.rows()[0]["missing"] == {"champion": 0, "challenger": 1}
+
+
+def test_what_was_incomplete_counts_in_the_histograms_once_and_is_no_prediction(scorer: Scorer) -> None:
+    """A request without a feature was refused; the client came again with all of them."""
+    scorer.put("x", live())
+    lacking = record("2018-01-01", 0.0) | {"prediction": None, "bins": [None, 2], "predictionBin": None}
+    scorer.records("champion", [lacking, lacking])
+    scorer.restart()
+    scorer.records("champion", [record("2018-01-01", -4.0), record("2018-01-01", -4.0), lacking])
+    scorer.records("challenger", [lacking, record("2018-01-01", -4.5)])
+    scorer.records("champion", [record("2018-01-01", -4.0) | {"time": None}])
+    assert results(scorer) == {"first": 1, "duplicate": 1, "incomplete": 3, "untimed": 1}
+    assert results(scorer, "8") == {"first": 1, "incomplete": 1}
+    champion, challenger = scorer.memory.arms.values()
+    assert (champion.rows, champion.missing, champion.bins[1][2], sum(champion.prediction_bins)) == (1, [1, 0], 1, 0)
+    assert (challenger.rows, sum(challenger.prediction_bins)) == (1, 1)
+    scorer.now = at("2018-01-03")
+    scorer.outcomes([outcome("2018-01-02", -4.5)])
+    scorer.to("2018-01-04")
+    assert [(row["entities"], row["loss"]["champion"]) for row in scorer.rows()] == [(1, "0.25")]
+
+
+def test_only_incomplete_records_are_a_missing_prediction(scorer: Scorer) -> None:
+    scorer.put("x", live())
+    scorer.records("champion", [record("2018-01-01", -4.0)])
+    scorer.records("challenger", [record("2018-01-01", 0.0) | {"prediction": None, "predictionBin": None}])
+    scorer.now = at("2018-01-03")
+    scorer.outcomes([outcome("2018-01-02", -4.5)])
+    scorer.to("2018-01-04")
+    assert [row["missing"] for row in scorer.rows()] == [{"champion": 0, "challenger": 1}]
 
 
 def test_copies_are_known_after_a_restart(scorer: Scorer) -> None:
@@ -397,7 +432,7 @@ def test_rows_cannot_be_changed_or_removed(scorer: Scorer) -> None:
     scorer.put("p", prequential([ROW]))
     for statement in ("UPDATE entries SET digest = 'x'", "DELETE FROM entries", "DELETE FROM ledgers",
                       "UPDATE ledgers SET digest = 'x'"):  # fmt: skip
-        with pytest.raises(sqlite3.IntegrityError, match="immutable"):
+        with pytest.raises((sqlite3.IntegrityError, psycopg.errors.RaiseException), match="immutable"):
             scorer.memory.db.execute(statement)
 
 
@@ -414,16 +449,17 @@ def test_a_store_that_somebody_edited_is_found_at_the_start(scorer: Scorer, tamp
     scorer.put("p", prequential([ROW, {**ROW, "session": "2017-01-04"}]))
     scorer.put("q", prequential([ROW]))
     for trigger in ("entries_fixed", "entries_kept"):
-        scorer.memory.db.execute(f"DROP TRIGGER {trigger}")
+        on = " ON entries" if isinstance(scorer.memory.db, Postgresql) else ""
+        scorer.memory.db.execute(f"DROP TRIGGER {trigger}{on}")
     scorer.memory.db.execute(tamper)
     scorer.restart()
     assert said in str(scorer.memory.ledgers["p"].broken)
     assert (scorer.memory.ledgers["q"].broken is None) == ("sequence = 0" not in tamper and "sequence = 1" in tamper)
 
 
-def test_one_writer_and_one_namespace(scorer: Scorer, tmp_path: Path) -> None:
+def test_one_writer_and_one_namespace(scorer: Scorer) -> None:
     with pytest.raises(Busy, match="another scorer holds"):
-        Scorer(sqlite(tmp_path))
+        Scorer(scorer.store)
     scorer.memory.db.execute("UPDATE meta SET value = 'other' WHERE key = 'namespace'")
     with pytest.raises(WrongStore, match="namespace is 'other'; this scorer's is 'quant'"):
         scorer.restart()

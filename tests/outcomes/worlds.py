@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from fiduciary_outcomes.document import digest
 from fiduciary_outcomes.ledgers import end_ledger, put_ledger, read_ledger
 from fiduciary_outcomes.memory import Memory
 from fiduciary_outcomes.outcomes import take_outcomes
-from fiduciary_outcomes.sql import Store
+from fiduciary_outcomes.sql import Busy, Store
 from fiduciary_outcomes.taking import take_batch
 
 NAMESPACE = "quant"
@@ -41,8 +43,6 @@ def calendars() -> Calendars:
 
 
 def at(day: str, clock: str = "00:00:00") -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(f"{day}T{clock}+00:00").timestamp()
 
 
@@ -126,7 +126,12 @@ class Scorer:
 
     def restart(self) -> None:
         self.memory.db.close()
-        self.open()
+        while True:
+            try:
+                return self.open()
+            except Busy:
+                # PostgreSQL frees the lock when it has noticed that the connection is gone
+                time.sleep(0.005)
 
     def to(self, day: str, clock: str = "00:00:00") -> int:
         """Move the clock; returns how many sessions were closed by it."""
@@ -162,7 +167,3 @@ class Scorer:
 
     def rows(self, name: str = "x") -> list[dict[str, Any]]:
         return [json.loads(row.document) for row in self.memory.rows(name)]
-
-
-def sqlite(folder: Path) -> Store:
-    return Store(folder / "outcomes.db")

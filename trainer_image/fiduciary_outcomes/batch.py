@@ -44,10 +44,11 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One prediction.
+    """One prediction, or one that was refused because features were missing.
 
     Attributes:
-        time: of the features' row, canonical.
+        time: of the features' row, canonical; empty where the client sent none.
+        prediction: None where there was none.
         label_end: canonical; empty where it follows from the time and the calendar.
         bins: per feature, None where the value was missing.
     """
@@ -57,7 +58,7 @@ class Record:
     time: str
     request: str
     label_end: str
-    prediction: float
+    prediction: float | None
     bins: tuple[int | None, ...]
     prediction_bin: int | None
 
@@ -130,11 +131,11 @@ def _dropped(found: Object) -> tuple[tuple[str, int], ...]:
 
 
 def _time(field: Field) -> str:
-    text = field.text(40, what="an ISO 8601 date, or a date-time with an offset")
+    text = field.text(40, what="an ISO 8601 date or date-time")
     try:
         return canonical_time(text)
     except ValueError:
-        field.refuse("an ISO 8601 date, or a date-time with an offset")
+        field.refuse("an ISO 8601 date or date-time")
 
 
 def _record(records: Field, index: int, item: object, layout: Layout) -> Record:
@@ -166,7 +167,7 @@ def _record(records: Field, index: int, item: object, layout: Layout) -> Record:
     return _slow_record(Field(f"{records.path}[{index}]", item), layout)
 
 
-def _bins_fit(bins: Sequence[object], edges: Sequence[int]) -> bool:
+def _bins_fit(bins: Sequence[int | None], edges: Sequence[int]) -> bool:
     return all(
         value is None or (type(value) is int and 0 <= value <= most) for value, most in zip(bins, edges, strict=True)
     )
@@ -186,10 +187,10 @@ def _slow_record(field: Field, layout: Layout) -> Record:
     return Record(
         prediction_id=item["predictionId"].text(128),
         entity=item["entity"].text(least=0),
-        time=_time(item["time"]),
+        time=_time(item["time"]) if "time" in item else "",
         request=item["requestId"].optional_text() or "",
         label_end=_time(item["labelEnd"]) if "labelEnd" in item else "",
-        prediction=item["prediction"].number(),
+        prediction=item["prediction"].number() if "prediction" in item else None,
         bins=tuple(bins),
         prediction_bin=item.optional("predictionBin", lambda each: each.integer(0, layout.prediction_edges or 0)),
     )

@@ -48,17 +48,13 @@ class Calendar(Protocol):
 
 
 def instant(time: str) -> datetime:
-    """ISO 8601 date (midnight UTC) or date-time with an offset.
+    """ISO 8601 date (midnight UTC) or date-time, in UTC where it says no zone.
 
     Raises:
         ValueError: it is neither.
     """
     found = datetime.fromisoformat(time)
-    if len(time) == 10:
-        return found.replace(tzinfo=UTC)
-    if found.tzinfo is None:
-        raise ValueError("a date-time without an offset")
-    return found.astimezone(UTC)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 @lru_cache(maxsize=65536)
@@ -66,7 +62,7 @@ def canonical_time(time: str) -> str:
     """One spelling for one instant, in UTC: a date alone at midnight, else with ``Z`` and the fraction it has.
 
     Raises:
-        ValueError: not an ISO 8601 date, nor a date-time with an offset.
+        ValueError: not an ISO 8601 date or date-time.
     """
     found = instant(time)
     if (found.hour, found.minute, found.second, found.microsecond) == (0, 0, 0, 0):

@@ -129,7 +129,8 @@ def _predictions(
     found: dict[Unit, Prediction] = {}
     for time in times:
         rows = memory.db.execute(
-            "SELECT entity, request, label_end, prediction, arrived FROM predictions WHERE arm = ? AND time = ?",
+            "SELECT entity, request, label_end, prediction, arrived FROM predictions "
+            "WHERE arm = ? AND time = ? AND prediction IS NOT NULL",
             (arm.id, time),
         )
         for entity, request, own_end, value, arrived in rows:

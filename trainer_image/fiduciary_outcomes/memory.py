@@ -32,15 +32,15 @@ class WrongStore(Exception):
 
 
 class Recent:
-    """The newest keys with the prediction that came first for each; the oldest leave."""
+    """The newest keys with the prediction that came first for each (None: only incomplete ones); the oldest leave."""
 
     def __init__(self, most: int = RECENT) -> None:
         self._most = most
-        self._found: dict[Key, tuple[str, float]] = {}
+        self._found: dict[Key, float | None] = {}
         self._order: deque[Key] = deque()
         self.get = self._found.get
 
-    def put(self, key: Key, value: tuple[str, float]) -> None:
+    def put(self, key: Key, value: float | None) -> None:
         if key not in self._found:
             self._order.append(key)
             if len(self._order) > self._most:

@@ -26,7 +26,7 @@ TABLES = (
        seen_at BIGINT NOT NULL)""",
     """CREATE TABLE IF NOT EXISTS predictions (arm BIGINT NOT NULL, time TEXT NOT NULL, entity TEXT NOT NULL,
        request TEXT NOT NULL, label_end TEXT NOT NULL, prediction_id TEXT NOT NULL,
-       prediction DOUBLE PRECISION NOT NULL, arrived BIGINT NOT NULL, arrived_at BIGINT NOT NULL,
+       prediction DOUBLE PRECISION, counted BIGINT NOT NULL, arrived BIGINT NOT NULL, arrived_at BIGINT NOT NULL,
        PRIMARY KEY (arm, time, entity, request)) {rowless}""",
     "CREATE INDEX IF NOT EXISTS predictions_request ON predictions (request) WHERE request <> ''",
     """CREATE TABLE IF NOT EXISTS outcomes (model TEXT NOT NULL, label_end TEXT NOT NULL, entity TEXT NOT NULL,

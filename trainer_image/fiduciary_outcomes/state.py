@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from fiduciary_outcomes.calendar import Calendar
 
-RECORD_RESULTS = ("first", "duplicate", "conflicting", "expired")
+RECORD_RESULTS = ("first", "duplicate", "conflicting", "incomplete", "untimed", "expired")
+"""``incomplete``: features were missing, so there was no prediction; ``untimed``: nobody can say which row it is of."""
+
 OUTCOME_RESULTS = ("accepted", "duplicate", "revised", "conflicting", "late", "refused")
 PER_ARM = ("missing", "late", "dropped")
 PER_SESSION = ("entities", "paired", "unpredicted", "withoutOutcome")

@@ -71,60 +71,71 @@ def _take(memory: Memory, arm: ArmState, batch: Batch, now: float) -> Mapping[st
     recent, by_request, cleaned = memory.recent.get, arm.by_request, arm.expired_through
     for record in batch.records:
         if record.time <= cleaned:
-            result["expired"] += 1
+            result["expired" if record.time else "untimed"] += 1
             continue
         key = (arm.id, record.time, record.entity, record.request if by_request else "")
-        if key in fresh or recent(key) is not None:
+        if recent(key) is not None or _beaten(fresh.get(key), record):
             others.append((key, record))
         else:
+            if key in fresh:  # an incomplete one, that this one completes
+                result["incomplete"] += 1
             fresh[key] = record
-    first = _insert(memory, fresh, arrived, int(now))
+    stored = _insert(memory, fresh, arrived, int(now))
     for key, record in fresh.items():
-        if key in first:
-            memory.recent.put(key, (record.prediction_id, record.prediction))
-        else:
+        if key not in stored:
             others.append((key, record))
-    result["first"] = len(first)
+            continue
+        memory.recent.put(key, record.prediction)
+        result["incomplete" if record.prediction is None else "first"] += 1
     for key, record in others:
-        result["duplicate" if _same(memory, key, record) else "conflicting"] += 1
+        result[_judged(memory, key, record)] += 1
     for what, count in result.items():
         arm.results[what] += count
-    _count(memory, arm, [(key, fresh[key]) for key in first])
-    _open(memory, arm, Counter(fresh[key].time for key in first))
+    counted = [(key, fresh[key]) for key, at in stored.items() if at == arrived]
+    _count(memory, arm, counted)
+    _open(memory, arm, Counter(key[1] for key in stored))
     return result
 
 
-def _insert(memory: Memory, fresh: Mapping[Key, Record], arrived: int, now: int) -> set[Key]:
-    """Keys that were not in the store."""
-    inserted: list[Key] = []
+def _beaten(first: Record | None, record: Record) -> bool:
+    """Whether an earlier record of the same batch leaves nothing to say: the first prediction counts."""
+    return first is not None and (first.prediction is not None or record.prediction is None)
+
+
+def _insert(memory: Memory, fresh: Mapping[Key, Record], arrived: int, now: int) -> dict[Key, int]:
+    """Keys that were not in the store, or had no prediction there; each with the arrival that histograms count."""
+    stored: dict[Key, int] = {}
     items = list(fresh.items())
     for start in range(0, len(items), ROWS):
         part = items[start : start + ROWS]
         values: list[object] = []
         for key, record in part:
-            values += (*key, record.label_end, record.prediction_id, record.prediction, arrived, now)
-        rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(part))
-        inserted += memory.db.execute(
+            values += (*key, record.label_end, record.prediction_id, record.prediction, arrived, arrived, now)
+        rows = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(part))
+        found = memory.db.execute(
             "INSERT INTO predictions "
-            "(arm, time, entity, request, label_end, prediction_id, prediction, arrived, arrived_at) "
-            f"VALUES {rows} ON CONFLICT DO NOTHING RETURNING arm, time, entity, request",
+            "(arm, time, entity, request, label_end, prediction_id, prediction, counted, arrived, arrived_at) "
+            f"VALUES {rows} ON CONFLICT (arm, time, entity, request) DO UPDATE SET label_end = excluded.label_end, "
+            "prediction_id = excluded.prediction_id, prediction = excluded.prediction, arrived = excluded.arrived, "
+            "arrived_at = excluded.arrived_at WHERE predictions.prediction IS NULL AND excluded.prediction IS NOT NULL "
+            "RETURNING arm, time, entity, request, counted",
             values,
         )
-    return set(inserted)
+        stored.update((tuple(row[:4]), row[4]) for row in found)
+    return stored
 
 
-def _same(memory: Memory, key: Key, record: Record) -> bool:
-    """Whether a later record of a key says what the first one said."""
+def _judged(memory: Memory, key: Key, record: Record) -> str:
+    """What a record of a known key is to the one that came first."""
+    if record.prediction is None:
+        return "incomplete"
     known = memory.recent.get(key)
     if known is None:
         known = memory.db.execute(
-            "SELECT prediction_id, prediction FROM predictions "
-            "WHERE arm = ? AND time = ? AND entity = ? AND request = ?",
-            key,
-        )[0]
+            "SELECT prediction FROM predictions WHERE arm = ? AND time = ? AND entity = ? AND request = ?", key
+        )[0][0]
         memory.recent.put(key, known)
-    value = known[1]
-    return abs(record.prediction - value) <= SAME * max(1.0, abs(value))
+    return "duplicate" if abs(record.prediction - known) <= SAME * max(1.0, abs(known)) else "conflicting"
 
 
 def _count(memory: Memory, arm: ArmState, first: list[tuple[Key, Record]]) -> None:
@@ -146,7 +157,7 @@ def _seen_as_another_request(memory: Memory, key: Key) -> bool:
     # Of those that came with one batch, the smallest request id is the one that counts.
     return bool(
         memory.db.execute(
-            "SELECT 1 FROM predictions p WHERE p.arm = ? AND p.time = ? AND p.entity = ? AND (p.arrived < ? OR "
+            "SELECT 1 FROM predictions p WHERE p.arm = ? AND p.time = ? AND p.entity = ? AND (p.counted < ? OR "
             "p.request < ?) LIMIT 1",
             (*key[:3], memory.tick, key[3]),
         )
