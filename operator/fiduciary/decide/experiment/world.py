@@ -57,10 +57,12 @@ class ClosedBlock:
     requests: tuple[int, int]  # live requests of (champion, challenger): what the router drew
     tests: tuple[TestCounts, ...]
     misrouted: int = 0  # sticky routes only: requests whose arm is not their bucket's
+    mixed: bool = False  # the weights changed inside, or were not confirmed a scrape interval before the first edge
 
     @property
     def merged(self) -> bool:
-        return self.first != self.last
+        """Folded for harm only."""
+        return self.first != self.last or self.mixed
 
 
 @dataclass(frozen=True, slots=True)
