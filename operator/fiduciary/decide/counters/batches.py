@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fiduciary.decide.counters.samples import Series
     from fiduciary.decide.counters.templates import Template, Workload
 
-MOST_SAMPLES = 200_000
-"""Samples that one answer may hold, by estimate: about 6 MB of JSON."""
+MOST_SAMPLES = 50_000
+"""Samples that one answer may hold, by estimate: about 1.5 MB of JSON, decoded in some 50 ms."""
 
 
 @dataclass(frozen=True, slots=True)

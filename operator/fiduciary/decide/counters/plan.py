@@ -97,8 +97,8 @@ def planned(
     asked = template.evidence.requests
     if asked == "Gateway" and not gateway:
         return (
-            "spec.evidence.requests is Gateway, but the operator's settings name no gateway whose counters it knows; "
-            "set prometheus.gateways, or requests: Auto"
+            "spec.evidence.requests is Gateway, but the operator's settings name no gateway whose counters it knows: "
+            "set prometheus.gateway, or write requests: Auto"
         )
     source: Source = "Gateway" if gateway and asked != "Runtime" else "Runtime"
     limits = (*template.guardrails, *template.circuit_breakers)
