@@ -18,6 +18,7 @@ from bench.decisions.traffic import CHAMPION as A
 from bench.decisions.traffic import GUARDRAILS, Bursts, Dark, Seen, Tape, World
 from fiduciary.decide.experiment.world import (
     Anchor,
+    ArmCounts,
     ClosedBlock,
     Health,
     History,
@@ -26,7 +27,6 @@ from fiduciary.decide.experiment.world import (
     PodFacts,
     Route,
     Spending,
-    TestCounts,
 )
 from fiduciary.decide.experiment.world import World as OperatorWorld
 from fiduciary.decide.modelexperiment import decide
@@ -92,9 +92,9 @@ def closed(parts: list[Seen], first: int, last: int, weight: int, mirror: int, r
         sums = [[single(part.arms[arm][name], r) for part in parts] for arm in (A, B)]
         champion, challenger = (Counts(sum(c.trials for c in s), sum(c.bad for c in s)) for s in sums)
         if weight == 0:
-            tests.append(TestCounts(name, champion, Counts(0, 0), challenger_mirror=challenger))
+            tests.append(ArmCounts(name, champion, Counts(0, 0), challenger_mirror=challenger))
         else:
-            tests.append(TestCounts(name, champion, challenger))
+            tests.append(ArmCounts(name, champion, challenger))
     live = tuple(int(sum(part.live[arm][r] for part in parts)) for arm in (A, B))
     return ClosedBlock(first, last, weight, mirror, (live[0], live[1]), tuple(tests))
 

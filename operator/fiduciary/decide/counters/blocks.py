@@ -15,7 +15,7 @@ from fiduciary.decide.counters.deltas import Delta, between, seen
 from fiduciary.decide.counters.exposure import Exposure, exposure
 from fiduciary.decide.counters.measures import counted, share_of_probes
 from fiduciary.decide.counters.state import Arm, Carry, Counters, Stream
-from fiduciary.decide.experiment.world import TRANSPORT, ClosedBlock, Health, LiveCounts, TestCounts
+from fiduciary.decide.experiment.world import TRANSPORT, ArmCounts, ClosedBlock, Health, LiveCounts
 from fiduciary.evidence.blocks import Counts
 
 if TYPE_CHECKING:
@@ -164,10 +164,10 @@ class _Block:
 
     def test(
         self, test: Test, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]
-    ) -> TestCounts:
+    ) -> ArmCounts:
         one, one_mirror = self.arm(test, champion, True, carries[0])
         other, other_mirror = self.arm(test, challenger, False, carries[1])
-        return TestCounts(test.measure.name, one, other, one_mirror, other_mirror)
+        return ArmCounts(test.measure.name, one, other, one_mirror, other_mirror)
 
     def arm(self, test: Test, side: _Side, champion: bool, carries: list[Carry]) -> tuple[Counts, Counts]:
         """(live, mirrored) of one arm."""
@@ -185,14 +185,14 @@ class _Block:
         carries.append(carried)
         return counts
 
-    def lost(self, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]) -> TestCounts:
+    def lost(self, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]) -> ArmCounts:
         found: list[Counts] = []
         for side, carried in zip((champion, challenger), carries, strict=True):
             known = [carry for carry in side.before.carries if carry.test == TRANSPORT]
             counts, carry = transport.lost(side.sent, known[0] if known else None)
             found.append(counts)
             carried += [carry] if carry is not None else []
-        return TestCounts(TRANSPORT, found[0], found[1])
+        return ArmCounts(TRANSPORT, found[0], found[1])
 
     def requests(self, side: _Side, champion: bool) -> int:
         """Live requests of one arm: what the router drew, probes not among them."""
