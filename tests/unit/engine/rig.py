@@ -107,7 +107,7 @@ class Process:
             jitter=lambda low, high: 1.0,
         )
         self.reconcile = Reconciler(
-            observer=Observer(cluster, self.stores, platform, guards, clock.monotonic, probes=self.prober.results),
+            observer=Observer(cluster, self.stores, platform, guards, clock.monotonic, prober=self.prober),
             stores=self.stores,
             applier=Applier(cluster, self.stores.by_kind, checkpoint=checkpoint),
             registries=registries,
