@@ -116,5 +116,7 @@ def test_record_and_route_swapped_are_noticed(life: ServedLife) -> None:
     swap = ["1-record", "2-children"]
     life.api.create(models.model(life.namespace, change=SERVED))
     first = life.train(swap=swap)
+    # Apart from what follows: the death that shows it comes before the second record.
+    life.until("accepted", lambda: models.records(life.api, life.namespace), swap=swap)
     life.until("noticed, or served", lambda: noticed() or life.serves(first), swap=swap)
     assert noticed(), life.lives.deaths
