@@ -231,6 +231,8 @@ class SimulatedServing:
             self.results[target] = ProbeView(target, now, ok, status, version, digest, message, 0.004, since)
 
     def _route_answer(self, target: ProbeTarget) -> tuple[bool, int | None, str, str]:
+        if self.hijacked_by is not None and ("Deployment", self.hijacked_by) in self.objects:
+            return self._pods_answer(self.hijacked_by)
         if self.hijacked_by is not None:
             return False, 200, "", "an answer without fiduciary-digest"
         if not self.taken_over:
