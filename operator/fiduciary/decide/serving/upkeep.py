@@ -155,7 +155,7 @@ def _route(
         return gone, ()
     number = max(route.decision, view.decision if view is not None else 0)
     arms = listed(case, route, [wanted.version for wanted in versions])
-    body = able.backend.route(RoutePlan(case.world.model, number, arms))
+    body = able.backend.route(RoutePlan(case.world.model, number, arms, route.mirrored))
     content, _ = content_of(body)
     if view is None:
         told = (Event("Warning", reasons.SERVING_OBJECT_RESTORED, f"HTTPRoute {case.name} vanished and is made again"),)
