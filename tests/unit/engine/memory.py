@@ -8,7 +8,6 @@ after, and events reach the operator only when the test delivers them.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -247,6 +246,10 @@ class MemoryCluster:
             self.outbox.append(WatchEvent(resource, kind, copy.deepcopy(body)))
 
 
+class Waits(BaseException):
+    """Who asked would wait now. A BaseException, as nothing in the process may handle it."""
+
+
 @dataclass
 class MemoryRegistry:
     """Implements :class:`fiduciary.engine.registry.RegistryClient`.
@@ -313,7 +316,7 @@ class MemoryRegistry:
 
     async def _answer(self, *, write: bool = False) -> None:
         if self.silent:
-            await asyncio.Event().wait()
+            raise Waits("MLflow was asked, and does not answer")
         if self.away:
             raise RegistryError("RegistryUnreachable", "no answer from http://mlflow:5000 (away)")
         self.writes += write
