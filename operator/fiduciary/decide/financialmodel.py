@@ -378,7 +378,9 @@ def _wake(case: Case, step: Step, care: Upkeep) -> datetime:
             tick = None  # said by `unschedulable`
         if tick is not None:
             moments.append(tick)
-    return min(moments)
+    # What is past and was not acted on (a Job's end of life while the model goes, or on a broken log) is no reason to
+    # look again at once, for ever.
+    return min(moment for moment in moments if moment > case.now)
 
 
 def resync(world: World) -> timedelta:
