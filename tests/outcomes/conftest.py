@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from fiduciary_outcomes.sql import Store
 from tests.outcomes import postgresql
@@ -31,8 +30,3 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "sqlite":
         return Store(tmp_path / "outcomes.db")
     return Store(None, request.getfixturevalue("server").database())
-
-
-# A busy machine makes single examples slow; a time is never a reason to fail.
-settings.register_profile("outcomes", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("outcomes")
