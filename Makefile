@@ -95,7 +95,10 @@ e2e: sandbox-up  ## on the sandbox's real node
 
 # --- benchmarks --------------------------------------------------------------------------------------------------
 
-.PHONY: bench-loop
+.PHONY: bench-loop bench-outcomes
 N ?= 1000
 bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare kopf, for N models
 	@$(PY) -m bench.loop --models $(N)
+
+bench-outcomes: $(VENV)/complete  ## records a second that the outcome scorer stores on one core
+	@$(PY) -m bench.outcomes

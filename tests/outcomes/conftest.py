@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-POSTGRESQL = pytest.param(
-    "postgresql",
-    marks=pytest.mark.skipif(not postgresql.wanted(), reason=f"opt-in: {postgresql.VARIABLE}=1, needs PostgreSQL"),
-)
+STORES = ["sqlite", "postgresql"] if postgresql.wanted() else ["sqlite"]
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +22,7 @@ def server() -> Iterator[postgresql.Server]:
         yield found
 
 
-@pytest.fixture(params=["sqlite", POSTGRESQL])
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "sqlite":
         return Store(tmp_path / "outcomes.db")

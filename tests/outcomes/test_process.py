@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from fiduciary_outcomes.chain import Link, broken
-from tests.outcomes.conftest import POSTGRESQL
+from tests.outcomes.conftest import STORES
 from tests.outcomes.process import JOB, OPERATOR, WRITER, Process
 from tests.outcomes.worlds import MODEL, at, batch, live, outcome, prequential, record
 
@@ -77,7 +77,7 @@ def truth(scorer: Process) -> dict[str, Any]:
     return {"ledgers": ledgers, "metrics": metrics}
 
 
-@pytest.fixture(params=["sqlite", POSTGRESQL])
+@pytest.fixture(params=STORES)
 def fresh_store(request: pytest.FixtureRequest) -> Callable[[], dict[str, Any] | None]:
     """Configuration of an empty store, another one at each call."""
     if request.param == "sqlite":
