@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from fiduciary_outcomes import closing
 from fiduciary_outcomes.chain import broken
 from fiduciary_outcomes.cleaning import clean
 from fiduciary_outcomes.document import Refused
@@ -455,6 +456,28 @@ def test_a_store_that_somebody_edited_is_found_at_the_start(scorer: Scorer, tamp
     scorer.restart()
     assert said in str(scorer.memory.ledgers["p"].broken)
     assert (scorer.memory.ledgers["q"].broken is None) == ("sequence = 0" not in tamper and "sequence = 1" in tamper)
+
+
+def test_a_ledger_that_cannot_go_on_stops_no_other(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("w", "x", "y"):
+        scorer.put(name, live())
+    scorer.records("champion", [record("2018-01-01", -4.0)])
+    original = closing.close
+
+    def failing(memory: Any, ledger: Any, session: str) -> None:
+        original(memory, ledger, session)
+        if ledger.name == "x":
+            raise ZeroDivisionError("of the test")
+
+    monkeypatch.setattr(closing, "close", failing)
+    scorer.to("2018-01-04")
+    assert [len(scorer.rows(name)) for name in ("w", "x", "y")] == [1, 0, 1]
+    assert scorer.memory.ledgers["x"].broken == "a session cannot be closed: ZeroDivisionError: of the test"
+    scorer.records("champion", [record("2018-01-02", -4.0)])
+    monkeypatch.undo()
+    scorer.restart()
+    scorer.to("2018-01-09")
+    assert [len(scorer.rows(name)) for name in ("w", "x", "y")] == [2, 2, 2]
 
 
 def test_one_writer_and_one_namespace(scorer: Scorer) -> None:

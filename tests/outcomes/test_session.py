@@ -45,6 +45,13 @@ def test_qlike_of_a_perfect_forecast_is_zero_and_bounded_far_away() -> None:
     assert math.isfinite(qlike(1e3, -1e3))
 
 
+def test_a_wild_forecast_leaves_finite_sums() -> None:
+    for label in ("Volatility", "Direction"):
+        row = settled(label, {"a": (1e100, 1), "b": (0.0, 1)}, {"a": (-1e100, 1), "b": (1e38, 1)},
+                      {"a": (0.0, 2), "b": (0.0, 2)})  # fmt: skip
+        assert (row["sum"], row["sumSquares"]) == ("-1e+18", "1e+36")
+
+
 @pytest.mark.parametrize(
     ("champion", "challenger", "outcomes", "expected"),
     [

@@ -164,7 +164,7 @@ def _record(records: Field, index: int, item: object, layout: Layout) -> Record:
                 return Record(name, entity, canonical_time(time), request or "", "", value, tuple(row), own_bin)
             except ValueError:
                 pass
-    return _slow_record(Field(f"{records.path}[{index}]", item), layout)
+    return _slow_record(Field(f"{records.path}[{index}]", cast("object", item)), layout)
 
 
 def _bins_fit(bins: Sequence[int | None], edges: Sequence[int]) -> bool:

@@ -9,8 +9,10 @@ from fiduciary_outcomes.calendar import OutsideCalendar
 from fiduciary_outcomes.chain import link
 from fiduciary_outcomes.definition import ARMS, Arm
 from fiduciary_outcomes.document import shortest
+from fiduciary_outcomes.logs import log
 from fiduciary_outcomes.paper import says_up
 from fiduciary_outcomes.session import Outcome, Prediction, Unit, settle
+from fiduciary_outcomes.sql import FAILURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,11 +34,18 @@ def close_due(memory: Memory, now: float) -> int:
         if time is None or time < ledger.due:
             continue
         name = ledger.name
-        for session in _over(ledger, time):
-            with memory.transaction():
-                close(memory, memory.ledgers[name], session)
-            closed += 1
-        _forget(memory.ledgers[name], time)
+        try:
+            for session in _over(ledger, time):
+                with memory.transaction():
+                    close(memory, memory.ledgers[name], session)
+                closed += 1
+            _forget(memory.ledgers[name], time)
+        except FAILURES:
+            raise
+        except Exception as error:
+            # A bug in one ledger's arithmetic stops that ledger, visibly, and no other.
+            log("error", "a session cannot be closed", error=error, ledger=name)
+            memory.stop(name, f"a session cannot be closed: {type(error).__name__}: {error}")
     return closed
 
 

@@ -93,6 +93,10 @@ class Memory:
         ledger.broken = self._verified[name]
         self.attach(ledger)
 
+    def stop(self, name: str, why: str) -> None:
+        """Neither serve nor continue a ledger, until the next start looks at it again."""
+        self._verified[name] = self.ledgers[name].broken = why
+
     def _calendar(self, definition: Definition) -> Any:
         """None for a ledger that came complete: its sessions are not computed here."""
         return self.calendars.get(definition.calendar) if definition.kind == "Live" else None
