@@ -15,6 +15,7 @@ from fiduciary_outcomes.cleaning import clean
 from fiduciary_outcomes.document import Refused
 from fiduciary_outcomes.memory import WrongStore
 from fiduciary_outcomes.sql import Busy, Postgresql
+from fiduciary_outcomes.trading import mark
 from tests.outcomes.worlds import DAY, MODEL, Scorer, at, live, outcome, prequential, record
 
 if TYPE_CHECKING:
@@ -304,6 +305,24 @@ def test_paper_profit_stands_in_the_row(scorer: Scorer) -> None:
     assert profit["challenger"] == "0.0"
     scorer.restart()
     assert scorer.memory.ledgers["x"].books["champion"].drawdown == pytest.approx(210.0)
+
+
+def test_an_account_is_marked_before_its_session_is_closed(scorer: Scorer) -> None:
+    """A breaker on the drawdown does not wait for the grace."""
+    terms = {"notional": "10000", "costBps": "0"}
+    scorer.put("x", live(label={"kind": "Direction", "horizon": 1}, paper=terms, graceSeconds=30 * 86400))
+    scorer.records("champion", [record("2018-01-01", 0.9), record("2018-01-02", 0.9)])
+    scorer.now = at("2018-01-04")
+    ledger = scorer.memory.ledgers["x"]
+    assert mark(scorer.memory, ledger)["champion"].drawdown == 0.0
+    scorer.outcomes([outcome("2018-01-02", 0.0, **{"return": -0.02})])
+    assert mark(scorer.memory, ledger)["champion"].drawdown == pytest.approx(200.0)
+    scorer.outcomes([outcome("2018-01-03", 0.0, **{"return": -0.01})])
+    marked = mark(scorer.memory, ledger)["champion"]
+    assert marked.drawdown == pytest.approx(300.0)
+    assert (ledger.books["champion"].sessions, scorer.rows()) == (0, [])
+    scorer.to("2018-02-03")
+    assert mark(scorer.memory, ledger)["champion"] == ledger.books["champion"] == marked
 
 
 def test_a_definition_is_immutable_and_the_same_again_is_nothing_new(scorer: Scorer) -> None:

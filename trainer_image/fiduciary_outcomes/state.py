@@ -99,6 +99,7 @@ class LedgerState:
         totals: over all rows, for Prometheus.
         after: what came after its session was closed, or could not be placed.
         open: times of predictions and drops, per session that is not closed yet.
+        marked: accounts with what is known of open sessions, and what it was computed for.
         due: seconds; before that no session can be closed.
         broken: why the chain does not hold; such a ledger is neither served nor continued.
     """
@@ -121,6 +122,7 @@ class LedgerState:
     after: dict[str, int] = field(default_factory=lambda: dict.fromkeys(AFTER_CLOSE, 0))
     books: dict[Arm, Book] = field(default_factory=lambda: {arm: Book() for arm in ARMS})
     open: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    marked: tuple[tuple[str, int], Mapping[Arm, Book]] | None = None
     due: float = 0.0
     broken: str | None = None
     problem: str | None = None
