@@ -277,6 +277,18 @@ def test_pairing_by_request(scorer: Scorer) -> None:
     assert [arm.rows for arm in scorer.memory.arms.values()] == [1, 1]
 
 
+def test_rows_are_not_counted_anew_when_requests_are_no_longer_paired(scorer: Scorer) -> None:
+    scorer.records("champion", [record("2018-01-01", 0.5, "A", requestId="r0")])
+    scorer.put("x", live(pairing="RequestId", label={"kind": "Direction", "horizon": 1}))
+    scorer.records("champion", [record("2018-01-01", 0.5, "A", requestId="r1"), record("2018-01-02", 0.5, "A")])
+    scorer.end("x", "2018-01-01")
+    scorer.to("2018-01-09")
+    scorer.restart()
+    scorer.records("champion", [record("2018-01-01", 0.5, "A", requestId=f"r{i}") for i in range(4)])
+    champion = scorer.memory.arms[MODEL, "7", "sha256:" + "7" * 64]
+    assert (champion.rows, champion.bins[0][1]) == (2, 2)
+
+
 def test_a_replay_closes_by_its_outcomes(scorer: Scorer) -> None:
     scorer.now = at("2026-11-26")
     scorer.put("x", live(clock="Outcomes", calendar="XNYS", firstSession="2018-01-02"))
@@ -411,6 +423,8 @@ def test_a_row_that_cannot_be_is_refused(scorer: Scorer, changes: dict[str, Any]
 def test_sessions_out_of_order_and_wrong_digests_are_refused(scorer: Scorer) -> None:
     with pytest.raises(Refused, match="expected a day after 2017-01-03"):
         scorer.put("p", prequential([ROW, ROW]))
+    with pytest.raises(Refused, match="expected an object that says whose"):
+        scorer.put("p", prequential([ROW], provenance="me"))
     with pytest.raises(Refused, match=r"expected sha256:.*canonical document without it"):
         scorer.put("p", {**prequential([ROW]), "digest": "sha256:" + "0" * 64})
 

@@ -36,6 +36,8 @@ class ArmState:
         newest: newest time of a record.
         expired_through: times up to this one were cleaned away.
         last_at: when the newest record came, seconds since 1970.
+        by_request: requests of one (entity, time) are told apart; for ever once a ledger asked for it, since keys that
+            change would count rows anew.
     """
 
     id: int
@@ -52,8 +54,8 @@ class ArmState:
     newest: str = ""
     expired_through: str = ""
     last_at: int = 0
-    ledgers: list[LedgerState] = field(default_factory=lambda: list[LedgerState]())
     by_request: bool = False
+    ledgers: list[LedgerState] = field(default_factory=lambda: list[LedgerState]())
 
     def use(self, layout: Layout) -> None:
         """The first batch says what the bins mean."""
@@ -69,6 +71,7 @@ class ArmState:
             for name in (
                 "results", "dropped", "rows", "bins", "missing", "prediction_bins", "newest", "expired_through",
                 "last_at",
+                "by_request",
             )
         }  # fmt: skip
         return (
