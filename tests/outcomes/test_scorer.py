@@ -280,11 +280,12 @@ def test_pairing_by_request(scorer: Scorer) -> None:
 def test_rows_are_not_counted_anew_when_requests_are_no_longer_paired(scorer: Scorer) -> None:
     scorer.records("champion", [record("2018-01-01", 0.5, "A", requestId="r0")])
     scorer.put("x", live(pairing="RequestId", label={"kind": "Direction", "horizon": 1}))
-    scorer.records("champion", [record("2018-01-01", 0.5, "A", requestId="r1"), record("2018-01-02", 0.5, "A")])
+    scorer.records("champion", [record(day, 0.5, "A", requestId="r1") for day in ("2018-01-01", "2018-01-02")])
     scorer.end("x", "2018-01-01")
     scorer.to("2018-01-09")
     scorer.restart()
-    scorer.records("champion", [record("2018-01-01", 0.5, "A", requestId=f"r{i}") for i in range(4)])
+    for day in ("2018-01-01", "2018-01-02"):
+        scorer.records("champion", [record(day, 0.5, "A", requestId=f"r{i}") for i in range(4)])
     champion = scorer.memory.arms[MODEL, "7", "sha256:" + "7" * 64]
     assert (champion.rows, champion.bins[0][1]) == (2, 2)
 
