@@ -85,6 +85,7 @@ def test_a_batch() -> None:
         ({"edges": [9]}, "edges has 1 items; expected one for each of 2 features"),
         ({"edges": [9, 256]}, r"edges\[1\] is 256"),
         ({"reference": "zz"}, "reference is 'zz'"),
+        ({"features": [str(i) for i in range(80)], "edges": [255] * 80}, "at most 20000 bins"),
         ({"predictionEdges": None}, "predictionEdges in the batch, which says how many bins there are"),
         ({"dropped": [{"count": 0}]}, r"dropped\[0\].count is 0"),
         ({"arm": "champion"}, "the document has the unknown arm"),

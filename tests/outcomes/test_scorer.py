@@ -454,13 +454,22 @@ def test_what_is_old_goes_and_its_copies_are_expired(scorer: Scorer) -> None:
     assert len(scorer.rows()) == 1
 
 
-def test_what_an_open_session_needs_stays(scorer: Scorer) -> None:
-    scorer.put("x", live(graceSeconds=60 * 86400))
-    scorer.records("champion", [record("2018-01-01", -4.0)])
+@pytest.mark.parametrize("pairing", ["EntityTime", "RequestId"])
+def test_what_an_open_session_needs_stays(scorer: Scorer, pairing: str) -> None:
+    scorer.put("x", live(graceSeconds=60 * 86400, pairing=pairing))
+    scorer.records("champion", [record("2018-01-01", -4.0, requestId="r")])
+    scorer.records("challenger", [record("2018-01-01", -4.0, requestId="r")])
+    scorer.now = at("2018-01-03")
+    item = outcome("2018-01-02", -4.0) if pairing == "EntityTime" else {"requestId": "r", "value": -4.0}
+    assert scorer.outcomes([item])["accepted"] == 1
     scorer.to("2018-02-15")
     with scorer.memory.transaction():
         clean(scorer.memory, scorer.now, 30 * DAY)
-    assert len(scorer.memory.db.execute("SELECT time FROM predictions")) == 1
+    scorer.to("2018-03-05")
+    assert [row["entities"] for row in scorer.rows()] == [1]
+    with scorer.memory.transaction():
+        clean(scorer.memory, at("2018-05-01"), 30 * DAY)
+    assert scorer.memory.db.execute("SELECT * FROM outcomes") == []
 
 
 def test_rows_cannot_be_changed_or_removed(scorer: Scorer) -> None:
