@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.decisions.outcome import Rule
 
 SEED = 20261126
-CHUNK = 2500
+CHUNK = 5000
 RULES = ("fiduciary", "flagger", "argo_success", "argo_failure", "kayenta", "z_peeked", "welch_fixed", "growthbook")
 
 
