@@ -192,9 +192,19 @@ def test_discordant_is_total_and_associative(a: int, b: int, c: int, d: int) -> 
         assert both == ok(Discordant(0, 0).fold(a + c, b + d))
 
 
-def test_optimizely_ssrm_test_sequential_posteriors() -> None:
-    # test_sequential_posteriors of optimizely/ssrm: Dirichlet(1, 1, 1), five one-hot rows
-    assert log_bayes_factor((0.4, 0.4, 0.2), (2, 2, 1), (1.0, 1.0, 1.0)) == pytest.approx(-1.1711190, abs=5e-8)
+@pytest.mark.parametrize(
+    ("counts", "published"),
+    [
+        ((2, 2, 1), -1.1711190),  # five one-hot rows
+        ((20, 17, 9), -2.9505608),  # rows that are sums over time, one after the other
+        ((38, 38, 17), -3.6819009),
+        ((42, 44, 21), -3.8606584),
+        ((60, 63, 32), -4.1838140),
+    ],
+)
+def test_optimizely_ssrm_test_sequential_posteriors(counts: tuple[int, ...], published: float) -> None:
+    # log marginal of M1 less that of M0 in optimizely/ssrm's test_sequential_posteriors: Dirichlet(1, 1, 1)
+    assert log_bayes_factor((0.4, 0.4, 0.2), counts, (1.0, 1.0, 1.0)) == pytest.approx(published, abs=6e-8)
 
 
 @pytest.mark.parametrize("counts", [(3, 4, 9), (0, 0, 1), (400, 380, 230)])

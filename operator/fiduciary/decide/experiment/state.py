@@ -133,6 +133,7 @@ class Sessions:
     profit_champion: float = 0.0
     profit_challenger: float = 0.0
     peak_challenger: float = 0.0
+    chain: str = ""  # SHA-256 over all rows, in order: blocks and rows come in any order between each other
 
     @property
     def missing_share(self) -> float:
@@ -159,7 +160,7 @@ class Evidence:
     misrouted: int = 0
     requests: int = 0  # live, of both arms: what can be expected of a block
     sessions: Sessions = field(default_factory=Sessions)
-    chain: str = ""  # SHA-256 over all folded blocks and rows, in order
+    chain: str = ""  # SHA-256 over all folded blocks, in order
 
 
 @dataclass(frozen=True, slots=True)
