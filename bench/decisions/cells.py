@@ -202,4 +202,5 @@ LIVES: tuple[Cell, ...] = (
     Cell("specs", "ten changed specs, none better: one promoted", "bad", Life("specs")),
     Cell("best_of_20", "the best of 20 configurations, none better", "bad", Life("best_of_20")),
 )
+FAMILIES = {"requests": REQUESTS, "outcomes": OUTCOMES, "lives": LIVES}
 ALL = (*REQUESTS, *OUTCOMES, *LIVES)

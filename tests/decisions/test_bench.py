@@ -151,7 +151,7 @@ def test_market_of_made_prices() -> None:
         level[k] = 0.95 * level[k - 1] + 0.3 * rng.standard_normal()
     day = 0.01 * np.exp(level)
     close = 100.0 * np.exp(np.cumsum(day * rng.standard_normal(n)))
-    start = np.concatenate([[100.0], close[:-1]])
+    start = np.concatenate([[100.0], close[:-1]]) * np.exp(0.002 * rng.standard_normal(n))
     reach = np.exp(day * np.abs(rng.standard_normal((2, n))))
     prices = market.Prices(
         start, np.maximum(start, close) * reach[0], np.minimum(start, close) / reach[1], close, rng.lognormal(size=n)
