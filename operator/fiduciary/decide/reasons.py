@@ -277,8 +277,6 @@ APPROVALS_GIVEN = "ApprovalsGiven"
 """Enough people have signed."""
 NO_APPROVAL_NEEDED = "NoApprovalNeeded"
 """Nobody has to sign."""
-STARTED = "Started"
-"""The experiment began: what it may claim is fixed from here on."""
 EVIDENCE_REFUSED = "EvidenceRefused"
 """A block or session is impossible (counts that fall, a hole in the numbering) and was not folded, or a guardrail
 cannot be counted here. The message says what was seen."""
