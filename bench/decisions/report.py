@@ -87,22 +87,38 @@ def markdown_wrong(rows: Sequence[Row]) -> str:
     """P(wrong decision), a row a cell, a column a rule."""
     lines = ["| cell | wrong is | " + " | ".join(TITLES[rule] for rule in RULES) + " |"]
     lines.append("|---|---|" + "---|" * len(RULES))
-    for cell in dict.fromkeys(row.cell for row in rows):
-        mine = {row.rule: row for row in rows if row.cell == cell}
+    for mine in _by_cell(rows).values():
         one = next(iter(mine.values()))
-        if one.truth == "neither":
-            continue
-        kind = "to promote" if one.truth == "bad" else "to roll back"
-        cells = [_cell(mine.get(rule)) for rule in RULES]
-        lines.append(f"| {one.title}{'' if one.claimed else ' (not claimed)'} | {kind} | " + " | ".join(cells) + " |")
+        if one.truth != "neither":
+            kind = "to promote" if one.truth == "bad" else "to roll back"
+            title = one.title if one.claimed else f"{one.title} (not claimed)"
+            lines.append(f"| {title} | {kind} | " + " | ".join(_plain(mine, rule, "wrong") for rule in RULES) + " |")
     return "\n".join(lines)
 
 
-def _cell(row: Row | None) -> str:
-    if row is None or row.wrong is None:
+def markdown_power(rows: Sequence[Row]) -> str:
+    """P(promote) of good challengers."""
+    lines = ["| cell | " + " | ".join(TITLES[rule] for rule in RULES) + " |", "|---|" + "---|" * len(RULES)]
+    for mine in _by_cell(rows).values():
+        one = next(iter(mine.values()))
+        if one.truth == "good":
+            lines.append(f"| {one.title} | " + " | ".join(_plain(mine, rule, "promoted") for rule in RULES) + " |")
+    return "\n".join(lines)
+
+
+def _by_cell(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    answer: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        answer.setdefault(row.cell, {})[row.rule] = row
+    return answer
+
+
+def _plain(mine: dict[str, Row], rule: str, field: str) -> str:
+    """A share without its error, whose size the number of replications tells."""
+    p = getattr(mine[rule], field) if rule in mine else None
+    if p is None:
         return ""
-    text = f"{row.wrong:.4f}".rstrip("0").rstrip(".") if 0.0 < row.wrong < 1.0 else f"{row.wrong:.0f}"
-    return text.removeprefix("0") if text != "0" else text
+    return f"{p:.0f}" if p in (0.0, 1.0) else f"{p:.4f}".rstrip("0").removeprefix("0")
 
 
 def markdown_full(rows: Sequence[Row]) -> str:
@@ -148,6 +164,8 @@ def document(text: str, rows: Sequence[Row], points: Sequence[Point]) -> str:
     parts = [
         "### P(wrong decision)",
         markdown_wrong(rows),
+        "### P(promote) of good challengers",
+        markdown_power(rows),
         "### Time to a verdict, and bad answers that clients got in excess",
         "Median / 95 % in minutes since harm began; excess bad answers a run.",
         markdown_times(rows, TIMED),

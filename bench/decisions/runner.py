@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Told = tuple[str, str, int, int]
 """A piece by names, since worlds hold functions, which do not travel to another process."""
+SILENT = 15.0
+"""Seconds after which progress is told although no cell has ended."""
 W = TypeVar("W")
 A = TypeVar("A")
 
@@ -32,17 +34,18 @@ def run(cells: Sequence[Cell], replications: int, processes: int) -> list[Row]:
     for piece in work:
         missing[piece.cell.name] += 1
     parts: dict[tuple[str, str], dict[int, Outcomes]] = defaultdict(dict)
-    started, done, whole = time.monotonic(), 0.0, sum(piece.cost for piece in work)
+    started, told_at, done, whole = time.monotonic(), 0.0, 0.0, sum(piece.cost for piece in work)
     told = [(piece.cell.name, piece.rule, piece.chunk, piece.size) for piece in work]
     for index, outcome in _parallel(_piece, told, processes):
         piece = work[index]
         parts[piece.cell.name, piece.rule][piece.chunk] = outcome
         missing[piece.cell.name] -= 1
         done += piece.cost
-        if not missing[piece.cell.name]:
-            left = sum(count > 0 for count in missing.values())
-            spent = time.monotonic() - started
-            results.progress(f"{spent:5.0f} s  {100 * done / whole:3.0f} %  {piece.cell.title}; cells left: {left}")
+        left, spent = sum(count > 0 for count in missing.values()), time.monotonic() - started
+        if not missing[piece.cell.name] or spent > told_at + SILENT:
+            told_at = spent
+            ended = "" if missing[piece.cell.name] else f"  {piece.cell.title}"
+            results.progress(f"{spent:5.0f} s  {100 * done / whole:3.0f} %  cells left: {left}{ended}")
     family = {cell.name: name for name, members in FAMILIES.items() for cell in members}
     return [
         Row.of(cell, family[cell.name], rule, Outcomes.joined([part for _, part in sorted(mine.items())]))
