@@ -314,6 +314,13 @@ INFEASIBLE = "Infeasible"
 VERDICT_RECORDED = "VerdictRecorded"
 """The verdict is in the decision log and is carried out. It is never judged again."""
 
+PREQUENTIAL_EVIDENCE = "PrequentialEvidence"
+"""The challenger was better on walk-forward days replayed by the trainer: a ground of a promotion."""
+LIVE_EVIDENCE = "LiveEvidence"
+"""The challenger was better on live sessions: a ground of a promotion."""
+NOT_WORSE = "NotWorse"
+"""The challenger's rate is below the champion's plus the margin that is left: a ground of a promotion."""
+
 # --- experiments: holds and waits -------------------------------------------------------------------------------------
 
 GATHERING_EVIDENCE = "GatheringEvidence"
