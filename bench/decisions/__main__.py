@@ -8,6 +8,7 @@ make bench-decisions PUBLISH=1                         # also the tables and pic
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from dataclasses import asdict
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--cells", default="", help="comma-separated beginnings of names; default: all")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--sweep", type=int, default=2000, help="experiments a setting of the fronts; 0: none")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing new after these")
     parser.add_argument("--publish", action="store_true", help="renew tables and pictures of docs/benchmarks.md")
     options = parser.parse_args()
     beginnings = tuple(part for part in options.cells.split(",") if part)
@@ -39,15 +41,18 @@ def main() -> None:
     if not cells:
         parser.error(f"no cell begins with {options.cells}; there are: {', '.join(cell.name for cell in ALL)}")
     started = time.monotonic()
-    rows = runner.run(cells, options.replications, options.processes)
-    points = runner.fronts(options.sweep, options.processes) if options.sweep and not beginnings else []
+    rows = runner.run(cells, options.replications, options.processes, options.seconds)
+    points = []
+    if options.sweep and not beginnings:
+        points = runner.fronts(options.sweep, options.processes, options.seconds)
     numbers = report.figures(rows, time.monotonic() - started)
     show(rows)
     results.table("Figures", [{"figure": name, "value": value} for name, value in numbers.items()])
     for row in report.over_level(rows):
         print(f"ABOVE ITS LEVEL: {row.title}: {report.share(row.wrong or 0.0, row.replications)}")
     used = results.versions("numpy", "scipy")
-    path = results.write("decisions", numbers, [*map(asdict, rows), *map(asdict, points)], used)
+    numbers = {name: value for name, value in numbers.items() if not math.isnan(value)}
+    path = results.write("decisions", numbers, [*(row.known() for row in rows), *map(asdict, points)], used)
     print(f"\nwritten: {path}")
     if options.publish:
         PAGE.write_text(report.document(PAGE.read_text(encoding="utf-8"), rows, points), encoding="utf-8")

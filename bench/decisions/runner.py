@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import defaultdict
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from bench import results
@@ -27,16 +29,20 @@ W = TypeVar("W")
 A = TypeVar("A")
 
 
-def run(cells: Sequence[Cell], replications: int, processes: int) -> list[Row]:
-    """All rules in all cells; rows in the order of the cells, whatever the order in which pieces end."""
-    work = sorted((piece for cell in cells for piece in pieces(cell, replications)), key=lambda piece: -piece.cost)
+def run(cells: Sequence[Cell], replications: int, processes: int, seconds: float) -> list[Row]:
+    """All rules in all cells; rows in the order of the cells, whatever the order in which pieces end.
+
+    Where ``seconds`` are over before everything is played, cells have fewer replications, as their rows say.
+    """
+    work = [piece for cell in cells for piece in pieces(cell, replications)]
+    work.sort(key=lambda piece: (piece.chunk, -piece.cost))
     missing: dict[str, int] = defaultdict(int)
     for piece in work:
         missing[piece.cell.name] += 1
     parts: dict[tuple[str, str], dict[int, Outcomes]] = defaultdict(dict)
     started, told_at, done, whole = time.monotonic(), 0.0, 0.0, sum(piece.cost for piece in work)
     told = [(piece.cell.name, piece.rule, piece.chunk, piece.size) for piece in work]
-    for index, outcome in _parallel(_piece, told, processes):
+    for index, outcome in _parallel(_piece, told, processes, seconds):
         piece = work[index]
         parts[piece.cell.name, piece.rule][piece.chunk] = outcome
         missing[piece.cell.name] -= 1
@@ -55,12 +61,12 @@ def run(cells: Sequence[Cell], replications: int, processes: int) -> list[Row]:
     ]
 
 
-def fronts(replications: int, processes: int) -> list[Point]:
+def fronts(replications: int, processes: int, seconds: float) -> list[Point]:
     """All settings of all rules."""
     work = [(index, replications) for index in range(len(sweep.settings()))]
     found: dict[int, Point] = {}
     started = time.monotonic()
-    for index, point in _parallel(_point, work, processes):
+    for index, point in _parallel(_point, work, processes, seconds):
         found[index] = point
         if len(found) % 20 == 0 or len(found) == len(work):
             results.progress(f"{time.monotonic() - started:5.0f} s  {len(found)} of {len(work)} settings")
@@ -77,13 +83,19 @@ def _point(arguments: tuple[int, tuple[int, int]]) -> tuple[int, Point]:
     return index, sweep.point(setting, replications)
 
 
-def _parallel(
-    task: Callable[[tuple[int, W]], tuple[int, A]], work: Sequence[W], processes: int
-) -> Iterator[tuple[int, A]]:
-    """(index, answer) as they come. One process: in this one."""
-    numbered = list(enumerate(work))
+def _parallel(task: Callable[[tuple[int, W]], A], work: Sequence[W], processes: int, seconds: float) -> Iterator[A]:
+    """Answers as they come; after ``seconds`` nothing new is begun. One process: in this one."""
+    started, numbered = time.monotonic(), iter(list(enumerate(work)))
     if processes <= 1:
-        yield from map(task, numbered)
+        for one in numbered:
+            if time.monotonic() - started > seconds:
+                return
+            yield task(one)
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(task, numbered)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(task, one) for one in islice(numbered, processes)}
+        while waiting:
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            if time.monotonic() - started <= seconds:
+                waiting |= {pool.submit(task, one) for one in islice(numbered, len(ended))}
+            yield from (future.result() for future in ended)
