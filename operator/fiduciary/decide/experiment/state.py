@@ -83,6 +83,7 @@ class GuardrailEvidence:
     seen_challenger: Counts = EMPTY
     final_champion: Counts = EMPTY  # live, at the final weight: what the non-inferiority test has folded
     final_challenger: Counts = EMPTY
+    final_blocks: int = 0  # in which they came
     carried_harm: float = 0.0
     carried_noninferiority: float = 0.0
     watch: AboveEdge | None = None  # after a promotion: the new champion against the old one's rate
