@@ -66,10 +66,10 @@ def rows(drawn: Drawn, r: int, *, profit: bool) -> list[LedgerRow]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_session(kind: str) -> None:
     world = KINDS[kind]
-    drawn = world.play(np.random.default_rng(11), 6, SESSIONS)
+    drawn = world.play(np.random.default_rng(11), 3, SESSIONS)
     outcome = Betting().run(drawn)
     state = start(world.loss_bound)
-    for r in range(6):
+    for r in range(3):
         evidence, first = state.evidence, None
         for row in rows(drawn, r, profit=world.loss_bound is not None):
             folded = fold_session(state.terms, evidence, row)
