@@ -88,7 +88,7 @@ lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 
 unit: $(VENV)/complete trainer server  ## no cluster; trainer's and server's tests run inside their images
 	$(call say,unit)
-	@$(PYTEST) tests/unit tests/outcomes $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
+	@$(PYTEST) tests/unit tests/decisions tests/outcomes $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
 
 trainer: $(VENV)/complete
 	$(call say,trainer)
