@@ -24,7 +24,7 @@ help:  ## this list
 
 # --- Python environment ------------------------------------------------------------------------------------------
 
-$(VENV)/complete: requirements/dev.txt
+$(VENV)/complete: | requirements/dev.txt  # its name is the hash of the lock: its age says nothing, a fresh checkout is always newer
 	$(call say,Python environment of the lock $(notdir $(VENV)) (once))
 	@mkdir -p $(CACHE); rm -rf $(VENV)
 	@$(HOST_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -108,7 +108,11 @@ e2e: sandbox-up  ## on the sandbox's real node
 
 # --- benchmarks --------------------------------------------------------------------------------------------------
 
-.PHONY: bench-loop
+.PHONY: bench-loop bench-serving
 N ?= 1000
 bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare kopf, for N models
 	@$(PY) -m bench.loop --models $(N)
+
+bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLflow; promotions under load on the node
+	$(call say,bench-serving)
+	@$(PY) -m bench.serving

@@ -148,7 +148,11 @@ def gateways(cluster: Cluster) -> str:
     reached by pods and people alike; kind's host port is on the machine's loopback, so pods go to Envoy's Service.
     """
     url = f"http://{cluster.address()}" if cluster.provider == "node" else "http://envoy.projectcontour.svc"
-    return f"\n# Where clients find a Gateway whose status holds no address.\ngateways:\n  {GATEWAY}: {{url: {url}}}\n"
+    namespace = GATEWAY.partition("/")[0]
+    return (
+        "\n# Where clients find a Gateway whose status holds no address, and whose proxies may reach serving pods.\n"
+        f"gateways:\n  {GATEWAY}: {{url: {url}}}\ngatewayNamespaces: [{namespace}]\n"
+    )
 
 
 def _workload(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -34,12 +35,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked: POST of the bodies, one after the other and round again. timeout in seconds."""
+    """What is asked: the bodies, one after the other and round again.
+
+    url: for POST, or `host:port` with grpc, where bodies are serialised ModelInferRequests and headers the metadata.
+    timeout: of one request, in seconds.
+    """
 
     url: str
     bodies: tuple[bytes, ...]
     headers: dict[str, str] = field(default_factory=dict[str, str])
     timeout: float = 10.0
+    grpc: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Sent:
     """One request.
 
     at: when it belonged on the wire, seconds since the epoch. latency: from then to the last byte of the answer, in
-    seconds. late: how long after `at` this client began it. status: of the HTTP answer, 0 where none came. version:
-    which version answered. error: why there was no answer.
+    seconds. late: how long after `at` this client began it. status: of the HTTP answer (gRPC: 200 for OK), 0 where none
+    came. version: which version answered. error: why there was no answer.
     """
 
     at: float
@@ -125,12 +131,20 @@ class Client:
     def __init__(self, process: subprocess.Popen[str], records: Path) -> None:
         self._process = process
         self._records = records
+        self._read = 0
+        self._sent: list[Sent] = []
 
     def report(self) -> Report:
         """What has ended so far."""
-        lines = self._records.read_text().splitlines(keepends=True)
-        sent = [Sent(*json.loads(line)) for line in lines if line.endswith("\n")]
-        return Report(tuple(sorted(sent, key=lambda one: one.at)))
+        with self._records.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                self._sent.append(Sent(*json.loads(line)))
+        self._sent.sort(key=lambda one: one.at)
+        return Report(tuple(self._sent))
 
     def until(self, holds: Callable[[Report], bool], what: str, within: float = 60) -> Report:
         """Wait until the report is such. Raises TimeoutError with what it was instead."""
@@ -186,7 +200,9 @@ def running(
             "records": str(records),
         }
         argv = [sys.executable, "-m", "sandbox.load_client"]
-        process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, text=True)
+        path = os.pathsep.join(filter(None, (str(ROOT / "operator"), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, "PYTHONPATH": path}
+        process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, text=True, env=environment)
         try:
             assert process.stdin is not None
             process.stdin.write(json.dumps(plan))

@@ -8,14 +8,18 @@ import json
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import aiohttp
 
+from fiduciary.clients import oip
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    Ask = Callable[[bytes], Awaitable[tuple[int, str]]]  # body -> status, version
 
 VERSION_HEADER = "fiduciary-version"
 MAX_OUTSTANDING = 4000  # more than that is a service that does not answer: the rest counts as failed
@@ -25,7 +29,7 @@ FLUSH = 0.1  # seconds between writes of what ended
 class _Sender:
     """Sends bodies in turn by `ask` (body -> status, version) and writes a line for each that ended."""
 
-    def __init__(self, bodies: Sequence[bytes], ask: Callable[[bytes], Awaitable[tuple[int, str]]], out: TextIO):
+    def __init__(self, bodies: Sequence[bytes], ask: Ask, out: TextIO):
         self._bodies, self._ask, self._out = bodies, ask, out
         self._outstanding: set[asyncio.Task[None]] = set()
         self._count = 0
@@ -88,6 +92,20 @@ class _Sender:
 
 async def _send(plan: dict[str, Any], out: TextIO) -> None:
     bodies = [base64.b64decode(body) for body in plan["bodies"]]
+    async with _grpc(plan) if plan["grpc"] else _rest(plan) as ask:
+        sender = _Sender(bodies, ask, out)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, sender.ended.set)
+        loop.call_later(plan["seconds"], sender.ended.set)
+        flushing = asyncio.create_task(_flush(out))
+        await (sender.open_loop(plan["rate"]) if plan["rate"] else sender.closed_loop(plan["workers"]))
+        flushing.cancel()
+
+
+@asynccontextmanager
+async def _rest(plan: dict[str, Any]) -> AsyncIterator[Ask]:
+    """POST over as many connections as are needed at once."""
     timeout = aiohttp.ClientTimeout(total=plan["timeout"])
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=plan["headers"]) as session:
@@ -97,14 +115,26 @@ async def _send(plan: dict[str, Any], out: TextIO) -> None:
                 await answer.read()
                 return answer.status, answer.headers.get(VERSION_HEADER, "")
 
-        sender = _Sender(bodies, ask, out)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, sender.ended.set)
-        loop.call_later(plan["seconds"], sender.ended.set)
-        flushing = asyncio.create_task(_flush(out))
-        await (sender.open_loop(plan["rate"]) if plan["rate"] else sender.closed_loop(plan["workers"]))
-        flushing.cancel()
+        yield ask
+
+
+@asynccontextmanager
+async def _grpc(plan: dict[str, Any]) -> AsyncIterator[Ask]:
+    """ModelInfer over one HTTP/2 connection, as grpc's clients do."""
+    import grpc  # not everywhere where a load over REST is wanted
+
+    async with grpc.aio.insecure_channel(plan["url"]) as channel:
+        call = channel.unary_unary(oip.MODEL_INFER)
+        metadata = tuple(plan["headers"].items())
+
+        async def ask(body: bytes) -> tuple[int, str]:
+            try:
+                answer = await call(body, metadata=metadata, timeout=plan["timeout"])
+            except grpc.aio.AioRpcError as error:
+                raise ConnectionError(f"{error.code().name}: {error.details()}") from error
+            return 200, oip.infer_response(answer)[0]
+
+        yield ask
 
 
 async def _flush(out: TextIO) -> None:

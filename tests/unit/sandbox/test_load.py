@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from sandbox import load
@@ -98,6 +100,33 @@ def test_a_service_that_is_not_there_is_an_error_of_each_request() -> None:
         client.until(lambda report: len(report.failed) >= 10, "ten failures")
         report = client.stop()
     assert all(one.failed and one.status == 0 and "127.0.0.1" in one.error for one in report.sent)
+
+
+def test_grpc_is_asked_and_its_answer_understood() -> None:
+    """The version is read from a ModelInferResponse: model_version is its field 2."""
+    seen: list[dict[str, str]] = []
+
+    def infer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        seen.append({key: str(value) for key, value in context.invocation_metadata()})
+        if request == b"bb":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such input")
+        return b"\x12\x017"
+
+    handlers = {"ModelInfer": grpc.unary_unary_rpc_method_handler(infer)}
+    server = grpc.server(ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    target = load.Target(f"127.0.0.1:{port}", (b"a", b"bb"), {"fiduciary-model": "quant.spx"}, grpc=True)
+    try:
+        with load.running(target, rate=100) as client:
+            client.until_answered(10, "7")
+            report = client.stop()
+    finally:
+        server.stop(None)
+    assert report.versions.keys() == {"7", ""}
+    assert all("INVALID_ARGUMENT" in one.error for one in report.failed)
+    assert seen[0]["fiduciary-model"] == "quant.spx"
 
 
 def test_a_closed_loop_keeps_its_workers_busy(service: Service) -> None:
