@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from fiduciary_server.probes import ADDRESSED, Addressed
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -46,8 +48,8 @@ class Metrics:
 
         started = counter("requests_started", "Inference requests that began, probes not among them", "protocol")
         ended = counter("requests", "Inference requests that ended, probes not among them", "protocol", "outcome")
-        probes_started = counter("probes_started", "Signed probes that began", "protocol")
-        probes_ended = counter("probes", "Signed probes that ended", "protocol", "outcome")
+        probes_started = counter("probes_started", "Signed probes that began", "protocol", "addressed")
+        probes_ended = counter("probes", "Signed probes that ended", "protocol", "addressed", "outcome")
         seconds = Histogram(
             "fiduciary_request_seconds",
             "Time from the first byte of a request to its answer, probes not among them",
@@ -55,18 +57,15 @@ class Metrics:
             buckets=serving.latency_edges,
             registry=self.registry,
         )
-        self._of = {
-            (protocol, probe): _Series(
-                (probes_started if probe else started).labels(**own, protocol=protocol),
-                {
-                    outcome: (probes_ended if probe else ended).labels(**own, protocol=protocol, outcome=outcome)
-                    for outcome in OUTCOMES
-                },
-                None if probe else seconds.labels(**own, protocol=protocol),
-            )
-            for protocol in PROTOCOLS
-            for probe in (False, True)
-        }
+        self._of: dict[tuple[Protocol, Addressed | None], _Series] = {}
+        for protocol in PROTOCOLS:
+            labels = {**own, "protocol": protocol}
+            outcomes = {outcome: ended.labels(**labels, outcome=outcome) for outcome in OUTCOMES}
+            self._of[protocol, None] = _Series(started.labels(**labels), outcomes, seconds.labels(**labels))
+            for addressed in ADDRESSED:
+                labels = {**own, "protocol": protocol, "addressed": addressed}
+                outcomes = {outcome: probes_ended.labels(**labels, outcome=outcome) for outcome in OUTCOMES}
+                self._of[protocol, addressed] = _Series(probes_started.labels(**labels), outcomes, None)
         self.records = counter("records", "Prediction records made").labels(**own)
         dropped = counter("records_dropped", "Prediction records that are never sent", "reason")
         self.dropped = {reason: dropped.labels(**own, reason=reason) for reason in DROPPED}
@@ -80,8 +79,8 @@ class Metrics:
         self.in_flight = 0
         self.last_ended = time.monotonic()
 
-    def request(self, protocol: Protocol, probe: bool) -> Request:
-        """Count one request: as started now, as ended when the ``with`` block is left."""
+    def request(self, protocol: Protocol, probe: Addressed | None) -> Request:
+        """Count one request, or probe: as started now, as ended when the ``with`` block is left."""
         return Request(self, self._of[protocol, probe])
 
     def reference(self, sha256: str) -> None:
