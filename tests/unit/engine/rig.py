@@ -84,7 +84,7 @@ class Process:
     ) -> None:
         self.cluster = cluster
         self.clock = clock
-        self.stores = Stores()
+        self.stores = Stores(now=clock.now)
         metrics = Metrics()
         self.loop = Loop(
             cluster, self.stores, metrics, clock=clock.monotonic, now=clock.now, jitter=lambda low, high: 1.0
