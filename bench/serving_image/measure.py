@@ -114,12 +114,19 @@ def measured(versions: Path, running: dict[str, servers.Server]) -> dict[str, An
     ]
     say("REST, one request at a time")
     taken: dict[str, list[float]] = {target.name: [] for target in targets}
+    spent = dict.fromkeys(taken, 0.0)
     for target in targets:
         one_by_one(target, REQUESTS)
     for turn in range(ROUNDS):
         for target in _rotated(targets, turn):
+            server = running[next(name for name, port in PORT.items() if port == target.port)]
+            before = server.cpu_seconds()
             taken[target.name] += one_by_one(target, REQUESTS)
-    table = [_row("REST, 1 connection", name, values) for name, values in taken.items()]
+            spent[target.name] += server.cpu_seconds() - before
+    table = [
+        {**_row("REST, 1 connection", name, values), "cpu_us": 1e6 * spent[name] / len(values)}
+        for name, values in taken.items()
+    ]
 
     say("REST, as many as one processor answers")
     rates: dict[str, list[float]] = {}
@@ -139,12 +146,19 @@ def measured(versions: Path, running: dict[str, servers.Server]) -> dict[str, An
     table += over_grpc(row)
 
     say("what counters and records cost")
-    metered, unmetered = _cost(targets[1], running["ours"]), _cost(targets[-1], running["unmetered"])
-    costs: dict[str, list[float]] = {"metered": [], "unmetered": []}
-    for _ in range(METERED_ROUNDS):
-        costs["metered"].append(metered())
-        costs["unmetered"].append(unmetered())
-    overhead = float(np.median(costs["metered"]) / np.median(costs["unmetered"]) - 1.0)
+    overhead = {}
+    for form, body in (("raw bars", bars), ("a feature row", rows)):
+        costs = {name: _cost(Target(name, PORT[name], ours, body), running[name]) for name in ("ours", "unmetered")}
+        found: dict[str, list[float]] = {name: [] for name in costs}
+        for _ in range(METERED_ROUNDS):
+            for name, cost in costs.items():
+                found[name].append(cost())
+        cpu = {name: float(np.median(values)) for name, values in found.items()}
+        overhead[form] = cpu["ours"] / cpu["unmetered"] - 1.0
+        table += [
+            {"what": "processor time of a request", "server": f"fiduciary{ending}, {form}", "cpu_us": 1e6 * cpu[name]}
+            for name, ending in (("ours", ""), ("unmetered", " unmetered"))
+        ]
 
     p50 = {name: quantile(values, 0.5) for name, values in taken.items()}
     p99 = {name: quantile(values, 0.99) for name, values in taken.items()}
@@ -155,7 +169,7 @@ def measured(versions: Path, running: dict[str, servers.Server]) -> dict[str, An
         "p50_ratio_vs_mlserver_mlflow": p50[own] / p50[other],
         "rps_one_core": max(rates[own]),
         "rss_mib_per_version": running["ours"].rss_mib(),
-        "record_overhead_fraction": overhead,
+        "record_overhead_fraction": overhead["raw bars"],
     }
     for name in ("bare", "stock", "transports"):
         table.append({"what": "memory", "server": name, "rss_mib": running[name].rss_mib()})
