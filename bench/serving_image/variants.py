@@ -1,8 +1,8 @@
 """Our server with one thing changed, to see what that thing costs: ``python -m ... NAME serve [options]``.
 
 ``unmetered`` counts nothing and keeps no record; ``threads`` answers every request in a thread of its own;
-``coarse`` lets Python change threads as seldom as it does by itself. ``stock`` serves our runtime through MLServer's own
-transports: ``stock FOLDER PORT``.
+``coarse`` lets Python change threads as seldom as it does by itself. ``stock`` serves our runtime through MLServer's
+own transports: ``stock FOLDER PORT``.
 """
 
 from __future__ import annotations
