@@ -148,6 +148,9 @@ def measured(versions: Path, running: dict[str, servers.Server]) -> dict[str, An
     for target in targets[:4]:
         table.append(_row("REST, open loop", target.name, open_loop(target, RATE, OPEN_SECONDS), RATE))
 
+    memory = {name: running[name].rss_mib() for name in ("ours", "bare", "stock", "transports")}
+    table += [{"what": "memory", "server": name, "rss_mib": value} for name, value in memory.items()]
+
     say("REST, beside large requests")
     many = json.dumps(
         {"inputs": [tensor(name, np.tile(values.round(2), (500, 1)), "FP64") for name, values in columns.items()]}
@@ -184,12 +187,11 @@ def measured(versions: Path, running: dict[str, servers.Server]) -> dict[str, An
         "p99_ratio_vs_bare_onnxruntime": p99[own] / p99[baseline],
         "p50_ratio_vs_mlserver_mlflow": p50[own] / p50[other],
         "rps_one_core": max(rates[own]),
-        "rss_mib_per_version": running["ours"].rss_mib(),
+        "rss_mib_per_version": memory["ours"],
         "record_overhead_fraction": overhead["raw bars"],
     }
-    for name in ("bare", "stock", "transports"):
-        table.append({"what": "memory", "server": name, "rss_mib": running[name].rss_mib()})
-    table.append({"what": "memory", "server": "fiduciary", "rss_mib": running["ours"].rss_mib()})
+    after = {"what": "memory", "server": "ours, after requests of 2 MB", "rss_mib": running["ours"].rss_mib()}
+    table.append(after)
     table += settings(versions)
     return {"figures": figures, "rows": table, "versions": {name: metadata.version(name) for name in PACKAGES}}
 
