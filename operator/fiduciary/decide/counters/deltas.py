@@ -31,7 +31,7 @@ from fiduciary.decide.counters.state import (
     Stream,
     Unit,
 )
-from fiduciary.decide.counters.tracks import Line, Track, line
+from fiduciary.decide.counters.tracks import Line, Track, line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,7 +205,7 @@ def _first(track: Track, read: Line, inside: Sequence[Frame], since: int, clock:
     if seen:
         return _at(track.key, seen[-1], read.copy), False
     first = inside[0]
-    absent = not any(since - clock.before < at <= since for strand in track.strands for at, _ in strand.samples)
+    absent = not shown(track, since - clock.before, since)
     witnessed = absent and any(since - clock.after < at <= since for at, _ in read.uptime)
     began = first.start if first.start is not None else _began(read, first.at)
     if witnessed or (began is not None and began >= since - clock.scrape):
