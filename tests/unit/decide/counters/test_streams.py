@@ -72,7 +72,7 @@ def stored(state: Counters) -> Counters:
 
 
 @given(worlds(), st.lists(st.integers(0, MINUTES * 60), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_replay_closes_the_same_blocks_as_the_stream(
     world: tuple[list[Process], list[Process], dict[str, frozenset[int]]], looks: list[int]
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_replay_closes_the_same_blocks_as_the_stream(
 
 
 @given(worlds(), st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_order_and_repetition_of_answers_change_nothing(
     world: tuple[list[Process], list[Process], dict[str, frozenset[int]]], seed: int
 ) -> None:
@@ -109,15 +109,16 @@ def test_order_and_repetition_of_answers_change_nothing(
 
 
 @given(worlds())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_sum_over_blocks_is_what_happened(
     world: tuple[list[Process], list[Process], dict[str, frozenset[int]]],
 ) -> None:
     plan = played.plan()
     reading = read(plan, START, samples_of(world, END), HALF, END)
     check_blocks(reading)
-    if "left out" in reading.health.message:
-        return  # a pod that was not scraped when it began: nobody can know
+    assert "fewer requests" not in reading.health.message
+    if "was not scraped when it began" in reading.health.message:
+        return  # nobody can know what it had counted
     edge = plan.edge(reading.state.last)
     for arm, pods in enumerate(world[:2]):
         seen = [visible(pod, world[2][pod.pod], edge) for pod in pods if not replaced_before_start(pod, pods, world[2])]
