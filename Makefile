@@ -98,3 +98,8 @@ e2e: sandbox-up  ## on the sandbox's real node
 N ?= 1000
 bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare kopf, for N models
 	@$(PY) -m bench.loop --models $(N)
+
+.PHONY: bench-decisions
+REPLICATIONS ?= 10000
+bench-decisions: $(VENV)/complete  ## how often we and the usual rules decide wrongly (REPLICATIONS=500 CELLS=errors,cv for a part)
+	@$(PY) -m bench.decisions --replications $(REPLICATIONS) $(if $(CELLS),--cells $(CELLS)) $(if $(PUBLISH),--publish)

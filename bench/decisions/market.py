@@ -20,6 +20,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,3 +162,39 @@ def resampled(values: Floats, replications: int, rng: np.random.Generator, mean_
     last_jump = np.maximum.accumulate(np.where(jumps, position, 0), axis=1)
     begun = np.take_along_axis(origin, last_jump, axis=1)
     return values[(begun + position - last_jump) % n]
+
+
+@lru_cache(maxsize=1)
+def _walked() -> Sessions:
+    return walk_forward(Prices.of_csv(sp500_csv()))
+
+
+def _advantage() -> Floats:
+    """Of linear over HAR, in sd."""
+    walked = _walked()
+    values = differences(walked, walked.har, walked.linear)
+    return values / values.std()
+
+
+def as_it_happened(rng: np.random.Generator, replications: int, sessions: int) -> Floats:
+    """The one history there is."""
+    return np.broadcast_to(_advantage(), (replications, _advantage().size)).copy()
+
+
+def har_to_linear(rng: np.random.Generator, replications: int, sessions: int) -> Floats:
+    """Histories put together from its blocks."""
+    return resampled(_advantage(), replications, rng)
+
+
+def centred(rng: np.random.Generator, replications: int, sessions: int) -> Floats:
+    """The same with mean 0: what the data's own tails, regimes and dependence do to a challenger that is no better."""
+    return resampled(_advantage() - _advantage().mean(), replications, rng)
+
+
+def noisy_copy(rng: np.random.Generator, replications: int, sessions: int) -> Floats:
+    """Linear against itself plus noise of a tenth of its error's size: worse by a hundredth of the loss."""
+    walked = _walked()
+    error = walked.outcome - walked.linear
+    noise = 0.1 * error.std() * rng.standard_normal((replications, error.size))
+    values = error**2 - (error - noise) ** 2
+    return values / values.std()

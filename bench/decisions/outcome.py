@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -34,12 +34,15 @@ class Judged:
 
     verdict: Verdicts
     at: Floats | float = 1.0
+    estimates: dict[str, Floats] | None = None
+    """Of those decided: the estimated difference of each guardrail's rates, for who keeps account of them."""
 
 
 class Rule(Protocol):
     """One way to decide about a challenger from requests. ``state`` is any dataclass of arrays."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def start(self, world: World, tape: Tape, budget: int) -> Any: ...
 
@@ -52,26 +55,30 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """One element a replication: verdict, minutes until it (inf: none), bad answers that clients got until then."""
+    """One element a replication: verdict, minutes until it (inf: none), bad answers in excess that clients got."""
 
     verdict: Verdicts
     minutes: Floats
-    bad_served: Floats
+    excess_bad: Floats
+    estimates: dict[str, Floats] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, parts: list[Outcomes]) -> Outcomes:
         return cls(
             np.concatenate([part.verdict for part in parts]),
             np.concatenate([part.minutes for part in parts]),
-            np.concatenate([part.bad_served for part in parts]),
+            np.concatenate([part.excess_bad for part in parts]),
         )
 
 
 def play(rule: Rule, world: World, budget: int, replications: int, rng: np.random.Generator) -> Outcomes:
-    """All replications in lockstep for at most ``budget`` minutes; those that are decided leave the arrays."""
+    """All replications in lockstep for at most ``budget`` minutes.
+
+    Decided ones leave the arrays when they are a tenth of them: until then they go on, and nobody looks.
+    """
     tape = Tape(world, rng, replications)
     state = rule.start(world, tape, budget)
-    alive = np.arange(replications)
+    alive, open_ = np.arange(replications), np.ones(replications, dtype=bool)
     outcome = Outcomes(
         np.zeros(replications, dtype=np.int8), np.full(replications, np.inf), np.zeros(replications, dtype=float)
     )
@@ -79,15 +86,20 @@ def play(rule: Rule, world: World, budget: int, replications: int, rng: np.rando
         route = rule.route(state, minute)
         seen = tape.minute(route.weight, route.mirror, route.control)
         judged = rule.judge(state, minute, seen)
-        decided = judged.verdict != UNDECIDED
+        decided = open_ & (judged.verdict != UNDECIDED)
         passed = np.where(decided, judged.at, 1.0)
-        outcome.bad_served[alive] += passed * seen.bad_live
-        if decided.any():
-            outcome.verdict[alive[decided]] = judged.verdict[decided]
-            outcome.minutes[alive[decided]] = minute + passed[decided]
-            alive = alive[~decided]
-            if not alive.size:
-                break
-            state = select(state, ~decided)
-            tape.keep(~decided)
+        outcome.excess_bad[alive] += np.where(open_, passed * seen.excess, 0.0)
+        if not decided.any():
+            continue
+        outcome.verdict[alive[decided]] = judged.verdict[decided]
+        outcome.minutes[alive[decided]] = minute + passed[decided]
+        for name, values in (judged.estimates or {}).items():
+            outcome.estimates.setdefault(name, np.zeros(replications))[alive[decided]] = values[decided]
+        open_ &= ~decided
+        if not open_.any():
+            break
+        if open_.mean() < 0.9:
+            alive, state = alive[open_], select(state, open_)
+            tape.keep(open_)
+            open_ = open_[open_]
     return outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy.stats import norm
@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 from bench.decisions.outcome import KEPT, PROMOTED, ROLLED_BACK, Outcomes
 from bench.decisions.rivals.kayenta import high
-from bench.decisions.wealth import crossings
+from bench.decisions.wealth import bounded_crossings, crossings
 from fiduciary.decide.experiment.sessions import BURN_IN
 from fiduciary.evidence.betting import CLIP
 
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from bench.decisions.sessions import Drawn
 
 WINDOW, LEAST = 20, 20
+
+
+class SessionRule(Protocol):
+    """One way to decide about a challenger from sessions."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(self, drawn: Drawn) -> Outcomes: ...
 
 
 def _outcomes(promoted_at: Floats, rolled_back_at: Floats, sessions: int) -> Outcomes:
@@ -51,8 +60,11 @@ class Betting:
     def run(self, drawn: Drawn) -> Outcomes:
         threshold = math.log(self.configurations / self.level)
         values, at = _folded(drawn)
-        burn_in = values[:, :BURN_IN]
-        first, _ = crossings(values[:, BURN_IN:], burn_in.std(axis=1, ddof=1), threshold)
+        scale, rest = values[:, :BURN_IN].std(axis=1, ddof=1), values[:, BURN_IN:]
+        if drawn.loss_bound is None:
+            first, _ = crossings(rest, scale, threshold)
+        else:
+            first = bounded_crossings(rest, scale, drawn.loss_bound, threshold)
         known = np.isfinite(first)
         session = np.full(first.size, np.inf)
         rows = np.flatnonzero(known)
@@ -127,7 +139,7 @@ class GrowthBook:
         rho2 = (doubled + math.log(doubled + 1.0)) / self.planned
         shape = 2.0 * (n * rho2 + 1.0) / (n * n * rho2)
         half = np.sqrt(variance * shape * np.log(np.sqrt(n * rho2 + 1.0) / self.alpha))
-        half = np.where(n >= 2.0, half, np.inf)
+        half = np.where(n >= LEAST, half, np.inf)
         return _outcomes(_first(mean - half > 0.0), _first(mean + half < 0.0), drawn.differences.shape[1])
 
 
@@ -196,7 +208,7 @@ class Kayenta:
         return _outcomes(np.where(worse, never, end), np.where(worse, end, never), drawn.differences.shape[1])
 
 
-RULES = (
+RULES: tuple[SessionRule, ...] = (
     Betting(),
     Flagger(),
     Argo(),

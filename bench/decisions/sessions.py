@@ -26,6 +26,7 @@ class Drawn:
 
     differences: Floats
     unanswered: NDArray[np.bool_]
+    loss_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class SessionWorld:
     late: float = 0.0
     late_if_large: bool = False
     hides: float = math.inf
+    loss_bound: float | None = None
+    """Declared largest loss in sd, where the number is a profit and not a paired loss."""
 
     def play(self, rng: np.random.Generator, replications: int, sessions: int) -> Drawn:
         values = self.draw(rng, replications, sessions)
@@ -48,7 +51,7 @@ class SessionWorld:
         late = rng.random(values.shape) < self.late
         if self.late_if_large:
             late &= np.abs(values) > 1.0
-        return Drawn(np.where(unanswered | late, np.nan, values), unanswered & ~late)
+        return Drawn(np.where(unanswered | late, np.nan, values), unanswered & ~late, self.loss_bound)
 
 
 def student(mean: float = 0.0, degrees: float = 3.0) -> Callable[[np.random.Generator, int, int], Floats]:

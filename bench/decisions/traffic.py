@@ -82,15 +82,16 @@ class Seen:
     """One minute as Prometheus shows it, and what clients met.
 
     ``arms[arm][guardrail]``: counts; ``live``: requests by arm without mirrored ones; ``dark``: which arms are absent
-    (the same in all replications); ``bad_live``: failed or slow answers of the challenger to clients; ``suspects``: the
-    replications in which more than a tenth of the challenger's answers failed, and for them ``scrapes``: errors'
-    counts (champion, challenger) from the edge to each of the four scrapes.
+    (the same in all replications); ``excess``: failed or slow answers that clients got from the challenger, less what
+    the champion's rates would have given them; ``suspects``: the replications in which more than a tenth of the
+    challenger's answers failed, and for them ``scrapes``: errors' counts (champion, challenger) from the edge to each
+    of the four scrapes.
     """
 
     arms: tuple[dict[str, Counts], dict[str, Counts]]
     live: tuple[Floats, Floats]
     dark: tuple[bool, bool]
-    bad_live: Floats
+    excess: Floats
     suspects: NDArray[np.int64] | None
     scrapes: list[tuple[Counts, Counts]]
 
@@ -154,12 +155,12 @@ class Tape:
             part = np.minimum(1.0, control / np.maximum(1.0 - np.asarray(weight), 1e-12))
             compared = self.rng.binomial(rest.astype(np.int64), part).astype(float)
         here, there = self._rates(CHAMPION), self._rates(CHALLENGER)
-        bad_live = np.zeros_like(live)
+        excess = np.zeros_like(live)
         champion, challenger = {}, {}
         eaten = self.rng.binomial(live.astype(np.int64), world.eaten).astype(float) if world.eaten else 0.0
         for name in GUARDRAILS:
             bad = self._bad(live, there[name])
-            bad_live += bad
+            excess += bad - live * here[name]
             # what vanishes would have failed, as far as that goes
             kept = np.maximum(0.0, bad - eaten) if world.eaten else bad
             mirrored = self._bad(copies, there[name]) if mirrors else 0.0
@@ -174,7 +175,7 @@ class Tape:
         errors = arms[CHALLENGER]["errors"]
         suspects = np.flatnonzero(errors.bad > 0.1 * errors.trials)
         scrapes = self._scrapes(arms[CHAMPION]["errors"], errors, suspects) if suspects.size else []
-        return Seen(arms, (compared, live - eaten), (dark[0], dark[1]), bad_live, suspects, scrapes)
+        return Seen(arms, (compared, live - eaten), (dark[0], dark[1]), excess, suspects, scrapes)
 
     def _scrapes(
         self, champion: Counts, challenger: Counts, suspects: NDArray[np.int64]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import gammainc, gammaln
 
 from fiduciary.evidence.betting import BETS, BLOCK, CLIP, PRIOR_BLOCKS, PRIOR_RATIO
 
@@ -74,6 +75,47 @@ class Betting:
     def log_e(self) -> Floats:
         top = self.log_wealth.max(axis=0)
         return top + np.log(np.exp(self.log_wealth - top).sum(axis=0)) - math.log(len(BETS))
+
+
+def bounded_crossings(profits: Floats, scale: Floats, bound: float, threshold: float) -> Floats:
+    """The same for ``fiduciary.evidence.bernstein.Bernstein`` as ``decide`` starts it: null 0, floor -bound.
+
+    A profit below the floor voids all evidence from then on: the declared bound was wrong.
+
+    Args:
+        profits: shape (replications, sessions), in the unit of ``bound``.
+        scale: sd of the burn-in, one a replication.
+    """
+    rho = 250.0 * scale**2 / _tuning()
+    s, v, total = np.zeros(scale.size), np.zeros(scale.size), np.zeros(scale.size)
+    first, void = np.full(scale.size, np.inf), np.zeros(scale.size, dtype=bool)
+    for k in range(profits.shape[1]):
+        x = profits[:, k]
+        void |= x < -bound
+        guess = np.minimum(total / k if k else 0.0, 0.0)
+        s, v, total = s + x, v + (x - guess) ** 2, total + x
+        log_e = log_e_gamma_exponential(s, v, rho, bound)
+        first = np.where(np.isinf(first) & ~void & (log_e >= threshold), k + 1.0, first)
+    return first
+
+
+def _tuning() -> float:
+    """best_rho's divisor for α = .1."""
+    twice = -2.0 * math.log(0.1)
+    return twice + math.log1p(twice)
+
+
+def log_e_gamma_exponential(s: Floats, v: Floats, rho: Floats, c: float) -> Floats:
+    """Array form of the operator's function; -inf where s is below -(v+ρ)/c, far from any threshold."""
+    k, a = rho / (c * c), (v + rho) / (c * c)
+    y = a + s / c
+    inside = y > 0.0
+    return np.where(inside, _log_lower_gamma_ratio(a, np.where(inside, y, 1.0)) - _log_lower_gamma_ratio(k, k), -np.inf)
+
+
+def _log_lower_gamma_ratio(a: Floats, x: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        return np.log(gammainc(a, x)) + gammaln(a) + x - a * np.log(x)
 
 
 def crossings(differences: Floats, scale: Floats, threshold: float, null: float = 0.0) -> tuple[Floats, Floats]:

@@ -63,7 +63,7 @@ class GrowthBook:
         return Route(RAMP[step], control=RAMP[step])
 
     def judge(self, state: State, minute: int, seen: Seen) -> Judged:
-        harm = np.zeros(seen.bad_live.size, dtype=bool)
+        harm = np.zeros(seen.excess.size, dtype=bool)
         if not any(seen.dark):
             for arm in (CHAMPION, CHALLENGER):
                 state.live[arm] = state.live[arm] + seen.live[arm]

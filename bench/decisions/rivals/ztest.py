@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bench.decisions.proportions import Floats
     from bench.decisions.traffic import Seen, Tape, World
 
+MARGINS = (0.00125, 0.001)
+"""Those that the operator takes: a quarter of the champion's rate, at least .001."""
 CANARY_WEIGHT, FINAL_WEIGHT, CANARY_MINUTES = 0.05, 0.5, 60
 
 
@@ -41,7 +43,7 @@ class Peeked:
     """The z-test, each minute."""
 
     alpha: float = 0.05
-    margin: float = 0.00125
+    margins: tuple[float, float] = MARGINS
     least: int = 60
     name: str = "z_peeked"
 
@@ -54,9 +56,9 @@ class Peeked:
 
     def judge(self, state: dict[str, Sums], minute: int, seen: Seen) -> Judged:
         critical = norm.isf(self.alpha)
-        harm = np.zeros(seen.bad_live.size, dtype=bool)
-        fine = np.full(seen.bad_live.size, minute + 1 >= self.least)
-        for name, sums in state.items():
+        harm = np.zeros(seen.excess.size, dtype=bool)
+        fine = np.full(seen.excess.size, minute + 1 >= self.least)
+        for (name, sums), margin in zip(state.items(), self.margins, strict=True):
             if not any(seen.dark):
                 for arm in (CHAMPION, CHALLENGER):
                     sums.trials[arm] = sums.trials[arm] + seen.arms[arm][name].trials
@@ -66,7 +68,7 @@ class Peeked:
                 a, b, pooled = ya / na, yb / nb, (ya + yb) / (na + nb)
                 harm |= (b - a) / np.sqrt(pooled * (1.0 - pooled) * (1.0 / na + 1.0 / nb)) > critical
                 unpooled = np.sqrt(a * (1.0 - a) / na + b * (1.0 - b) / nb)
-                fine &= (b - a - self.margin) / unpooled < -critical
+                fine &= (b - a - margin) / unpooled < -critical
         verdict = np.where(harm, ROLLED_BACK, np.where(fine, PROMOTED, 0)).astype(np.int8)
         return Judged(verdict)
 
@@ -86,7 +88,7 @@ class Welch:
 
     horizon: int = 1440
     alpha: float = 0.05
-    margin: float = 0.00125
+    margins: tuple[float, float] = MARGINS
     name: str = "welch_fixed"
 
     def start(self, world: World, tape: Tape, budget: int) -> dict[str, Rates]:
@@ -106,10 +108,10 @@ class Welch:
                     rates.count[arm] = rates.count[arm] + full
                     rates.total[arm] = rates.total[arm] + rate
                     rates.squares[arm] = rates.squares[arm] + rate * rate
-        verdict = np.zeros(seen.bad_live.size, dtype=np.int8)
+        verdict = np.zeros(seen.excess.size, dtype=np.int8)
         if minute + 1 == self.horizon:
             fine = np.ones(verdict.size, dtype=bool)
-            for rates in state.values():
+            for rates, margin in zip(state.values(), self.margins, strict=True):
                 with np.errstate(invalid="ignore", divide="ignore"):
                     n, total = np.array(rates.count), np.array(rates.total)
                     mean = total / n
@@ -118,6 +120,6 @@ class Welch:
                     degrees = both**2 / (error**2 / (n - 1.0)).sum(axis=0)
                     difference, critical = mean[1] - mean[0], student.isf(self.alpha, degrees)
                     verdict[difference / np.sqrt(both) > critical] = ROLLED_BACK
-                    fine &= (difference - self.margin) / np.sqrt(both) < -critical
+                    fine &= (difference - margin) / np.sqrt(both) < -critical
             verdict[(verdict == 0) & fine] = PROMOTED
         return Judged(verdict)

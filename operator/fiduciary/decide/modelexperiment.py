@@ -88,4 +88,4 @@ def _next_block(case: Case, state: State) -> int:
     """Edge of the block that is open now, and the two scrapes and a timeout after which it is closed (rule 2)."""
     terms, settles = state.terms, 3 * case.world.scrape_seconds
     elapsed = case.now - settles - terms.origin
-    return terms.origin + (max(elapsed // terms.block, -1) + 1) * terms.block + settles
+    return terms.origin + (max(elapsed // terms.block, 0) + 1) * terms.block + settles

@@ -280,7 +280,7 @@ NO_APPROVAL_NEEDED = "NoApprovalNeeded"
 STARTED = "Started"
 """The experiment began: what it may claim is fixed from here on."""
 EVIDENCE_REFUSED = "EvidenceRefused"
-"""A block or session is impossible (counts that fall, a hole in the numbering) and was not folded. The message says
-what was seen."""
+"""A block or session is impossible (counts that fall, a hole in the numbering) and was not folded, or a guardrail cannot
+be counted here. The message says what was seen."""
 MARGIN_CONSUMED = "MarginConsumed"
 """Promotions since the anchor used up the margin of a guardrail: a challenger has to be better there."""

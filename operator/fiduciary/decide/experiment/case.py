@@ -99,6 +99,9 @@ class Case:
 
     @cached_property
     def refusal(self) -> str | None:
+        """Why evidence is not folded: it is impossible, or a guardrail cannot be counted at all."""
+        if self.world.health.unmeasured:
+            return self.world.health.unmeasured
         return self.folded.message if isinstance(self.folded, Refusal) else self.folded.refusal
 
     @cached_property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from fiduciary.decide.experiment.state import Evidence, GuardrailEvidence, Terms
-    from fiduciary.decide.experiment.world import ClosedBlock, TestCounts
+    from fiduciary.decide.experiment.world import ArmCounts, ClosedBlock
     from fiduciary.evidence.dispersion import Dispersion
     from fiduciary.evidence.noninferiority import NonInferiority
 
@@ -59,7 +59,7 @@ def fold_block(terms: Terms, evidence: Evidence, block: ClosedBlock) -> Evidence
     )
 
 
-def arms(terms: Terms, block: ClosedBlock, test: TestCounts) -> tuple[Counts, Counts]:
+def arms(terms: Terms, block: ClosedBlock, test: ArmCounts) -> tuple[Counts, Counts]:
     """(champion, challenger) requests that the harm test compares: live ones and mirrored copies together.
 
     Sticky routes draw clients, not requests, so that live arms are different people: there only copies of the same
@@ -70,7 +70,7 @@ def arms(terms: Terms, block: ClosedBlock, test: TestCounts) -> tuple[Counts, Co
     return (test.champion if block.weight == 0 else test.champion_mirror), test.challenger_mirror
 
 
-def for_promotion(terms: Terms, block: ClosedBlock, test: TestCounts) -> tuple[Counts, Counts] | None:
+def for_promotion(terms: Terms, block: ClosedBlock, test: ArmCounts) -> tuple[Counts, Counts] | None:
     """(champion, challenger) requests that count for non-inferiority: live ones at the final weight; None: none do."""
     if block.merged or block.weight != terms.final_weight:
         return None
@@ -95,7 +95,7 @@ def chained(chain: str, item: DataclassInstance) -> str:
 
 
 def _guardrail(
-    terms: Terms, state: GuardrailEvidence, block: ClosedBlock, test: TestCounts
+    terms: Terms, state: GuardrailEvidence, block: ClosedBlock, test: ArmCounts
 ) -> GuardrailEvidence | Refusal:
     champion, challenger = arms(terms, block, test)
     counted = for_promotion(terms, block, test)

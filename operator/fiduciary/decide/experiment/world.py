@@ -26,8 +26,8 @@ NONE = Counts(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class TestCounts:
-    """Requests of one guardrail (or of the transport test) in one closed block: raw counter differences.
+class ArmCounts:
+    """Requests of both arms of one guardrail (or of the transport test) in one closed block: raw counter differences.
 
     Live requests and mirrored copies are counted by different Services and stay apart.
     """
@@ -47,7 +47,7 @@ TRANSPORT = "transport"
 class ClosedBlock:
     """Base blocks ``first`` … ``last`` after the start, settled. They differ only where a gap was merged.
 
-    ``weight`` and ``mirror`` were in force from edge to edge: a change of weight splits a block.
+    ``weight`` and ``mirror`` were in force from edge to edge, unless it is ``mixed`` or merged.
     """
 
     first: int
@@ -55,13 +55,13 @@ class ClosedBlock:
     weight: int
     mirror: int
     requests: tuple[int, int]  # live requests of (champion, challenger): what the router drew
-    tests: tuple[TestCounts, ...]
+    tests: tuple[ArmCounts, ...]
     misrouted: int = 0  # sticky routes only: requests whose arm is not their bucket's
-    mixed: bool = False  # the weights changed inside, or were not confirmed a scrape interval before the first edge
+    mixed: bool = False  # the weights changed inside, or not a scrape interval before its first edge
 
     @property
     def merged(self) -> bool:
-        """Folded for harm only."""
+        """For harm only: not one stretch of equal weights (rule 10)."""
         return self.first != self.last or self.mixed
 
 
@@ -129,6 +129,7 @@ class Health:
     challenger_missed: int = 0
     excess_series: int = 0  # series per arm beyond the bound
     message: str = ""  # which series, and what to do
+    unmeasured: str = ""  # why a guardrail cannot be counted here, e.g. no bucket edge at its threshold
 
 
 @dataclass(frozen=True, slots=True)

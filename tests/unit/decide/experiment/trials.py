@@ -13,6 +13,7 @@ from fiduciary.api.versions import VersionRef
 from fiduciary.decide.experiment.decision import Decision
 from fiduciary.decide.experiment.state import State
 from fiduciary.decide.experiment.world import (
+    ArmCounts,
     ClosedBlock,
     Health,
     History,
@@ -23,7 +24,6 @@ from fiduciary.decide.experiment.world import (
     Recorded,
     Route,
     Spending,
-    TestCounts,
     World,
 )
 from fiduciary.decide.modelexperiment import decide
@@ -124,8 +124,8 @@ class Trial:
     share: float | None = None  # the challenger's real share of requests; None: as the route says
     misrouted: int = 0
     seen: bool = True  # Prometheus answers
-    health: Health = Health()
-    live: Live = Live(champion=PodFacts(ready=1), challenger=PodFacts(ready=1))
+    health: Health = field(default_factory=Health)
+    live: Live = field(default_factory=lambda: Live((), PodFacts(ready=1), PodFacts(ready=1)))
     ready: tuple[int, int] = (1, 1)
     follows: bool = True  # the model writes the route that is asked for
     procedures_known: bool = True
@@ -136,12 +136,13 @@ class Trial:
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     now: datetime = T0
     state: State | None = None
-    route: Route = Route(confirmed=True)
+    route: Route = field(default_factory=lambda: Route(confirmed=True))
     blocks: tuple[ClosedBlock, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     status: Any = None
     decisions: list[Decision] = field(default_factory=list[Decision])
     closed: int = 0  # blocks that are closed since the start
+    twice: bool = False  # judge each world twice: the same inputs, the same bits
 
     def world(self) -> World:
         mx = experiment(self.spec, **self.metadata)
@@ -157,7 +158,10 @@ class Trial:
 
     def evaluate(self) -> Decision:
         """Decide, store state and status through JSON, and let the model follow."""
-        decision = decide(self.world(), self.now)
+        world = self.world()
+        decision = decide(world, self.now)
+        if self.twice:
+            assert decide(world, self.now) == decision
         if decision.state is not None:
             stored = decode(State, json.loads(json.dumps(encode(decision.state))))
             assert stored == decision.state
@@ -185,7 +189,7 @@ class Trial:
             return min(n, math.floor((k + 1) * n * rate + 0.5) - math.floor(k * n * rate + 0.5))
 
         name = self.spec.get("guardrails", [{"name": "errors"}])[0]["name"]
-        test = TestCounts(
+        test = ArmCounts(
             name,
             Counts(champion, bad(champion, self.bad[0])),
             Counts(challenger, bad(challenger, self.bad[1])),
