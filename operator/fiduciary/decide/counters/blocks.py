@@ -15,14 +15,14 @@ from fiduciary.decide.counters.deltas import Delta, between, seen
 from fiduciary.decide.counters.exposure import Exposure, exposure
 from fiduciary.decide.counters.measures import counted, share_of_probes
 from fiduciary.decide.counters.state import Arm, Carry, Counters, Stream
-from fiduciary.decide.experiment.world import TRANSPORT, ClosedBlock, Health, LiveCounts, TestCounts
+from fiduciary.decide.experiment.world import TRANSPORT, ArmCounts, ClosedBlock, Health, LiveCounts
 from fiduciary.evidence.blocks import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fiduciary.decide.counters.exposure import Change
-    from fiduciary.decide.counters.plan import Plan, Test
+    from fiduciary.decide.counters.plan import Limit, Plan
     from fiduciary.decide.counters.tracks import Track
 
     Streams = Mapping[str, Mapping[str, Track]]
@@ -163,13 +163,13 @@ class _Block:
         return block, (Arm(champion.streams, tuple(carries[0])), Arm(challenger.streams, tuple(carries[1])))
 
     def test(
-        self, test: Test, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]
-    ) -> TestCounts:
+        self, test: Limit, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]
+    ) -> ArmCounts:
         one, one_mirror = self.arm(test, champion, True, carries[0])
         other, other_mirror = self.arm(test, challenger, False, carries[1])
-        return TestCounts(test.measure.name, one, other, one_mirror, other_mirror)
+        return ArmCounts(test.measure.name, one, other, one_mirror, other_mirror)
 
-    def arm(self, test: Test, side: _Side, champion: bool, carries: list[Carry]) -> tuple[Counts, Counts]:
+    def arm(self, test: Limit, side: _Side, champion: bool, carries: list[Carry]) -> tuple[Counts, Counts]:
         """(live, mirrored) of one arm."""
         if test.source == "Runtime":
             counts = self.stream(test, side, PODS, (0, 0), carries)
@@ -178,21 +178,21 @@ class _Block:
         live = self.stream(test, side, LIVE, of_live, carries)
         return live, self.stream(test, side, MIRROR, of_mirror, carries)
 
-    def stream(self, test: Test, side: _Side, name: str, probes: tuple[int, int], carries: list[Carry]) -> Counts:
+    def stream(self, test: Limit, side: _Side, name: str, probes: tuple[int, int], carries: list[Carry]) -> Counts:
         carry = side.carry(test.measure.name, name)
         window = self.plan.window(self.until - self.since)
         counts, carried = counted(test.measure, side.deltas[name], probes, carry, window)
         carries.append(carried)
         return counts
 
-    def lost(self, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]) -> TestCounts:
+    def lost(self, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]) -> ArmCounts:
         found: list[Counts] = []
         for side, carried in zip((champion, challenger), carries, strict=True):
             known = [carry for carry in side.before.carries if carry.test == TRANSPORT]
             counts, carry = transport.lost(side.sent, known[0] if known else None)
             found.append(counts)
             carried += [carry] if carry is not None else []
-        return TestCounts(TRANSPORT, found[0], found[1])
+        return ArmCounts(TRANSPORT, found[0], found[1])
 
     def requests(self, side: _Side, champion: bool) -> int:
         """Live requests of one arm: what the router drew, probes not among them."""

@@ -5,6 +5,7 @@ Times are milliseconds. A process counts from 0 when it begins; what it counts a
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,13 @@ from fiduciary.decide.counters.batches import tracks
 from fiduciary.decide.counters.blocks import Samples
 from fiduciary.decide.counters.deltas import Clock
 from fiduciary.decide.counters.measures import Measure
-from fiduciary.decide.counters.plan import Plan, Test
+from fiduciary.decide.counters.plan import Limit, Plan
 from fiduciary.decide.counters.samples import Series
 from fiduciary.decide.counters.templates import Contour, Runtime, Workload
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 SCRAPE, TIMEOUT, BLOCK = 15_000, 10_000, 60
 ORIGIN = 1_700_000_040  # s, a multiple of BLOCK
@@ -29,9 +30,9 @@ THRESHOLD = 250  # ms
 
 
 def plan(source: str = "Runtime", **changes: object) -> Plan:
-    errors = Test(Measure("errors", "ErrorRate"), source)  # type: ignore[arg-type]
-    refused = Test(Measure("refused", "ClientErrorRate"), source)  # type: ignore[arg-type]
-    slow = Test(Measure("slow", "LatencyAbove", 0), source)  # type: ignore[arg-type]
+    errors = Limit(Measure("errors", "ErrorRate"), source)  # type: ignore[arg-type]
+    refused = Limit(Measure("refused", "ClientErrorRate"), source)  # type: ignore[arg-type]
+    slow = Limit(Measure("slow", "LatencyAbove", 0), source)  # type: ignore[arg-type]
     made = Plan(
         origin=ORIGIN,
         block=BLOCK,
@@ -39,7 +40,7 @@ def plan(source: str = "Runtime", **changes: object) -> Plan:
         source=source,  # type: ignore[arg-type]
         thresholds=(THRESHOLD,),
         guardrails=(errors, refused, slow),
-        breakers=((0, Test(Measure("breaker-0", "ErrorRate"), source)),),  # type: ignore[arg-type]
+        breakers=((0, Limit(Measure("breaker-0", "ErrorRate"), source)),),  # type: ignore[arg-type]
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -74,20 +75,32 @@ class Process:
         return [at for at in range(begin, until + 1, SCRAPE) if self.lives(at)]
 
     def began(self, at: int) -> int:
-        return sum(request.began <= at for request in self.requests)
+        return self.counts("began")(at)
 
     def answered(self, at: int, outcome: str) -> int:
-        return sum(r.ended is not None and r.ended <= at and r.outcome == outcome for r in self.requests)
+        return self.counts("answered", outcome=outcome)(at)
 
-    def ended(self, at: int, within: int | None = None) -> int:
-        return sum(
-            r.ended is not None and r.ended <= at and (within is None or r.ended - r.began <= within)
-            for r in self.requests
+    def ended(self, at: int) -> int:
+        return self.counts("answered")(at)
+
+    def counts(
+        self, what: str, *, outcome: str | None = None, within: int | None = None, probes: bool = False
+    ) -> Callable[[int], int]:
+        """The counter as a function of time."""
+        chosen = [
+            request
+            for request in (self.probes if probes else self.requests)
+            if (outcome is None or request.outcome == outcome)
+            and (within is None or (request.ended is not None and request.ended - request.began <= within))
+        ]
+        times = sorted(
+            time for request in chosen if (time := request.began if what == "began" else request.ended) is not None
         )
+        return lambda at: bisect.bisect_right(times, at)
 
 
-def _series(name: str, labels: dict[str, str], samples: Iterable[tuple[int, float]]) -> Series:
-    return Series({"__name__": name, **labels}, tuple(samples))
+def _series(name: str, labels: dict[str, str], times: Iterable[int], value: Callable[[int], float]) -> Series:
+    return Series({"__name__": name, **labels}, tuple((at, value(at)) for at in times))
 
 
 def pod_series(
@@ -99,23 +112,18 @@ def pod_series(
         return []
     target = {"namespace": "quant", "pod": process.pod, "job": job, "instance": "10.0.0.1:8082"}
     own = {**target, "model": "quant.m", "version": "7", "digest": "aaaaaaaa", "protocol": "rest"}
+    slow = {**own, "le": "0.25"}
     made = [
-        _series("process_start_time_seconds", target, [(at, process.born / 1000) for at in times]),
-        _series("fiduciary_requests_started_total", own, [(at, process.began(at)) for at in times]),
-        _series("fiduciary_request_seconds_count", own, [(at, process.ended(at)) for at in times]),
-        _series(
-            "fiduciary_request_seconds_bucket",
-            {**own, "le": "0.25"},
-            [(at, process.ended(at, THRESHOLD)) for at in times],
-        ),
-        _series(
-            "fiduciary_probes_started_total", own, [(at, sum(p.began <= at for p in process.probes)) for at in times]
-        ),
-        _series("fiduciary_probes_total", {**own, "outcome": "server_error"}, [(at, 0) for at in times]),
+        _series("process_start_time_seconds", target, times, lambda at: process.born / 1000),
+        _series("fiduciary_requests_started_total", own, times, process.counts("began")),
+        _series("fiduciary_request_seconds_count", own, times, process.counts("answered")),
+        _series("fiduciary_request_seconds_bucket", slow, times, process.counts("answered", within=THRESHOLD)),
+        _series("fiduciary_probes_started_total", own, times, process.counts("began", probes=True)),
+        _series("fiduciary_probes_total", {**own, "outcome": "server_error"}, times, lambda at: 0),
     ]
     for outcome in ("success", "client_error", "server_error"):
-        counts = [(at, process.answered(at, outcome)) for at in times]
-        made.append(_series("fiduciary_requests_total", {**own, "outcome": outcome}, counts))
+        labels = {**own, "outcome": outcome}
+        made.append(_series("fiduciary_requests_total", labels, times, process.counts("answered", outcome=outcome)))
     return made
 
 
@@ -127,21 +135,22 @@ def proxy_series(
     known = [at for at in times if at >= cluster_born]
     target = {"namespace": "projectcontour", "pod": proxy.pod, "job": "envoy", "instance": "10.0.0.9:8002"}
     own = {**target, "envoy_cluster_name": cluster}
-    made = [_series("envoy_server_uptime", target, [(at, (at - proxy.born) // 1000) for at in times])]
+    made = [_series("envoy_server_uptime", target, times, lambda at: (at - proxy.born) // 1000)]
     if not known:
         return made
     prefix = "envoy_cluster_upstream_rq_"
     made += [
-        _series(prefix + "total", own, [(at, proxy.began(at)) for at in known]),
-        _series(prefix + "pending_failure_eject", own, [(at, 0) for at in known]),
-        _series(prefix + "timeout", own, [(at, 0) for at in known]),
-        _series(prefix + "time_count", own, [(at, proxy.ended(at)) for at in known]),
-        _series(prefix + "time_bucket", {**own, "le": "250"}, [(at, proxy.ended(at, THRESHOLD)) for at in known]),
+        _series(prefix + "total", own, known, proxy.counts("began")),
+        _series(prefix + "pending_failure_eject", own, known, lambda at: 0),
+        _series(prefix + "timeout", own, known, lambda at: 0),
+        _series(prefix + "time_count", own, known, proxy.counts("answered")),
+        _series(prefix + "time_bucket", {**own, "le": "250"}, known, proxy.counts("answered", within=THRESHOLD)),
     ]
     for outcome, code in (("success", "2"), ("client_error", "4"), ("server_error", "5")):
-        counts = [(at, count) for at in known if (count := proxy.answered(at, outcome))]
-        if counts:
-            made.append(_series(prefix + "xx", {**own, "envoy_response_code_class": code}, counts))
+        count = proxy.counts("answered", outcome=outcome)
+        used = [at for at in known if count(at)]
+        if used:
+            made.append(_series(prefix + "xx", {**own, "envoy_response_code_class": code}, used, count))
     return made
 
 
