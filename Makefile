@@ -67,7 +67,7 @@ sandbox-down: $(VENV)/complete  ## remove it, with every process, mount and rule
 
 # --- tests -------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint unit trainer controlplane e2e
+.PHONY: test lint unit trainer prometheus controlplane e2e
 test: lint unit controlplane e2e  ## everything that CI runs
 
 lint: $(VENV)/complete  ## ruff, pyright (strict), layers
@@ -76,13 +76,26 @@ lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 	@$(BIN)/basedpyright --warnings --pythonpath $(BIN)/python
 	@PYTHONPATH=operator $(BIN)/lint-imports
 
-unit: $(VENV)/complete trainer  ## no cluster; the trainer's tests run inside its image
+unit: $(VENV)/complete trainer prometheus  ## no cluster; the trainer's tests run inside its image
 	$(call say,unit)
 	@$(PYTEST) tests/unit $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
 
 trainer: $(VENV)/complete
 	$(call say,trainer)
 	@$(PY) -m tests.in_trainer_image
+
+# Debian's program alone: the package would start a server of its own where there is systemd.
+PROMETHEUS := $(or $(shell command -v prometheus),$(CACHE)/prometheus/usr/bin/prometheus)
+$(CACHE)/prometheus/usr/bin/prometheus:
+	$(call say,Prometheus of Debian (once))
+	@mkdir -p $(CACHE)/prometheus && cd $(CACHE)/prometheus \
+	 && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } \
+	 && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && $@ --version \
+	 || { echo "No Debian package of Prometheus can be had here: put a \`prometheus\` on the PATH and run this again"; exit 1; }
+
+prometheus: $(VENV)/complete $(PROMETHEUS)  ## what evidence reads, on a real Prometheus on loopback
+	$(call say,prometheus)
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) $(PYTEST) tests/prometheus
 
 controlplane: $(VENV)/complete  ## on a real API server and etcd
 	$(call say,controlplane)

@@ -100,8 +100,8 @@ def test_a_fall_within_one_process_is_an_older_sample_not_a_reset() -> None:
 
 @pytest.mark.parametrize(
     ("start", "counted"),
-    [(602.0, 20), (586.0, 20), (584.0, 5), (None, 5)],
-    ids=["began in the block", "one scrape before the edge", "earlier: unseen until now", "nobody knows"],
+    [(602.0, 20), (561.0, 20), (559.0, 5), (None, 5)],
+    ids=["began in the block", "shortly before the edge", "earlier: not seen until now", "nobody knows"],
 )
 def test_a_new_unit_counts_from_zero_only_if_it_is_new(start: float | None, counted: int) -> None:
     delta = between(
