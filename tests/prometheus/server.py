@@ -114,7 +114,7 @@ class Server:
         self._folder = folder
         self._exporter = exporter
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._targets = folder / "targets.json"
         self.scrape(())
@@ -199,7 +199,7 @@ def program() -> str:
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])

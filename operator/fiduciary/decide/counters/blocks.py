@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     Streams = Mapping[str, Mapping[str, Track]]
     """Name of the stream -> key of the unit -> its samples."""
 
-LIVE, MIRROR, PODS = "live", "mirror", "pods"
-NAMES = (LIVE, MIRROR, PODS)
+LIVE, MIRROR, COPIES, PODS = "live", "mirror", "copies", "pods"
+NAMES = (LIVE, MIRROR, COPIES, PODS)
 START = Counters(-1, Arm(), Arm())
 """Before the first block: raw values at the origin are read from the samples before it."""
 MESSAGE_LIMIT = 900
@@ -174,7 +174,7 @@ class _Block:
         if test.source == "Runtime":
             counts = self.stream(test, side, PODS, (0, 0), carries)
             return (counts, Counts(0, 0)) if self.pods_are_live(champion) else (Counts(0, 0), counts)
-        of_live, of_mirror = share_of_probes(side.deltas[PODS], side.deltas[LIVE], side.deltas[MIRROR])
+        of_live, of_mirror = share_of_probes(*(side.deltas[name] for name in (PODS, LIVE, MIRROR, COPIES)))
         live = self.stream(test, side, LIVE, of_live, carries)
         return live, self.stream(test, side, MIRROR, of_mirror, carries)
 
@@ -198,7 +198,7 @@ class _Block:
         """Live requests of one arm: what the router drew, probes not among them."""
         if self.plan.source == "Runtime":
             return side.deltas[PODS].counts[0] if self.pods_are_live(champion) else 0
-        (asked, _), _ = share_of_probes(side.deltas[PODS], side.deltas[LIVE], side.deltas[MIRROR])
+        (asked, _), _ = share_of_probes(*(side.deltas[name] for name in (PODS, LIVE, MIRROR, COPIES)))
         return max(0, side.deltas[LIVE].counts[0] - asked)
 
     def pods_are_live(self, champion: bool) -> bool:
