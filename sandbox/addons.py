@@ -18,13 +18,14 @@ from sandbox.cluster import API, READY
 from sandbox.steps import Run, StepFailed, Steps, Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sandbox.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy" / "sandbox"
 IMAGES = ROOT / "sandbox" / "images"
+GATEWAY = "projectcontour/contour"
 KINDS = ("financialmodels", "modelexperiments", "driftpolicies", "modelapprovals", "modeldecisions")
 
 
@@ -103,12 +104,15 @@ def monitoring(cluster: Cluster, steps: Steps) -> None:
 
 
 def operator(cluster: Cluster, steps: Steps) -> None:
-    """The operator from its own image with its own rights, and the trainer's image, which its Jobs name."""
-    own, training = ROOT / "Dockerfile", ROOT / "trainer_image" / "Dockerfile"
+    """The operator from its own image with its own rights, and the images that its Jobs and Deployments name."""
+    own, beside = ROOT / "Dockerfile", ROOT / "trainer_image" / "Dockerfile"
     tag = "fiduciary-operator:" + images.key(own, ROOT)
-    trainer = "fiduciary-trainer:" + images.key(training, ROOT, "trainer")
     loaded = cluster.add_image(steps, tag, own, ROOT)
-    cluster.add_image(steps, trainer, training, ROOT, target="trainer")
+    named: list[dict[str, str]] = []
+    for target in ("trainer", "server"):
+        image = f"fiduciary-{target}:{images.key(beside, ROOT, target)}"
+        cluster.add_image(steps, image, beside, ROOT, target=target)
+        named.append({"name": f"FIDUCIARY_{target.upper()}_IMAGE", "value": image})
 
     def definitions(run: Run) -> None:
         cluster.apply(ROOT / "crds", run)
@@ -120,13 +124,7 @@ def operator(cluster: Cluster, steps: Steps) -> None:
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": "fiduciary-operator", "namespace": "fiduciary-system"},
-        "spec": {
-            "template": {
-                "spec": {
-                    "containers": [{"name": "operator", "env": [{"name": "FIDUCIARY_TRAINER_IMAGE", "value": trainer}]}]
-                }
-            }
-        },
+        "spec": {"template": {"spec": {"containers": [{"name": "operator", "env": named}]}}},
     }
     _workload(
         cluster,
@@ -139,6 +137,21 @@ def operator(cluster: Cluster, steps: Steps) -> None:
         loaded,
         defined,
         patches=(patch,),
+        config=lambda: (DEPLOY / "operator" / "config.yaml").read_text() + gateways(cluster),
+    )
+
+
+def gateways(cluster: Cluster) -> str:
+    """The part of the operator's settings that says where clients find the Gateway.
+
+    A cloud's Gateway has an address in its status; here nothing hands one out. On a node of this machine host ports are
+    reached by pods and people alike; kind's host port is on the machine's loopback, so pods go to Envoy's Service.
+    """
+    url = f"http://{cluster.address()}" if cluster.provider == "node" else "http://envoy.projectcontour.svc"
+    namespace = GATEWAY.partition("/")[0]
+    return (
+        "\n# Where clients find a Gateway whose status holds no address, and whose proxies may reach serving pods.\n"
+        f"gateways:\n  {GATEWAY}: {{url: {url}}}\ngatewayNamespaces: [{namespace}]\n"
     )
 
 
@@ -152,13 +165,14 @@ def _workload(
     tags: Mapping[str, str],
     *after: str,
     patches: tuple[Mapping[str, object], ...] = (),
+    config: Callable[[], str] | None = None,
 ) -> None:
     """The steps that apply a kustomization with these images and wait until its Deployment has rolled out."""
 
     def objects(run: Run) -> None:
         overlay = cluster.directory / "addons" / name
         overlay.mkdir(parents=True, exist_ok=True)
-        content = {
+        content: dict[str, object] = {
             "apiVersion": "kustomize.config.k8s.io/v1beta1",
             "kind": "Kustomization",
             # kustomize takes no absolute path, and resolves links before it goes up.
@@ -166,6 +180,10 @@ def _workload(
             "images": [{"name": image, "newTag": tag.rpartition(":")[2]} for image, tag in tags.items()],
             "patches": [{"patch": json.dumps(patch)} for patch in patches],
         }
+        if config is not None:
+            (overlay / "config.yaml").write_text(config())
+            replaced = {"name": "fiduciary-config", "namespace": namespace, "behavior": "replace"}
+            content["configMapGenerator"] = [{**replaced, "files": ["config.yaml"]}]
         (overlay / "kustomization.yaml").write_text(json.dumps(content, indent=1))
         cluster.apply(overlay, run)
 

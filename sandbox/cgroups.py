@@ -47,6 +47,10 @@ def create(name: str) -> None:
             # Version 1 starts with empty sets, in which nothing may run.
             if version() == 1 and (path / setting).exists() and not (path / setting).read_text().strip():
                 (path / setting).write_text((root / setting).read_text())
+        # A node of n cores weighs as much as n busy programs outside of it, not as much as one.
+        for setting, one in (("cpu.shares", 1024), ("cpu.weight", 100)):
+            if (path / setting).exists():
+                (path / setting).write_text(str(one * (os.cpu_count() or 1)))
 
 
 def _delegate() -> None:

@@ -1,137 +1,34 @@
-"""`make demo`: the story of a model, from `kubectl apply` to a judged and registered version, told by real objects."""
+"""`make demo`: the story of a model, from `kubectl apply` to forecasts that clients get, told by real objects."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.padding import Padding
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
-from sandbox.console import duration
+from sandbox import forecasts, images
 from sandbox.kubectl import Kubectl, Object, condition, is_true, settled
+from sandbox.market import Market
 from sandbox.steps import StepFailed
+from sandbox.story import Story, TrainingView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from sandbox.forecasts import Asked
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "deploy" / "samples"
 NAMESPACE = "quant"
 VOLATILITY, DIRECTION = "spx-volatility", "spx-direction"
-TRAINING_SECONDS = 600
-
-
-class Story:
-    """What the user sees: chapters with the time that each took, commands as typed, and their real output."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.began = time.monotonic()
-        self.chapters: list[tuple[str, float]] = []
-
-    @contextmanager
-    def chapter(self, title: str) -> Iterator[None]:
-        number = len(self.chapters) + 1
-        self.console.print()
-        self.console.rule(f"[bold]{number}. {title}[/]", align="left", style="bright_black")
-        began = time.monotonic()
-        yield
-        self.chapters.append((title, time.monotonic() - began))
-        self.console.print(Text(f"{duration(time.monotonic() - began)}", style="bright_black"), justify="right")
-
-    def say(self, text: str) -> None:
-        self.console.print(Padding(text, (0, 0, 0, 2)))
-
-    def command(self, kubectl: Kubectl, *words: str) -> str:
-        """Type it, run it, show what it said."""
-        self.console.print(Text.assemble(("$ ", "green"), ("kubectl " + " ".join(words), "bold")), soft_wrap=True)
-        said = kubectl(*words)
-        # Tables of kubectl are wider than some terminals; folding them would spoil the columns.
-        self.console.print(said.rstrip(), highlight=False, markup=False, soft_wrap=True)
-        return said
-
-    def summary(self) -> None:
-        self.console.print()
-        table = Table(show_header=False, box=None, padding=(0, 2))
-        for title, seconds in self.chapters:
-            table.add_row(title, Text(duration(seconds), justify="right"))
-        table.add_row(
-            "[bold]all of it[/]", Text(duration(time.monotonic() - self.began), justify="right", style="bold")
-        )
-        self.console.print(table)
-
-
-class TrainingView:
-    """Models that train: bars where the terminal can redraw, a line per change elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.said: dict[str, str] = {}
-
-    def follow(self, states: Iterator[dict[str, Object]]) -> dict[str, Object]:
-        """Show every state; returns the last."""
-        began, last = time.monotonic(), {}
-        if not self.console.is_terminal:
-            for last in states:
-                self._lines(last, time.monotonic() - began)
-            return dict(last)
-        with Live(console=self.console, refresh_per_second=8, get_renderable=lambda: self._table(last, began)):
-            for last in states:  # noqa: B007 -- the Live display reads it
-                pass
-        return dict(last)
-
-    def _table(self, models: dict[str, Object], began: float) -> RenderableType:
-        table = Table(box=None, padding=(0, 2), header_style="bright_black")
-        for column in ("model", "phase", "", "", ""):
-            table.add_column(column)
-        for name, model in sorted(models.items()):
-            phase, percent, detail = describe(model)
-            bar = ProgressBar(total=100, completed=percent, width=30) if percent is not None else ""
-            style = "green" if is_true(model, "GatesPassed") else "red" if phase == "Refused" else "cyan"
-            shown = f"{percent} %" if percent is not None else ""
-            table.add_row(f"[bold]{name}[/]", f"[{style}]{phase}[/]", bar, shown, Text(detail, style="bright_black"))
-        return Group(table, Text(f"  {duration(time.monotonic() - began)}", style="bright_black"))
-
-    def _lines(self, models: dict[str, Object], seconds: float) -> None:
-        for name, model in models.items():
-            phase, percent, detail = describe(model)
-            tens = "" if percent is None else f"{percent // 10 * 10} %"
-            if self.said.get(name) != f"{phase} {tens}":
-                self.said[name] = f"{phase} {tens}"
-                self.console.print(
-                    f"  {duration(seconds):>12}  {name:<16} {phase:<12} {tens:>5}  {detail}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-
-
-def describe(model: Object) -> tuple[str, int | None, str]:
-    """Phase, percent of a running training, and what else its status says about it."""
-    status = model.get("status", {})
-    training = status.get("training") or {}
-    progress = training.get("progress") or {}
-    phase = str(status.get("phase") or "Pending")
-    if phase != "Training" and not training:
-        return phase, None, ""
-    words: list[str] = [str(training.get("phase") or "")]
-    if "epochs" in progress:
-        words.append(f"epoch {progress.get('epoch', 0)}/{progress['epochs']}")
-    if metric := progress.get("lastMetric"):
-        words.append(f"{metric['name']} {metric['value']}")
-    if progress.get("etaSeconds"):
-        words.append(f"about {duration(progress['etaSeconds'])} left")
-    return phase, progress.get("percent"), " · ".join(word for word in words if word)
+TRAINING_SECONDS, SERVING_SECONDS = 600, 180
+AS_OF = "2017-12-29"  # of the samples: no version saw a later day
+WEEK = ("2018-02-01", "2018-02-02", "2018-02-05", "2018-02-06", "2018-02-07", "2018-02-08", "2018-02-09")
+APPROVER, APPROVERS = "ana@desk", "fiduciary:approvers"  # see deploy/sandbox/quant
 
 
 def sandbox(*words: str) -> None:
@@ -165,32 +62,71 @@ def forget_earlier_demo(story: Story, kubectl: Kubectl) -> None:
     kubectl("apply", "--server-side", "-k", str(ROOT / "deploy" / "sandbox" / NAMESPACE))
 
 
-def first_versions(story: Story, kubectl: Kubectl) -> None:
+def serves(model: Object) -> bool:
+    """A real request through the Gateway was answered by the champion, and nothing is on its way."""
+    return settled(model) and is_true(model, "Ready")
+
+
+def first_versions(story: Story, kubectl: Kubectl) -> Object:
     story.command(
         kubectl, "apply", "-f", _shown(SAMPLES / "spx-volatility.yaml"), "-f", _shown(SAMPLES / "spx-direction.yaml")
     )
     wanted = {VOLATILITY, DIRECTION}
+
+    def done(models: dict[str, Object]) -> bool:
+        if not wanted <= models.keys() or not judged(models[DIRECTION]):
+            return False
+        return serves(models[VOLATILITY]) or refused(models[VOLATILITY])
+
     states = kubectl.follow(
         "financialmodels",
         NAMESPACE,
-        lambda models: wanted <= models.keys() and all(judged(models[name]) for name in wanted),
-        seconds=TRAINING_SECONDS,
-        what="A verdict on both samples",
+        done,
+        seconds=TRAINING_SECONDS + SERVING_SECONDS,
+        what=f"A verdict on both samples, and {VOLATILITY} behind the Gateway",
     )
     models = TrainingView(story.console).follow(states)
     story.command(kubectl, "get", "fm", "-A")
-    refused = condition(models[DIRECTION], "GatesPassed")
-    if refused["status"] != "False" or not is_true(models[VOLATILITY], "GatesPassed"):
-        raise StepFailed(
-            "the samples were not judged as they should be: `kubectl describe fm -n quant` says more"
-        )
+    if not refused(models[DIRECTION]) or refused(models[VOLATILITY]):
+        raise StepFailed("the samples were not judged as they should be: `kubectl describe fm -n quant` says more")
     champion = models[VOLATILITY]["status"]["champion"]
-    story.say(f"[green]{VOLATILITY} is registered[/] as version {champion['version']}, {champion['digest'][:19]}…")
+    story.say(f"[green]{VOLATILITY} serves[/]: version {champion['version']}, {champion['digest'][:19]}…")
     story.say(f"[red]{DIRECTION} is refused[/], and says why:")
-    story.console.print(Padding(Text(refused["message"], style="italic"), (0, 0, 0, 4)))
+    story.quote(condition(models[DIRECTION], "GatesPassed")["message"])
+    return models[VOLATILITY]
 
 
-def challenger(story: Story, kubectl: Kubectl) -> None:
+def refused(model: Object) -> bool:
+    return judged(model) and condition(model, "GatesPassed")["status"] == "False"
+
+
+def held_out() -> Market:
+    """The data that ship inside the trainer's image, with the days after the samples' asOf."""
+    dockerfile = ROOT / "trainer_image" / "Dockerfile"
+    tag = "fiduciary-trainer:" + images.key(dockerfile, ROOT, "trainer")
+    image = images.build(tag, dockerfile, ROOT, target="trainer")
+    return Market.parse(images.run(image, Market.command()))
+
+
+def first_forecast(story: Story, model: Object, market: Market, gateway: str) -> Asked:
+    """One request, as a client's program would send it, and what the market then did."""
+    url = endpoint(model, gateway)
+    story.say(f"[bold]POST {url}/infer[/]  with {forecasts.ROWS} days of prices up to the close of {WEEK[0]}:")
+    asked = forecasts.ask(url, model["status"]["endpoint"].get("headers", {}), market, WEEK)
+    answer = asked.answers[WEEK[0]]
+    said = {"version": answer.version, "digest": answer.digest, "predictionId": answer.id, "prediction": answer.value}
+    story.quote(json.dumps(said))
+    story.say("It is the log of the next session's volatility. A week that the model never saw, day by day:")
+    story.show(forecasts.beside_outcomes(market, WEEK, [asked]))
+    return asked
+
+
+def endpoint(model: Object, gateway: str) -> str:
+    """The address in the status, at the Gateway as this machine reaches it."""
+    return gateway + re.sub(r"^https?://[^/]+", "", model["status"]["endpoint"]["url"])
+
+
+def challenger(story: Story, kubectl: Kubectl) -> Object:
     story.say("The same resource, with [bold]architecture: Linear[/] and more features:")
     story.command(kubectl, "apply", "-f", _shown(SAMPLES / "spx-volatility-linear.yaml"))
     states = kubectl.follow(
@@ -207,11 +143,62 @@ def challenger(story: Story, kubectl: Kubectl) -> None:
     ]
     story.command(kubectl, "get", "fm", "-A")
     if "challenger" not in model["status"]:
-        raise StepFailed(
-            "the linear model did not become challenger: `kubectl describe fm -n quant` says more"
-        )
+        raise StepFailed("the linear model did not become challenger: `kubectl describe fm -n quant` says more")
     story.say(f"[green]The linear model is challenger[/]: version {model['status']['challenger']['version']}.")
-    story.console.print(Padding(Text(condition(model, "GatesPassed").get("message", ""), style="italic"), (0, 0, 0, 4)))
+    story.quote(condition(model, "GatesPassed").get("message", ""))
+    return model
+
+
+def approved(story: Story, kubectl: Kubectl, model: Object) -> Object:
+    """A person who did not write the spec approves, as herself; the route moves."""
+    wanted = model["status"]["challenger"]["digest"]
+    act = approval(model)
+    story.say(f"Whoever wrote the spec may not approve it. [bold]{APPROVER}[/] may, and does:")
+    story.command(kubectl, "create", "-f", "-", f"--as={APPROVER}", f"--as-group={APPROVERS}", stdin=json.dumps(act))
+    states = kubectl.follow(
+        "financialmodels",
+        NAMESPACE,
+        lambda models: (
+            models.get(VOLATILITY, {}).get("status", {}).get("champion", {}).get("digest") == wanted
+            and serves(models[VOLATILITY])
+        ),
+        seconds=SERVING_SECONDS,
+        what="The approved version as champion",
+    )
+    model = TrainingView(story.console).follow({VOLATILITY: seen[VOLATILITY]} for seen in states if VOLATILITY in seen)[
+        VOLATILITY
+    ]
+    story.command(kubectl, "get", "fm", "-n", NAMESPACE)
+    return model
+
+
+def approval(model: Object) -> Object:
+    return {
+        "apiVersion": model["apiVersion"],
+        "kind": "ModelApproval",
+        "metadata": {"generateName": f"{VOLATILITY}-", "namespace": NAMESPACE},
+        "spec": {
+            "modelRef": {"name": VOLATILITY},
+            "decision": "Approve",
+            "evidenceDigest": model["status"]["approvalRequest"]["digest"],
+            "approver": APPROVER,
+            "reason": "its lower bound of skill is above that of the model that serves",
+        },
+    }
+
+
+def both_forecasts(story: Story, model: Object, market: Market, gateway: str, before: Asked) -> None:
+    """The same week asked again, and all days that nobody saw in training."""
+    url, headers = endpoint(model, gateway), model["status"]["endpoint"].get("headers", {})
+    days = market.after(AS_OF)
+    everything = forecasts.ask(url, headers, market, days)
+    now = forecasts.only(everything, WEEK)
+    story.show(forecasts.beside_outcomes(market, WEEK, [before, now]))
+    middle = sorted(everything.seconds)[len(days) // 2]
+    story.say(
+        f"All {len(days)} days of 2018 through the Gateway: {middle * 1e3:.1f} ms at the median, mean squared error of "
+        f"the log volatility {everything.loss(market):.3f}."
+    )
 
 
 def settled_on_challenger(model: Object) -> bool:
@@ -243,12 +230,20 @@ def main() -> int:
             settings = environment(name)
             kubectl = Kubectl(Path(settings.get("KUBECTL", "kubectl")), Path(settings["KUBECONFIG"]))
             forget_earlier_demo(story, kubectl)
+        gateway = settings["GATEWAY_URL"]
         with story.chapter("Two models are applied: real S&P 500 data, trained and judged"):
-            first_versions(story, kubectl)
+            first = first_versions(story, kubectl)
+        with story.chapter("A forecast from behind the Gateway, and what the market then did"):
+            market = held_out()
+            before = first_forecast(story, first, market, gateway)
         with story.chapter("The spec changes: a better model becomes challenger"):
-            challenger(story, kubectl)
+            waits = challenger(story, kubectl)
+        with story.chapter("A person approves it, and traffic moves"):
+            second = approved(story, kubectl, waits)
         with story.chapter("Every decision is a record"):
             records(story, kubectl, settings)
+        with story.chapter("The same week, asked of the new champion"):
+            both_forecasts(story, second, market, gateway, before)
     except StepFailed as error:
         console.print(f"\n[red bold]The demo stopped:[/] {error}", highlight=False)
         return 1

@@ -30,6 +30,33 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
         yield keyword.upper(), rest.strip()
 
 
+def only(text: str, target: str | None) -> str:
+    """The part of a Dockerfile that its stage `target` is made from: that stage and those that it builds or copies on.
+
+    Images of one file are named apart by this: what only the server's stages copy does not rebuild the trainer.
+    Raises ValueError for a stage that the file does not have.
+    """
+    if target is None:
+        return text
+    stages: list[tuple[str, list[str]]] = [("", [])]  # (name, lines); the first holds what stands before any FROM
+    for line in text.splitlines(keepends=True):
+        if match := re.match(r"FROM\s+(?:--\S+\s+)*\S+(?:\s+AS\s+(\S+))?\s*$", line, re.IGNORECASE):
+            stages.append((match[1] or str(len(stages) - 1), []))
+        stages[-1][1].append(line)
+    known = {name: "".join(lines) for name, lines in stages}
+    if target not in known or not target:
+        raise ValueError(f"the Dockerfile has no stage {target!r}: it has {', '.join(filter(None, known))}")
+    needed: set[str] = {""}
+    open_ends = [target]
+    while open_ends:
+        name = open_ends.pop()
+        if name in known and name not in needed:
+            needed.add(name)
+            found = re.finditer(r"(?:^FROM\s+(?:--\S+\s+)*|--from=)(\S+)", known[name], re.MULTILINE | re.IGNORECASE)
+            open_ends += [match[1] for match in found]
+    return "".join(known[name] for name, _ in stages if name in needed)
+
+
 def bases(text: str, build_args: Mapping[str, str] | None = None) -> list[str]:
     """The images named in FROM that are not stages of the file itself nor `scratch`."""
     defaults = (rest.partition("=") for word, rest in instructions(text) if word == "ARG")
@@ -108,7 +135,7 @@ def key(
     dockerfile: Path, context: Path, target: str | None, build_args: Mapping[str, str], base_keys: list[str]
 ) -> str:
     """The content hash of an image: two checkouts with equal files have equal keys."""
-    text = dockerfile.read_text()
+    text = only(dockerfile.read_text(), target)
     parts: list[str | bytes | Path] = [text, target or "", json.dumps(dict(sorted(build_args.items()))), *base_keys]
     for file in files(context, sources(text)):
         parts += [file.relative_to(context).as_posix(), file]

@@ -85,7 +85,8 @@ def engine() -> str | None:
 
 def key(path: Path, context: Path, target: str | None = None, build_args: Mapping[str, str] | None = None) -> str:
     """The content key that `build` would use: known before building, good for a tag."""
-    suites = [suite for base in dockerfile.bases(path.read_text(), build_args) if (suite := debian.suite_of(base))]
+    bases = dockerfile.bases(dockerfile.only(path.read_text(), target), build_args)
+    suites = [suite for base in bases if (suite := debian.suite_of(base))]
     return dockerfile.key(path, context, target, build_args or {}, [debian.key(suite) for suite in suites])
 
 
@@ -104,19 +105,21 @@ def build(
     """
     run = run or Run()
     content = key(path, context, target, build_args)
-    options = ["-t", tag, "-f", str(path)]
-    options += ["--target", target] if target else []
+    options = ["-t", tag, *(["--target", target] if target else [])]
     options += [word for name, value in (build_args or {}).items() for word in ("--build-arg", f"{name}={value}")]
     if program := engine():
-        return _build_with(program, tag, content, options, context, run)
+        return _build_with(program, tag, content, ["-f", str(path), *options], context, run)
 
     def make(directory: Path) -> None:
-        for base in dockerfile.bases(path.read_text(), build_args):
+        text = dockerfile.only(path.read_text(), target)
+        for base in dockerfile.bases(text, build_args):
             provide_base(base, run)
+        # buildah of Debian 12 would build every stage that stands before the target.
+        (directory / "Dockerfile").write_text(text)
         run.detail(f"building {tag}")
         log = cache.root() / "logs" / f"image-{tag.replace('/', '_').replace(':', '_')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        options.extend(["-t", _by_content(content)])
+        options.extend(["-f", str(directory / "Dockerfile"), "-t", _by_content(content)])
         run.call(buildah("bud", "--network=host", "--layers", "--pull-never", *options, context), env=_env(), log=log)
         run.detail(f"storing {tag}")
         run.call(buildah("push", tag, f"docker-archive:{directory / 'image.tar'}:{tag}"), env=_env())

@@ -1,157 +1,63 @@
-"""The operator process: kopf senses, the loop decides, a Lease says who works.
-
-kopf is the sensor only: watches, reconnects, authentication. Its handlers here are one line each, and everything that
-it would write by itself (events, annotations, peerings) is switched off.
-"""
+"""The operator process: kopf senses, the loop decides, a Lease says who works."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import kopf
 import structlog
 
 import fiduciary
-from fiduciary.clients.kube import AiohttpCluster, KubeError, NotFound, Resource
+from fiduciary.clients.inference import InferenceClient
+from fiduciary.clients.kube import AiohttpCluster
 from fiduciary.clients.mlflow import Registry
 from fiduciary.decide import financialmodel, notyet
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
-from fiduciary.engine.apply import ORDER, Applier, Step
+from fiduciary.engine.apply import Applier
 from fiduciary.engine.endpoints import serving
 from fiduciary.engine.lease import Lease, LeaseLost
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
 from fiduciary.engine.observe import Observer
+from fiduciary.engine.probekey import probe_key
+from fiduciary.engine.probes import Prober
 from fiduciary.engine.queue import Priority
 from fiduciary.engine.reconcile import Judge, Reconciler
 from fiduciary.engine.registry import Mirroring, Registries
+from fiduciary.engine.sensor import DRAIN_SECONDS, Watching, listen_to_signals
 from fiduciary.engine.stores import Key, Stores
+from fiduciary.engine.writes import ORDER, Step
+from fiduciary.manifests.plans import Environment
 from fiduciary.settings import Settings, calendars
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection
+    from collections.abc import AsyncGenerator, Callable
     from types import ModuleType
 
     import aiohttp
 
     from fiduciary.clients.access import Access
+    from fiduciary.clients.probekey import ProbeKey
 
 log = structlog.get_logger(part="app")
 
-#: How often a kind that the cluster does not have yet is looked for. Once all are there, nobody looks any more.
-DISCOVERY_SECONDS = 5.0
 
-#: Reconciles that run when the process is told to end get this long; a pod has 30 s.
-DRAIN_SECONDS = 20.0
-
-
-class _NothingHandled(kopf.DiffBaseStorage):
-    """on.event compares nothing, so kopf need not copy each object to see what changed."""
-
-    def build(self, *, body: Any, **_: Any) -> Any:
-        return {}
-
-    def fetch(self, *, body: Any) -> None:
-        return None
-
-    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
-        return None
-
-
-class _NoProgress(kopf.ProgressStorage):
-    """kopf keeps nothing on our objects."""
-
-    def fetch(self, *, key: Any, body: Any) -> None:
-        return None
-
-    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
-        return None
-
-    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
-        return None
-
-    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
-        return None
-
-    def clear(self, *, essence: Any) -> Any:
-        return essence
-
-
-def sensor_settings() -> kopf.OperatorSettings:
-    """kopf, quiet: it reads and never writes. The loop benchmark measures bare kopf with these very settings."""
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False
-    settings.scanning.disabled = True
-    settings.persistence.diffbase_storage = _NothingHandled()
-    settings.persistence.progress_storage = _NoProgress()
-    settings.watching.chunk_size = 500
-    settings.queueing.idle_timeout = 0.5
-    settings.networking.request_timeout = 30.0
-    settings.networking.error_backoffs = (1, 1, 2, 3, 5)
-    settings.process.ultimate_exiting_timeout = DRAIN_SECONDS + 5.0
-    for resource, selector in kinds.SELECTORS.items():
-        settings.watching.label_selectors[resource.group, resource.version, resource.plural] = selector
-    return settings
-
-
-async def sense(
-    resources: Collection[Resource],
-    deliver: Callable[[Resource, str | None, Any], None],
-    login: Callable[[], kopf.AiohttpSession],
-    stop: asyncio.Event,
-) -> None:
-    """Watch these kinds until ``stop`` is set or a signal arrives; raises when a watch dies."""
-    registry = kopf.OperatorRegistry()
-
-    @kopf.on.login(registry=registry)
-    def _(**_: Any) -> kopf.AiohttpSession:  # pyright: ignore[reportUnusedFunction]
-        return login()
-
-    def watch(resource: Resource) -> None:
-        @kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)
-        async def _(event: Any, **_: Any) -> None:  # pyright: ignore[reportUnusedFunction]
-            deliver(resource, event["type"], event["object"])
-
-    for resource in resources:
-        watch(resource)
-    # Not kopf.operator(): when it ends it cancels every task that was started after it, our reconciles too.
-    # The identity is for peering, which is off; left out, kopf asks for the user's name, and a container has none.
-    identity = cast("Any", "fiduciary")
-    tasks = await kopf.spawn_tasks(
-        registry=registry,
-        settings=sensor_settings(),
-        clusterwide=True,
-        standalone=True,
-        identity=identity,
-        stop_flag=stop,
-    )
-    listen_to_signals(stop)  # kopf took them over
-    try:
-        ended = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in ended[0]:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    stop.set()
-
-
-def listen_to_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT set ``stop``; everything else follows from that."""
-    running = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        running.add_signal_handler(number, stop.set)
+def _inference(key: ProbeKey | None, settings: Settings) -> InferenceClient:
+    authorities = {gateway.url: str(gateway.ca_file) for gateway in settings.gateways.values() if gateway.ca_file}
+    return InferenceClient(key, timeout=settings.probes.timeout_seconds, authorities=authorities)
 
 
 class Operator:
-    """One operator process. ``checkpoint`` and ``order`` exist for the crash tests; production leaves them alone."""
+    """One operator process.
+
+    ``checkpoint`` and ``order`` exist for the crash tests, ``inference`` for tests that have no network of pods;
+    production leaves them alone.
+    """
 
     def __init__(
         self,
@@ -161,16 +67,18 @@ class Operator:
         judge: Judge | ModuleType = financialmodel,
         checkpoint: Callable[[str], None] = lambda name: None,
         order: tuple[Step, ...] = ORDER,
+        inference: Callable[[ProbeKey | None, Settings], InferenceClient] = _inference,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings
         self.stop = asyncio.Event()
         self.metrics = Metrics()
-        self.stores = Stores()
+        self.stores = Stores({name: gateway.url for name, gateway in settings.gateways.items()})
         self._access = access
         self._judge = cast("Judge", judge)
         self._checkpoint = checkpoint
         self._order = order
+        self._inference = inference
         self._now = now
         self._state = "starting"
         self._dead = ""
@@ -237,16 +145,28 @@ class Operator:
             sweep_seconds=settings.sweep_seconds,
             resync_seconds=settings.resync_seconds,
         )
+        key = await probe_key(cluster, settings.namespace) if settings.server_image else None
+        inference = self._inference(key, settings)
+        prober = Prober(
+            inference,
+            lambda model: loop.queue.add(cast("Key", model)),
+            self.metrics,
+            fast=settings.probes.fast_seconds,
+            concurrency=settings.probes.concurrency,
+        )
         registries = self._registries()
         mirroring = Mirroring(
             registries, lambda key: loop.queue.add(cast("Key", key), Priority.RESYNC), self._checkpoint
         )
         reconciler = Reconciler(
-            observer=Observer(cluster, self.stores, self._platform(), settings.approval_policies),
+            observer=Observer(
+                cluster, self.stores, self._platform(key), settings.approval_policies, probes=prober.results
+            ),
             stores=self.stores,
             applier=Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity),
             registries=registries,
             mirroring=mirroring,
+            prober=prober,
             judge=self._judge,
             status_judges={
                 kinds.MODELEXPERIMENT.kind: notyet.decide_modelexperiment,
@@ -257,9 +177,10 @@ class Operator:
             checkpoint=self._checkpoint,
             order=self._order,
         )
-        watching = asyncio.create_task(self._watch(cluster, loop))
+        watching = asyncio.create_task(Watching(cluster, loop, self._login, self.stop).run())
         sweeping = asyncio.create_task(loop.sweep_forever())
-        working = [asyncio.create_task(loop.run(reconciler)), asyncio.create_task(mirroring.run())]
+        working = [asyncio.create_task(part.run()) for part in (mirroring, prober)]
+        working.append(asyncio.create_task(loop.run(reconciler)))
         stopped = asyncio.create_task(self.stop.wait())
         everything = (watching, sweeping, *working, stopped)
         try:
@@ -270,40 +191,17 @@ class Operator:
             self._state = "stopping"
             log.info("stopping", reconciles_under_way=loop.queue.core.running)
             self.stop.set()  # kopf ends by itself
-            loop.queue.close()
+            loop.close()
             mirroring.close()
+            prober.close()
             sweeping.cancel()
             await asyncio.wait((watching, *working), timeout=DRAIN_SECONDS)
             for task in everything:
                 task.cancel()
             await asyncio.wait(everything)
+            await inference.close()
             for registry in registries.values():
                 await cast("Registry", registry).close()
-
-    async def _watch(self, cluster: AiohttpCluster, loop: Loop) -> None:
-        """Watch each kind as soon as the cluster has it; a CRD may come after the operator."""
-        missing = list(kinds.WATCHED)
-        async with asyncio.TaskGroup() as tasks:
-            while missing and not self.stop.is_set():
-                found = [resource for resource in missing if await self._exists(cluster, resource)]
-                missing = [resource for resource in missing if resource not in found]
-                if found:
-                    tasks.create_task(sense(found, loop.sense, self._login, self.stop))
-                    for resource in found:
-                        tasks.create_task(loop.sync(resource))
-                if missing:
-                    log.warning("kinds.missing", kinds=[resource.kind for resource in missing])
-                    await asyncio.sleep(DISCOVERY_SECONDS)
-
-    async def _exists(self, cluster: AiohttpCluster, resource: Resource) -> bool:
-        try:
-            group = await cluster.raw(f"/apis/{resource.api_version}" if resource.group else f"/api/{resource.version}")
-        except NotFound:
-            return False
-        except KubeError as error:
-            log.warning("discovery.failed", group=resource.api_version, why=str(error))
-            return False
-        return any(entry["name"] == resource.plural for entry in group.get("resources", []))
 
     def _ready(self) -> str:
         if self._dead:
@@ -332,7 +230,7 @@ class Operator:
             for name, connection in self.settings.connections.items()
         }
 
-    def _platform(self) -> Platform:
+    def _platform(self, key: ProbeKey | None) -> Platform:
         settings = self.settings
         return Platform(
             cluster=settings.cluster,
@@ -349,4 +247,25 @@ class Operator:
             gitops_editors=settings.gitops_editors,
             mlflow_egress=settings.mlflow_egress,
             calendars=calendars(),
+            serving=self._environment(key) if settings.server_image else None,
+            hostnames=settings.hostnames,
+            probe_seconds=round(settings.probes.steady_seconds),
+            probe_protocols=("rest", "grpc"),
+            wave=settings.wave,
+        )
+
+    def _environment(self, key: ProbeKey | None) -> Environment:
+        settings = self.settings
+        return Environment(
+            cluster=settings.cluster,
+            image=settings.server_image,
+            operator_namespace=settings.namespace,
+            gateway_namespaces=settings.gateway_namespaces,
+            monitoring_namespaces=settings.monitoring_namespaces,
+            mlflow_egress=settings.mlflow_egress,
+            records_url=settings.records.url if settings.records else None,
+            records_egress=settings.records.egress if settings.records else (),
+            probe_key=key.public if key else None,
+            pre_stop_seconds=settings.pre_stop_seconds,
+            drain_seconds=settings.drain_seconds,
         )

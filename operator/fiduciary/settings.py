@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,35 @@ class ConnectionSettings(_Strict):
     tracking_uri: str = Field(validation_alias=_names("trackingUri"), pattern=r"^https?://[^\s/]+(/\S*)?$")
     trainer_uri: str = Field(default="", validation_alias=_names("trainerUri"), pattern=r"^(https?://[^\s/]+(/\S*)?)?$")
     token_file: Path | None = Field(default=None, validation_alias=_names("tokenFile"))
+
+
+class GatewaySettings(_Strict):
+    """A Gateway whose ``status.addresses`` is not where the operator reaches it."""
+
+    url: str = Field(
+        pattern=r"^https?://[^\s/]+$", description="scheme, host and port, e.g. http://envoy.projectcontour.svc"
+    )
+    ca_file: Path | None = Field(default=None, validation_alias=_names("caFile"))
+
+
+class ProbeSettings(_Strict):
+    """How often the operator asks what it serves, in seconds, and how many of these requests run at once."""
+
+    fast_seconds: float = Field(
+        default=0.25, validation_alias=_names("fastSeconds"), ge=0.05, description="just after a change; doubles"
+    )
+    steady_seconds: float = Field(
+        default=30.0, validation_alias=_names("steadySeconds"), ge=1.0, description="in peace"
+    )
+    timeout_seconds: float = Field(default=5.0, validation_alias=_names("timeoutSeconds"), ge=0.1)
+    concurrency: int = Field(default=8, ge=1, le=128)
+
+
+class RecordSettings(_Strict):
+    """Where model servers send their prediction records."""
+
+    url: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$")
+    egress: tuple[Mapping[str, Any], ...] = Field(default=(), description="as in a NetworkPolicy: the way there")
 
 
 class PrometheusSettings(_Strict):
@@ -96,9 +126,12 @@ class Settings(_Strict):
     """Everything that an operator process is told."""
 
     cluster: str = Field(default="default", min_length=1, description="name of this cluster in MLflow's owner tags")
-    namespace: str = Field(default="fiduciary-system", description="where the Lease lives")
+    namespace: str = Field(default="fiduciary-system", description="where the Lease and the probe key live")
     identity: str = Field(default_factory=socket.gethostname, description="holder of the Lease: the pod's name")
     trainer_image: str = Field(default="fiduciary-trainer:0.1.0", validation_alias=_names("trainerImage"))
+    server_image: str = Field(
+        default="fiduciary-server:0.1.0", validation_alias=_names("serverImage"), description="empty: nothing is served"
+    )
     connections: Mapping[str, ConnectionSettings] = Field(default_factory=dict[str, ConnectionSettings])
     allowed_uris: tuple[str, ...] = Field(default=("pvc://",), validation_alias=_names("allowedUris"))
     mlflow_egress: tuple[Mapping[str, Any], ...] = Field(default=(), validation_alias=_names("mlflowEgress"))
@@ -108,6 +141,40 @@ class Settings(_Strict):
         validation_alias=_names("approvalPolicies"),
         description="ValidatingAdmissionPolicies without which approvals count for nothing",
     )
+    gateways: Mapping[str, GatewaySettings] = Field(
+        default_factory=dict[str, GatewaySettings], description="<namespace>/<name> of a Gateway"
+    )
+    gateway_namespaces: tuple[str, ...] = Field(
+        default=(),
+        validation_alias=_names("gatewayNamespaces"),
+        description="where the Gateways' proxies run: their pods may reach serving pods; the Gateway's own always may",
+    )
+    hostnames: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict[str, tuple[str, ...]],
+        description="namespace, or * -> host names that its models may use, each literal or *.suffix; empty: any",
+    )
+    monitoring_namespaces: tuple[str, ...] = Field(
+        default=("monitoring",),
+        validation_alias=_names("monitoringNamespaces"),
+        description="where Prometheus runs: its pods may scrape serving pods",
+    )
+    records: RecordSettings | None = None
+    pre_stop_seconds: int = Field(
+        default=5,
+        validation_alias=_names("preStopSeconds"),
+        ge=0,
+        le=600,
+        description="from the end of a pod's readiness to SIGTERM: longer than a Gateway needs to hear of it",
+    )
+    drain_seconds: int = Field(
+        default=20,
+        validation_alias=_names("drainSeconds"),
+        ge=1,
+        le=600,
+        description="from SIGTERM to the end: what was begun is finished",
+    )
+    wave: int = Field(default=5, ge=1, description="Deployments that a new server image rolls at once, over all models")
+    probes: ProbeSettings = Field(default_factory=ProbeSettings)
     prometheus: PrometheusSettings | None = Field(default=None, description="absent: experiments see nothing and hold")
     job_ttl_seconds: int = Field(default=3600, validation_alias=_names("jobTtlSeconds"), ge=0)
     progress_seconds: int = Field(default=15, validation_alias=_names("progressSeconds"), ge=1)
@@ -126,9 +193,41 @@ class Settings(_Strict):
                 raise ValueError(f"{prefix!r} is no URI prefix: expected e.g. 's3://desk/' or 'pvc://'")
         return value
 
+    @field_validator("gateways")
+    @classmethod
+    def _gateways(cls, value: Mapping[str, GatewaySettings]) -> Mapping[str, GatewaySettings]:
+        for name in value:
+            if not _GATEWAY.fullmatch(name):
+                raise ValueError(f"{name!r} names no Gateway: expected <namespace>/<name>, e.g. projectcontour/contour")
+        return value
+
+    @field_validator("hostnames")
+    @classmethod
+    def _hostnames(cls, value: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+        for namespace, patterns in value.items():
+            for pattern in patterns:
+                if not _HOSTNAME.fullmatch(pattern):
+                    raise ValueError(
+                        f"{pattern!r} of {namespace} is no host name: expected e.g. models.example.com or *.example.com"
+                    )
+        return value
+
+
+_GATEWAY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+_HOSTNAME = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 #: Environment variables that a Deployment sets one by one. What is structured comes from the file.
-ENVIRONMENT = ("cluster", "namespace", "identity", "trainer_image", "workers", "listen", "log_level", "sweep_seconds")
+ENVIRONMENT = (
+    "cluster",
+    "namespace",
+    "identity",
+    "trainer_image",
+    "server_image",
+    "workers",
+    "listen",
+    "log_level",
+    "sweep_seconds",
+)
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import yaml
@@ -25,6 +25,7 @@ import yaml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+T = TypeVar("T")
 Object = dict[str, Any]
 Objects = list[Object]
 
@@ -40,12 +41,18 @@ COLLECTIONS: Mapping[str, tuple[str, str]] = {  # what tests say -> (path of the
     "pvc": ("api/v1", "persistentvolumeclaims"),
     "secret": ("api/v1", "secrets"),
     "namespace": ("api/v1", "namespaces"),
+    "node": ("api/v1", "nodes"),
     "job": ("apis/batch/v1", "jobs"),
     "deployment": ("apis/apps/v1", "deployments"),
     "networkpolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "service": ("api/v1", "services"),
+    "serviceaccount": ("api/v1", "serviceaccounts"),
+    "poddisruptionbudget": ("apis/policy/v1", "poddisruptionbudgets"),
+    "horizontalpodautoscaler": ("apis/autoscaling/v2", "horizontalpodautoscalers"),
+    "route": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
 }
-CLUSTER_SCOPED = frozenset({"namespace"})
+CLUSTER_SCOPED = frozenset({"namespace", "node"})
 
 
 class Refused(AssertionError):
@@ -181,6 +188,14 @@ class Cluster:
         if answer.status_code != httpx.codes.NOT_FOUND:
             answer.raise_for_status()
 
+    def evict(self, pod: str, namespace: str) -> bool:
+        """What `kubectl drain` does to each pod. False where a PodDisruptionBudget does not allow it now."""
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+        answer = self.http.post(self.path("pod", namespace, pod, "eviction"), json=body)
+        if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+            answer.raise_for_status()
+        return answer.is_success
+
     def logs(self, namespace: str, selector: str, since_seconds: float | None = None, previous: bool = False) -> str:
         """Logs of all pods of a selector; empty where there are none."""
         texts: list[str] = []
@@ -269,6 +284,16 @@ class Cluster:
         while parsedate_to_datetime(self.http.get("/version").headers["Date"]) <= datetime.fromisoformat(moment):
             time.sleep(0.05)
 
+    @staticmethod
+    def poll(look: Callable[[], T], holds: Callable[[T], bool], within: float, what: str, every: float = 0.3) -> T:
+        """Wait for something that cannot be watched. Raises :class:`NotInTime` with what was seen last."""
+        deadline = time.monotonic() + within
+        while not holds(seen := look()):
+            if time.monotonic() > deadline:
+                raise NotInTime(f"not within {within:.0f} s: {what}\nseen at the deadline: {seen}")
+            time.sleep(every)
+        return seen
+
     # --- services in the cluster ---------------------------------------------------------------------------------
 
     def service(self, namespace: str, name: str, port: int, path: str, **kwargs: Any) -> httpx.Response:
@@ -280,6 +305,15 @@ class Cluster:
         return self.http.request(
             kwargs.pop("method", "GET"), url, headers={"Host": f"{name}.{namespace}.svc:{port}"}, **kwargs
         )
+
+    def pod(self, namespace: str, name: str, port: int, path: str) -> httpx.Response:
+        """What a pod answers, through the API server."""
+        return self.http.get(f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/{path}").raise_for_status()
+
+    def query(self, promql: str) -> Objects:
+        """The vector that Prometheus answers now."""
+        answer = self.service("monitoring", "prometheus", 9090, "api/v1/query", params={"query": promql})
+        return answer.raise_for_status().json()["data"]["result"]
 
 
 def condition(item: Object, kind: str) -> Mapping[str, str]:

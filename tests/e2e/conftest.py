@@ -5,46 +5,41 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 
+import httpx
 import pytest
-import yaml
 
 from sandbox import node as sandbox_node
-from sandbox import state as sandbox_state
+from sandbox.market import Market
 from tests.e2e.cluster import Cluster, Object, Refused, observed
-from tests.e2e.node import VOLUME_OF, Node
+from tests.e2e.node import Node
+from tests.e2e.place import ANA, Namespaces, Sandbox, allow_approvals
 from tests.e2e.registry import Registry
+from tests.e2e.serving import Service, TwoVersions
 
-ROOT = Path(__file__).resolve().parents[2]
-NAMESPACE_BASE = ROOT / "deploy" / "kustomize" / "namespace"
 OPERATOR_NAMESPACE, OPERATOR = "fiduciary-system", "fiduciary-operator"
 OPERATOR_PODS = f"app.kubernetes.io/name={OPERATOR}"
 
 MakeNamespace = Callable[[str], str]
 _namespaces_of_module: dict[str, list[str]] = {}
-
-
-def _sandbox() -> tuple[Path, str]:
-    """kubeconfig and kubectl of the sandbox that FIDUCIARY_SANDBOX names, as its users get them."""
-    name = os.environ.get("FIDUCIARY_SANDBOX", sandbox_state.DEFAULT_NAME)
-    told = subprocess.run(
-        [sys.executable, "-m", "sandbox", "env", "--name", name], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if told.returncode:
-        pytest.exit(f"no sandbox to test on: {told.stderr.strip()}", returncode=3)
-    shell = ["bash", "-euc", 'eval "$1"; echo "$KUBECONFIG"; command -v kubectl', "bash", told.stdout]
-    kubeconfig, kubectl = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split()
-    return Path(kubeconfig), kubectl
+SESSION = "session"  # key of those that every module may use
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
+def sandbox() -> Sandbox:
+    try:
+        return Sandbox.running()
+    except LookupError as error:
+        pytest.exit(f"no sandbox to test on: {error}", returncode=3)
+
+
+@pytest.fixture(scope="session")
+def cluster(sandbox: Sandbox) -> Cluster:
     """The sandbox's API server, with the operator Ready."""
-    found = Cluster(*_sandbox())
+    found = Cluster(sandbox.kubeconfig, sandbox.kubectl)
     wait_for_operator(found)
     return found
 
@@ -64,27 +59,41 @@ def registry(cluster: Cluster) -> Registry:
     return Registry(cluster)
 
 
-@pytest.fixture(scope="module")
-def make_namespace(
-    cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MakeNamespace]:
-    """Makes namespaces from deploy/kustomize/namespace; they go when the module ends, records and all."""
-    made = _namespaces_of_module.setdefault(request.node.nodeid, [])
+@pytest.fixture(scope="session")
+def market(node: Node) -> Market:
+    """The days that no version of the tests saw."""
+    return Market.parse(node.run(*Market.command()))
 
-    def make(word: str) -> str:
-        name = f"e2e-{word}-{secrets.token_hex(2)}"
-        folder = tmp_path_factory.mktemp(name)
-        base = os.path.relpath(NAMESPACE_BASE, folder.resolve())  # kustomize takes no absolute path
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump({"namespace": name, "resources": [base]}))
-        made.append(name)
-        cluster.kubectl("apply", "-k", str(folder))
-        return name
 
-    yield make
+@pytest.fixture(scope="session")
+def gateway(sandbox: Sandbox) -> Iterator[httpx.Client]:
+    """A client of the Gateway, as programs on this machine reach it."""
+    with httpx.Client(base_url=sandbox.gateway, timeout=30) as client:
+        yield client
+
+
+@contextmanager
+def namespaces(cluster: Cluster, key: str) -> Iterator[MakeNamespace]:
+    """Makes namespaces that go at the end; a failure's dump finds them under the key."""
+    made = Namespaces(cluster, _namespaces_of_module.setdefault(key, []))
+    yield made.make
     if not os.environ.get("FIDUCIARY_E2E_KEEP"):
-        for name in made:
-            cluster.delete("namespace", name)
-            cluster.kubectl("delete", "pv", "--wait=false", "-l", f"{VOLUME_OF}={name}")
+        made.remove()
+
+
+@pytest.fixture(scope="module")
+def make_namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[MakeNamespace]:
+    with namespaces(cluster, request.node.nodeid) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def two_versions(cluster: Cluster, gateway: httpx.Client, market: Market) -> Iterator[TwoVersions]:
+    """A HAR model that serves, and its Linear challenger: trained once for all modules that serve and promote."""
+    with namespaces(cluster, SESSION) as make:
+        namespace = make("serving")
+        allow_approvals(cluster, namespace, ANA)
+        yield TwoVersions.train(Service(cluster, gateway, namespace, "spx"), market)
 
 
 def operator_pods(cluster: Cluster) -> list[Object]:
@@ -109,7 +118,7 @@ def nudge(cluster: Cluster, name: str, namespace: str, within: float = 60) -> Ob
 
 def restart_api_server(cluster: Cluster, hand: Node) -> None:
     """SIGKILL the API server in the middle of whatever it does, and wait until it is ready again."""
-    plane = sandbox_node.Node(os.environ.get("FIDUCIARY_SANDBOX", sandbox_state.DEFAULT_NAME)).plane
+    plane = sandbox_node.Node(Sandbox.running().name).plane
     if plane.api_server.alive:
         plane.restart_api_server()
     else:  # a static pod of kind: its kubelet starts it again
@@ -128,8 +137,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if not report.failed or call.when == "teardown" or not isinstance(cluster, Cluster):
         return
     module = item.getparent(pytest.Module)
-    namespaces = _namespaces_of_module.get(module.nodeid, []) if module else []
-    for title, text in _dump(cluster, namespaces, time.time() - call.start):
+    used = _namespaces_of_module.get(module.nodeid, []) if module else []
+    if "two_versions" in getattr(item, "fixturenames", []):
+        used = [*used, *_namespaces_of_module.get(SESSION, [])]
+    for title, text in _dump(cluster, used, time.time() - call.start):
         report.sections.append((title, text))
 
 
@@ -141,7 +152,7 @@ def _dump(cluster: Cluster, namespaces: list[str], seconds: float) -> Iterator[t
             return str(error)
 
     for name in namespaces:
-        for kinds in ("financialmodels,modeldecisions,modelapprovals", "jobs,pods"):
+        for kinds in ("financialmodels,modeldecisions,modelapprovals", "jobs,deployments,pods", "httproutes"):
             yield f"describe {kinds} in {name}", ask("describe", kinds, "-n", name)[-12000:]
         yield f"events in {name}", ask("get", "events", "-n", name, "--sort-by=.lastTimestamp")[-6000:]
         for pod in ask("get", "pods", "-n", name, "-o", "name").split():

@@ -20,7 +20,8 @@ DISK = "/var/lib/fiduciary-e2e"
 VOLUME_OF = "fiduciary-e2e/namespace"  # label of a volume: the namespace that it goes with
 GENERATOR = Path(__file__).with_name("market_data.py")
 
-# Ends every process whose command line holds all the words; prints how many there were.
+# Ends every process whose command line or control group (which names its pod's UID) holds each of the words; prints
+# how many there were.
 SIGKILL = """
 import os, pathlib, signal, sys
 words, ended = [w.encode() for w in sys.argv[1:]], 0
@@ -28,10 +29,10 @@ for entry in pathlib.Path("/proc").iterdir():
     if not entry.name.isdigit() or int(entry.name) == os.getpid():
         continue
     try:
-        line = (entry / "cmdline").read_bytes()
+        line = (entry / "cmdline").read_bytes() + (entry / "cgroup").read_bytes()
     except OSError:
         continue
-    if line and all(word in line for word in words) and b"fiduciary-e2e-sigkill" not in line:
+    if all(word in line for word in words) and b"fiduciary-e2e-sigkill" not in line:
         os.kill(int(entry.name), signal.SIGKILL)
         ended += 1
 print(ended)
@@ -130,7 +131,7 @@ class Node:
         )
 
     def sigkill(self, *words: str) -> int:
-        """SIGKILL to every process whose command line holds all the words: how many there were."""
+        """SIGKILL to every process whose command line or pod's UID holds each of the words: how many there were."""
         return int(self.run("python3", "-c", SIGKILL, *words))
 
     def until_file(self, pattern: str, within: float) -> None:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.cluster import Cluster, Object, User, condition, has, names
-from tests.e2e.conftest import nudge
+from tests.e2e.cluster import Cluster, Object, condition, has, names
+from tests.e2e.conftest import ANA, nudge
 from tests.e2e.models import CLAIM, approval, long_running, model, on_claim
+from tests.e2e.place import allow_approvals
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import MakeNamespace
     from tests.e2e.node import Node
     from tests.e2e.registry import Registry
 
-ANA = User("ana@desk", ("fiduciary:approvers",))
 TRAINED = 180  # seconds for a HAR training while another one shares the machine
 
 
@@ -24,9 +24,7 @@ TRAINED = 180  # seconds for a HAR training while another one shares the machine
 def namespace(cluster: Cluster, node: Node, make_namespace: MakeNamespace) -> str:
     """A namespace in which ana may approve, with a scheduled model that waits for its minute meanwhile."""
     made = make_namespace("life")
-    rules = ("--verb=get,list,create", "--resource=modelapprovals.fiduciary.dev")
-    cluster.kubectl("create", "role", "approver", *rules, namespace=made)
-    cluster.kubectl("create", "rolebinding", "approver", "--role=approver", f"--user={ANA.name}", namespace=made)
+    allow_approvals(cluster, made, ANA)
     node.claim(made, CLAIM, through=datetime.now(UTC).date())
     scheduled: Object = {
         "data": {"asOf": "Rolling"},

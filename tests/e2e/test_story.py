@@ -1,8 +1,8 @@
-"""The whole way, on real data: apply, train, judge, register; then everything that must not train again.
+"""The whole way, on real data: apply, train, judge, register, serve; then everything that must not train again.
 
 The three samples of ``deploy/samples`` share one namespace, and the tests run in the order of this file: the HAR model
-is registered and looked at from all sides; the spec is edited in ways that must train nothing; at last the same
-resource is changed to ``Linear``, whose version becomes challenger.
+is served and looked at from all sides; the spec is edited in ways that must train nothing; at last the same resource
+is changed to ``Linear``, whose version becomes challenger.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import yaml
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide.identity import record_digest
 from tests.e2e.cluster import Cluster, Object, condition, has, names
-from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE, ROOT, MakeNamespace, nudge, wait_for_operator
+from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE, MakeNamespace, nudge, wait_for_operator
 from tests.e2e.models import merged
+from tests.e2e.place import ROOT
 from tests.e2e.registry import Registry, tags
 
 if TYPE_CHECKING:
@@ -92,15 +93,17 @@ def story(cluster: Cluster, registry: Registry, make_namespace: MakeNamespace) -
     return told
 
 
-def test_status_says_registered_and_not_served(story: Story) -> None:
-    model = story.until("Ready", "False", "ServingNotActive")
+def test_status_says_where_it_is_served(story: Story) -> None:
+    model = story.until("Ready", "True", within=120)
     assert has(model, "Trained", "True")
+    assert has(model, "Served", "True")
     assert condition(model, "Reconciling").get("status", "False") == "False", "nothing is on its way"
     assert condition(model, "Stalled").get("status", "False") == "False", "nobody has to act"
+    assert model["status"]["endpoint"]["url"].endswith(f"/v2/models/{story.namespace}.{NAME}")
     table = story.cluster.kubectl("get", "fm", NAME, namespace=story.namespace).splitlines()
     for column in ("PHASE", "CHAMPION", "CHALLENGER", "READY", "REASON", "AGE"):
         assert column in table[0], f"kubectl get fm has no column {column}: {table[0]}"
-    assert "ServingNotActive" in table[1]
+    assert "True" in table[1].split()
 
 
 def test_champion_is_registered_in_mlflow_with_its_digest(story: Story) -> None:

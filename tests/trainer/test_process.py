@@ -21,8 +21,9 @@ import pytest
 
 pytest.importorskip("torch", reason="runs in the trainer image")
 pytest.importorskip("mlflow", reason="runs in the trainer image")
+from fiduciary_features import artifact
 from fiduciary_trainer import contract as contracts
-from fiduciary_trainer import finished, pipeline, version
+from fiduciary_trainer import finished, pipeline
 from fiduciary_trainer.data import Locations
 from fiduciary_trainer.outcome import Diverged, Retryable
 
@@ -125,8 +126,8 @@ def test_the_same_document_gives_the_same_version(pod: Pod) -> None:
                    hyperparameters={"epochs": 2, "members": 2, "hidden": 4})  # fmt: skip
     one, two = trained(pod, document, "one"), trained(pod, document | {"attempt": 2}, "two")
     assert one.result["digest"] == two.result["digest"]
-    assert version.verify(one.folder / "version") == one.result["digest"]
-    for name in version.FILES:
+    assert artifact.verify(one.folder / "version") == one.result["digest"]
+    for name in artifact.FILES:
         assert (one.folder / "version" / name).read_bytes() == (two.folder / "version" / name).read_bytes(), name
 
 
@@ -210,7 +211,7 @@ def test_exit_0_a_version_in_mlflow_and_its_numbers_in_the_message(pod: Pod) -> 
 
     client = MlflowClient(tracking_uri=SERVER)
     local = Path(client.download_artifacts(message["runId"], "version", str(pod.root)))
-    assert version.verify(local) == message["digest"]
+    assert artifact.verify(local) == message["digest"]
     manifest = (local / "manifest.json").read_bytes()
     assert message["digest"] == f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     tags = client.get_run(message["runId"]).data.tags

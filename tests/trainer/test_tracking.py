@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from fiduciary_features import artifact
 from fiduciary_trainer import finished, version
 from fiduciary_trainer.outcome import Retryable
 from fiduciary_trainer.tracking import TAG_PROGRESS, TAG_RESULT, Tracking, refusal
@@ -93,7 +94,7 @@ def tracking(uri: str, key: str, **more: Any) -> Tracking:
 
 def work(tmp_path: Path, key: str) -> finished.Finished:
     content = tmp_path / "content"
-    digest = version.build(content / "version", {name: name.encode() for name in version.FILES})
+    digest = version.build(content / "version", {name: name.encode() for name in artifact.FILES})
     (content / "report").mkdir()
     (content / "report" / "model-card.md").write_text("# card")
     (content / "folds.json").write_text("[]")
@@ -126,7 +127,7 @@ def test_everything_arrives_once(tmp_path: Path, key: str) -> None:
     assert found.info.status == "FINISHED"
     assert len(client.get_metric_history(found.info.run_id, "fold_5/inner_loss")) == 150
     assert {item.path for item in client.list_artifacts(found.info.run_id, "version")} == {
-        f"version/{name}" for name in (*version.FILES, "manifest.json")
+        f"version/{name}" for name in (*artifact.FILES, "manifest.json")
     }
     assert {item.path for item in client.list_artifacts(found.info.run_id)} == {"version", "report", "folds.json"}
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fiduciary_features import artifact
 from fiduciary_trainer import finished, version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILES = {name: name.encode() for name in version.FILES}
+FILES = {name: name.encode() for name in artifact.FILES}
 KEY = "sha256:" + "ab" * 32
 
 
@@ -23,7 +24,7 @@ def test_the_digest_is_the_hash_of_the_canonical_manifest(tmp_path: Path) -> Non
     files = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
     assert manifest == json.dumps({"files": files}, sort_keys=True, separators=(",", ":")).encode()
     assert digest == f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-    assert version.verify(tmp_path / "version") == digest
+    assert artifact.verify(tmp_path / "version") == digest
 
 
 def test_a_version_has_exactly_its_files(tmp_path: Path) -> None:
@@ -31,12 +32,12 @@ def test_a_version_has_exactly_its_files(tmp_path: Path) -> None:
         version.build(tmp_path / "version", {"model.onnx": b""})
 
 
-@pytest.mark.parametrize("name", version.FILES)
+@pytest.mark.parametrize("name", artifact.FILES)
 def test_a_changed_file_is_noticed(tmp_path: Path, name: str) -> None:
     version.build(tmp_path / "version", FILES)
     (tmp_path / "version" / name).write_bytes(b"other")
     with pytest.raises(ValueError, match=name):
-        version.verify(tmp_path / "version")
+        artifact.verify(tmp_path / "version")
 
 
 def test_the_procedure_holds_what_decides_the_training_and_nothing_else() -> None:

@@ -32,6 +32,11 @@ def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> 
     connections: {mlflow: {trackingUri: "http://mlflow.mlflow.svc:5000", tokenFile: /run/token}}
     allowedUris: ["s3://desk/", "pvc://"]
     lease: {duration: 30, renewDeadline: 20, retry: 4}
+    gateways: {projectcontour/contour: {url: "http://envoy.projectcontour.svc:8080"}}
+    gatewayNamespaces: [projectcontour]
+    hostnames: {quant: ["*.quant.example.com", models.example.com], "*": ["*.example.com"]}
+    drainSeconds: 20
+    probes: {fastSeconds: 0.5, steadySeconds: 60, timeoutSeconds: 3, concurrency: 4}
     """
     settings = load(
         {**written(tmp_path, text), "FIDUCIARY_TRAINER_IMAGE": "from-environment", "FIDUCIARY_WORKERS": "3"}
@@ -40,6 +45,10 @@ def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> 
     assert settings.connections["mlflow"].tracking_uri == "http://mlflow.mlflow.svc:5000"
     assert settings.allowed_uris == ("s3://desk/", "pvc://")
     assert settings.lease.renew_deadline == 20
+    assert settings.gateways["projectcontour/contour"].url == "http://envoy.projectcontour.svc:8080"
+    assert settings.hostnames["quant"] == ("*.quant.example.com", "models.example.com")
+    assert (settings.gateway_namespaces, settings.drain_seconds) == (("projectcontour",), 20)
+    assert (settings.probes.fast_seconds, settings.probes.steady_seconds) == (0.5, 60)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +59,18 @@ def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> 
         ("allowedUris: [desk]", "'desk' is no URI prefix: expected e.g. 's3://desk/'"),
         ("lease: {duration: 5, renewDeadline: 10}", "duration (5.0) > renewDeadline (10.0) > retry (2.0) must hold"),
         ("workers: 0", "workers: Input should be greater than or equal to 1"),
+        ("gateways: {contour: {url: http://a}}", "'contour' names no Gateway: expected <namespace>/<name>"),
+        ("gateways: {a/b: {url: envoy:80}}", "gateways.a/b.url: String should match"),
+        ("hostnames: {quant: ['*']}", "'*' of quant is no host name: expected e.g. models.example.com or"),
+        ("probes: {fastSeconds: 0}", "probes.fastSeconds: Input should be greater than or equal to 0.05"),
+        ("drainSeconds: 0", "drainSeconds: Input should be greater than or equal to 1"),
         ("- a\n- list", "expected a mapping of settings, found list"),
         ("a: [", "is no valid YAML"),
     ],
-    ids=["unknown-key", "address", "prefix", "lease", "workers", "list", "yaml"],
+    ids=[
+        *("unknown-key", "address", "prefix", "lease", "workers", "gateway", "gateway-url", "hostname", "probes"),
+        *("drain", "list", "yaml"),
+    ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError) as refused:

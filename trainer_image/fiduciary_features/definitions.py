@@ -7,7 +7,6 @@ Corsi and Renò, "Discrete-time volatility forecasting with persistent leverage 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ from fiduciary_features import rolling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from fiduciary_features.series import Series
 
 Floats = NDArray[np.float64]
 
@@ -36,69 +37,46 @@ class Feature:
         lookback: rows that it needs, its own included: row t depends on rows t - lookback + 1 .. t, on no other.
         memory: rows over which its value is smoothed. Values closer than that are dependent by construction, so drift
             can only be judged over windows several times as long.
-        compute: columns of one entity in order of time -> ``(T,)``, NaN where it is not known.
+        compute: one instrument's rows -> ``(T,)``, NaN where it is not known.
     """
 
     name: str
     columns: tuple[str, ...]
     lookback: int
     memory: int
-    compute: Callable[[Mapping[str, Floats]], Floats]
-
-
-def _log(values: Floats) -> Floats:
-    """Natural logarithm; NaN where there is none (zero or negative)."""
-    return np.log(values, out=np.full_like(values, np.nan), where=values > 0)
-
-
-def garman_klass_variance(columns: Mapping[str, Floats]) -> Floats:
-    """Variance of each session's log price, from its range and its body; the overnight move is not in it."""
-    spread = _log(columns["high"]) - _log(columns["low"])
-    body = _log(columns["close"]) - _log(columns["open"])
-    return 0.5 * spread * spread - (2.0 * math.log(2.0) - 1.0) * body * body
-
-
-def log_volatility(columns: Mapping[str, Floats]) -> Floats:
-    """Log of the session's Garman-Klass standard deviation. NaN for a session without any range."""
-    return 0.5 * _log(garman_klass_variance(columns))
-
-
-def log_return(columns: Mapping[str, Floats], rows: int) -> Floats:
-    """Log return of the close over the last ``rows`` sessions."""
-    close = _log(columns["close"])
-    return close - rolling.lag(close, rows)
+    compute: Callable[[Series], Floats]
 
 
 def _volatility_mean(rows: int) -> Feature:
-    return Feature(f"rv_{rows}", OHLC, rows, rows, lambda columns: rolling.mean(log_volatility(columns), rows))
+    return Feature(f"rv_{rows}", OHLC, rows, rows, lambda series: rolling.mean(series.log_volatility, rows))
 
 
 def _signed(rows: int) -> Feature:
-    return Feature(f"ret_{rows}", ("close",), rows + 1, rows, lambda columns: log_return(columns, rows))
+    return Feature(f"ret_{rows}", ("close",), rows + 1, rows, lambda series: series.log_return(rows))
 
 
 def _absolute(rows: int) -> Feature:
-    return Feature(f"abs_ret_{rows}", ("close",), rows + 1, rows, lambda columns: np.abs(log_return(columns, rows)))
+    return Feature(f"abs_ret_{rows}", ("close",), rows + 1, rows, lambda series: np.abs(series.log_return(rows)))
 
 
 def _negative(rows: int) -> Feature:
     return Feature(
-        f"neg_ret_{rows}", ("close",), rows + 1, rows, lambda columns: np.minimum(log_return(columns, rows), 0.0)
+        f"neg_ret_{rows}", ("close",), rows + 1, rows, lambda series: np.minimum(series.log_return(rows), 0.0)
     )
 
 
-def _gap(columns: Mapping[str, Floats]) -> Floats:
+def _gap(series: Series) -> Floats:
     """Log move from the previous close to this open."""
-    return _log(columns["open"]) - rolling.lag(_log(columns["close"]), 1)
+    return series.log("open") - rolling.lag(series.log("close"), 1)
 
 
-def _range(columns: Mapping[str, Floats]) -> Floats:
-    return _log(columns["high"]) - _log(columns["low"])
+def _range(series: Series) -> Floats:
+    return series.log("high") - series.log("low")
 
 
-def _relative_volume(columns: Mapping[str, Floats]) -> Floats:
+def _relative_volume(series: Series) -> Floats:
     """Log volume against its mean of the last 66 sessions."""
-    volume = _log(columns["volume"])
+    volume = series.log("volume")
     return volume - rolling.mean(volume, QUARTER)
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fiduciary_features.definitions import OHLC, garman_klass_variance
+from fiduciary_features.definitions import OHLC
+from fiduciary_features.logarithm import log
+from fiduciary_features.series import Series
 
 if TYPE_CHECKING:
     from fiduciary_features.bars import Bars
@@ -62,10 +64,10 @@ def labels(bars: Bars, kind: LabelKind, column: str, horizon: int) -> Labels:
         next_return[rows[:-1]] = price[1:] / price[:-1] - 1.0
         end[now] = bars.time[later]
         if kind == "Volatility":
-            variance = garman_klass_variance({name: columns[name][rows] for name in OHLC})
+            variance = Series({name: columns[name][rows] for name in OHLC}).garman_klass_variance
             y[now] = _log_volatility_ahead(variance, horizon)
         elif kind == "Return":
-            y[now] = np.log(price[horizon:] / price[:-horizon])
+            y[now] = log(price[horizon:] / price[:-horizon])
         else:
             known = np.isfinite(price[horizon:]) & np.isfinite(price[:-horizon])
             y[now] = np.where(known, price[horizon:] > price[:-horizon], np.nan)
@@ -80,4 +82,4 @@ def _log_volatility_ahead(variance: Floats, horizon: int) -> Floats:
     for ahead in range(1, horizon + 1):
         total = total + variance[ahead : len(variance) - horizon + ahead]
     mean = total / horizon
-    return 0.5 * np.log(mean, out=np.full_like(mean, np.nan), where=mean > 0)
+    return 0.5 * log(mean)

@@ -15,6 +15,9 @@ Floats = NDArray[np.float64]
 PRESENT = 0.75
 """Share of a window that must be known. One missing day must not blank out 66 rows."""
 
+_CHUNK = 8192
+"""Windows added at a time: a long history must not be held once for every row of a window."""
+
 
 def lag(values: Floats, rows: int) -> Floats:
     """The value ``rows`` rows earlier; NaN where the series had not begun."""
@@ -29,15 +32,28 @@ def mean(values: Floats, rows: int) -> Floats:
 
     NaN where this row is missing, the window is not filled, or less than :data:`PRESENT` of it is known.
     """
-    total = np.zeros_like(values)
-    known = np.zeros_like(values)
-    for back in range(min(rows, len(values)) - 1, -1, -1):
-        past = values[: len(values) - back]
-        there = np.isfinite(past)
-        total[back:] += np.where(there, past, 0.0)
-        known[back:] += there
     result = np.full_like(values, np.nan)
-    enough = (known >= PRESENT * rows) & np.isfinite(values)
-    enough[: rows - 1] = False
-    np.divide(total, known, out=result, where=enough)
+    if rows > len(values):
+        return result
+    there = np.isfinite(values)
+    if there.all():
+        np.divide(_totals(values, rows), rows, out=result[rows - 1 :])
+        return result
+    before = np.concatenate(([0], np.cumsum(there)))
+    known = before[rows:] - before[:-rows]
+    enough = (known >= PRESENT * rows) & there[rows - 1 :]
+    np.divide(_totals(np.where(there, values, 0.0), rows), known, out=result[rows - 1 :], where=enough)
     return result
+
+
+def _totals(values: Floats, rows: int) -> Floats:
+    """Sum of each full window, oldest value first."""
+    values = np.ascontiguousarray(values)
+    step = values.itemsize
+    # sliding_window_view, without its ten microseconds of checks: a request pays them for every feature.
+    windows = np.ndarray((len(values) - rows + 1, rows), values.dtype, values, strides=(step, step))
+    total = np.empty(len(windows))
+    for start in range(0, len(windows), _CHUNK):
+        # accumulate, not sum: each addition's result is one that could be looked at, so its order is fixed.
+        total[start : start + _CHUNK] = np.add.accumulate(windows[start : start + _CHUNK], axis=1)[:, -1]
+    return total

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary_features.definitions import FEATURES, SETS, Feature
+from fiduciary_features.series import Series
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 def _as_it_is(column: str) -> Feature:
-    return Feature(column, (column,), 1, 1, lambda columns: columns[column])
+    return Feature(column, (column,), 1, 1, lambda series: series.column(column))
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,16 @@ class FeatureSpec:
         """Columns of the data as they are: row t may hold only what was known at t; nobody here can check that."""
         return cls("columns", tuple(_as_it_is(column) for column in columns))
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(feature.name for feature in self.features)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Columns of the data that are read, each once, in order of first use."""
         return tuple(dict.fromkeys(column for feature in self.features for column in feature.columns))
 
-    @property
+    @cached_property
     def lookback(self) -> int:
         """Rows that the feature with the longest lookback needs, its own row included."""
         return max(feature.lookback for feature in self.features)
@@ -76,11 +78,22 @@ class FeatureSpec:
             MissingColumn: ``bars`` lacks a column that a feature reads.
         """
         columns = {name: bars.column(name) for name in self.columns}
-        result = np.full((len(bars), len(self.features)), np.nan)
+        result = np.empty((len(bars), len(self.features)))
         for rows in bars.each_entity():
-            own = {name: values[rows] for name, values in columns.items()}
-            for position, feature in enumerate(self.features):
-                result[rows, position] = feature.compute(own)
+            result[rows] = self.of_series({name: values[rows] for name, values in columns.items()})
+        return result
+
+    def of_series(self, columns: Mapping[str, Floats]) -> Floats:
+        """Feature values of one instrument, as training and serving both compute them.
+
+        Args:
+            columns: ``(T,) float64`` for each of :attr:`columns`, in order of time.
+
+        Returns:
+            ``(T, F)``; row t has the same bits however many rows stand before its lookback.
+        """
+        series = Series(columns)
+        result = np.stack([feature.compute(series) for feature in self.features], axis=1)
         result[~np.isfinite(result)] = np.nan
         return result
 

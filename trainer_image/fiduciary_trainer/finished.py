@@ -12,8 +12,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fiduciary_features.artifact import verify
 from fiduciary_trainer.outcome import encode
-from fiduciary_trainer.version import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary_features import Bars, FeatureSpec, labels
-from fiduciary_features.definitions import HAR_TERMS, log_volatility
+from fiduciary_features.definitions import HAR_TERMS
+from fiduciary_features.series import Series
 from fiduciary_trainer.outcome import DataRefused
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _past(bars: Bars) -> Floats:
     """``(N, PAST)`` log volatility of a row and those before it, newest first; NaN where there is none."""
     result = np.full((len(bars), PAST), np.nan)
     for rows in bars.each_entity():
-        own = log_volatility({name: values[rows] for name, values in bars.columns.items()})
+        own = Series({name: values[rows] for name, values in bars.columns.items()}).log_volatility
         for back in range(min(PAST, len(rows))):
             result[rows[back:], back] = own[: len(rows) - back]
     return result

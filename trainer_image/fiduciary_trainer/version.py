@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
+from fiduciary_features.artifact import FILES, MANIFEST, digest_of
 from fiduciary_trainer.outcome import encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-MANIFEST = "manifest.json"
-FILES = ("drift_reference.json", "features.json", "ledger.csv", "model.onnx", "procedure.json", "signature.json")
 
 PROCEDURE = ("contractVersion", "specKey", "configKey", "trainingKey", "trigger", "asOf", "data", "training")
 """Parts of the job document that decide what is trained. Where it runs, who asked how often, and where the result is
@@ -53,26 +50,4 @@ def build(folder: Path, files: Mapping[str, bytes]) -> str:
         (folder / name).write_bytes(content)
     manifest = encode({"files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}})
     (folder / MANIFEST).write_bytes(manifest)
-    return digest_of(manifest)
-
-
-def digest_of(manifest: bytes) -> str:
-    """``sha256:<hex>`` of the manifest's bytes."""
-    return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-
-
-def verify(folder: Path) -> str:
-    """The digest of a version on disk, after each file was compared with the manifest.
-
-    Raises:
-        ValueError: a file is missing, changed, or not in the manifest.
-    """
-    manifest = (folder / MANIFEST).read_bytes()
-    listed: dict[str, str] = json.loads(manifest)["files"]
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
-    if present != set(listed):
-        raise ValueError(f"the manifest lists {sorted(listed)}, the folder holds {sorted(present)}")
-    for name, expected in listed.items():
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
-            raise ValueError(f"{name} is not the file that the manifest names")
     return digest_of(manifest)

@@ -21,7 +21,7 @@ class Condition(ApiModel):
     status: Status
     """True, False or Unknown."""
     reason: CamelCase
-    """One stable CamelCase word for programs, for example ServingNotActive."""
+    """One stable CamelCase word for programs, for example RouteNotAccepted."""
     message: Text = ""
     """For people: what was seen, what was expected, and what to do next."""
     observed_generation: int = Field(default=0, ge=0)

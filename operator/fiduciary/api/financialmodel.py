@@ -134,6 +134,7 @@ class FinancialModel(Resource):
             Column("Challenger", ".status.challenger.version", description="Version that wants to serve"),
             Column("Ready", '.status.conditions[?(@.type=="Ready")].status', description="Whether it answers requests"),
             Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', description="Why it is (not) ready"),
+            Column("Endpoint", ".status.endpoint.url", description="Where predictions are asked for"),
             Column("Age", ".metadata.creationTimestamp", "date"),
             Column("Architecture", ".spec.training.architecture", wide=True),
             Column("Progress", ".status.training.progress.percent", "integer", wide=True),

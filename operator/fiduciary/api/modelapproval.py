@@ -22,9 +22,9 @@ class ModelApprovalSpec(ApiModel):
             "a ModelApproval cannot be changed; create a new one with what you decide now",
         ),
         Rule(
-            "!(self.decision in ['Approve', 'Reject']) || (has(self.experiment) && has(self.evidenceDigest))",
-            "Approve and Reject need experiment and evidenceDigest: name the ModelExperiment and copy "
-            "status.approvalRequest.digest from it, so that it is clear which evidence you judged",
+            "!(self.decision in ['Approve', 'Reject']) || has(self.evidenceDigest)",
+            "Approve and Reject need evidenceDigest: copy status.approvalRequest.digest of the FinancialModel, or of "
+            "the ModelExperiment that you name, so that it is clear which evidence you judged",
         ),
         Rule(
             "self.decision in ['Approve', 'Reject', 'Abort'] || !has(self.experiment)",
@@ -43,15 +43,17 @@ class ModelApprovalSpec(ApiModel):
     model_ref: ModelRef
     """The FinancialModel that the decision is about."""
     decision: ApprovalDecision
-    """Approve or Reject: the challenger of a ModelExperiment. Abort: end the running training, or the experiment that
+    """Approve or Reject: the challenger. Abort: end the running training, or the experiment that
     is named. Retrain: train once more with newest data. RollBack: go back to the previous champion or to `version`.
     Kill: engage the kill switch. Resume: clear the kill switch, once spec.kill.engaged is false."""
     experiment: DnsLabel | None = None
-    """Name of the ModelExperiment. Needed for Approve and Reject, optional for Abort."""
+    """Name of the ModelExperiment that Approve, Reject or Abort is about. Absent: the challenger, or the training, of
+    the model itself."""
     evidence_digest: Digest | None = None
-    """The evidence that was judged: status.approvalRequest.digest of the experiment. Needed for Approve and Reject."""
+    """The evidence that was judged: status.approvalRequest.digest of the model or of the experiment. Needed for Approve
+    and Reject."""
     version: VersionNumber | None = None
-    """Version to go back to, for RollBack. Default: the previous champion."""
+    """Version to go back to, for RollBack: one that was champion before. Default: the previous champion."""
     approver: Annotated[str, Field(min_length=1, max_length=256)]
     """Who decides. Must be the name under which the API server knows you (`kubectl auth whoami`)."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]

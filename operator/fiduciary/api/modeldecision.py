@@ -40,6 +40,7 @@ CauseKind = Literal[
     "Drift",
     "Pinned",
     "Breaker",
+    "Serving",
     "Restore",
     "Deletion",
 ]

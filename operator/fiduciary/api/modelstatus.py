@@ -147,6 +147,21 @@ class ActiveExperiment(ApiModel):
     """Its UID."""
 
 
+class ApprovalRequest(ApiModel):
+    """What people are asked to approve or reject. It stays as it is until the challenger is promoted or gone."""
+
+    digest: Digest
+    """Digest of the evidence: what a ModelApproval has to name as evidenceDigest."""
+    version: VersionNumber | None = None
+    """The version that wants to serve."""
+    needed: Annotated[int, Field(ge=1, json_schema_extra={"format": "int32"})] = 1
+    """Approvals by different people that are needed."""
+    given: Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})] = 0
+    """Approvals that count so far."""
+    at: Time | None = None
+    """Since when it is asked for."""
+
+
 class AlphaSpending(ApiModel):
     """How much of the error budget is used up."""
 
@@ -188,19 +203,22 @@ class FinancialModelStatus(ApiModel):
     observed_generation: Annotated[int, Field(ge=-1)] = -1
     """The metadata.generation that this status was computed for; -1 before the first time."""
     phase: CamelCase | None = None
-    """One word for the list: Pending, Training, Judging, Refused, Registered, Serving, Suspended, Stalled, Killed or
-    Retiring. The conditions are the truth."""
+    """One word for the list: Pending, Training, Judging, Refused, Registered, Starting, Serving, Shifting, Degraded,
+    Suspended, Stalled, Killed or Retiring. The conditions are the truth."""
     conditions: Annotated[Conditions, Field(max_length=32, json_schema_extra=CONDITIONS_SCHEMA)] = ()
     """Ready, Reconciling, Stalled, Trained, GatesPassed, Served, CandidateRejected, RegistryDrift, RouteHijacked,
-    Killed, Suspended, NotYetActive and others, each with what was seen, what was expected and what to do."""
+    PromotionPending, ActRefused, Killed, Suspended, NotYetActive and others, each with what was seen, what was expected
+    and what to do."""
     champion: StandingVersion | None = None
-    """The version that serves, or will as soon as serving is active."""
+    """The version that serves, or will as soon as it is loaded."""
     previous_champion: StandingVersion | None = None
     """The version that served before: what a rollback goes back to."""
     anchor: StandingVersion | None = None
     """The last version promoted on superiority (at first the first champion): refreshes are measured against it."""
     challenger: StandingVersion | None = None
     """The version that wants to serve."""
+    approval_request: ApprovalRequest | None = None
+    """What people are asked to approve; absent where nobody is asked."""
     active_experiment: ActiveExperiment | None = None
     """The one ModelExperiment that the model follows."""
     kill: KillStatus | None = None

@@ -106,8 +106,11 @@ class Cluster(Protocol):
         """POST. :class:`Conflict` where the name is taken."""
         ...
 
-    async def apply(self, resource: Resource, body: Body) -> Body:
-        """Server-side apply. With ``metadata.uid`` and ``resourceVersion`` set, only to that very object and state."""
+    async def apply(self, resource: Resource, body: Body, *, manager: str = FIELD_MANAGER, force: bool = True) -> Body:
+        """Server-side apply. With ``metadata.uid`` and ``resourceVersion`` set, only to that very object and state.
+
+        Without ``force`` a field that somebody else owns and that would change is a :class:`Conflict`.
+        """
         ...
 
     async def apply_status(self, resource: Resource, body: Body) -> Body:
@@ -166,10 +169,11 @@ class AiohttpCluster:
         params = {"fieldManager": FIELD_MANAGER}
         return await self._request("create", resource, path, params=params, body=body)
 
-    async def apply(self, resource: Resource, body: Body) -> Body:
+    async def apply(self, resource: Resource, body: Body, *, manager: str = FIELD_MANAGER, force: bool = True) -> Body:
         metadata = body["metadata"]
         path = resource.path(metadata.get("namespace"), metadata["name"])
-        return await self._request("apply", resource, path, params=_APPLY, body=body)
+        params = {"fieldManager": manager, "force": str(force).lower()}
+        return await self._request("apply", resource, path, params=params, body=body)
 
     async def apply_status(self, resource: Resource, body: Body) -> Body:
         metadata = body["metadata"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fiduciary.api.modeldecision import Reason
+from fiduciary.api.modeldecision import Reason, Traffic
 from fiduciary.api.versions import VersionRef
 from fiduciary.decide import reasons, records
 from fiduciary.decide.decision import Delete, Event
+from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.step import Step
 
 if TYPE_CHECKING:
@@ -26,12 +27,23 @@ def engage(case: Case) -> Step | None:
     if not case.spec.kill.engaged and act is None:
         return None
     action = case.spec.kill.action
+    history = case.history
+    previous = history.previous_champion if action == "PreviousChampion" else None
     user = None if case.spec.kill.engaged or act is None else act.spec.approver
     who = "spec.kill.engaged" if user is None else f"ModelApproval of {user}"
-    message = f"the kill switch was engaged by {who}; action {action}"
+    message = f"the kill switch was engaged by {who}; action {action}: {_effect(case, previous)}"
     approval = act.metadata.name if act is not None else None
     cause = records.cause(case, "Kill", message, approval=approval)
-    entry = records.record(case, "Kill", cause, summary={"action": action}, before=case.history.champion, user=user)
+    entry = records.record(
+        case,
+        "Kill",
+        cause,
+        summary={"action": action},
+        before=history.champion,
+        to=previous,
+        traffic=Traffic(champion=100 if previous is not None else 0) if routing(history) is not None else None,
+        user=user,
+    )
     return Step(
         record=entry,
         training=case.status.training,
@@ -49,7 +61,13 @@ def resume(case: Case) -> Step | None:
     cause = records.cause(case, "Resume", message, approval=act.metadata.name)
     kill = case.history.kill
     entry = records.record(
-        case, "Resume", cause, summary={"action": kill.action if kill is not None else "Block"}, user=act.spec.approver
+        case,
+        "Resume",
+        cause,
+        summary={"action": kill.action if kill is not None else "Block"},
+        to=case.history.champion,
+        traffic=case.history.traffic,
+        user=act.spec.approver,
     )
     return Step(
         record=entry, training=case.status.training, events=(Event("Normal", reasons.RESUMED, message),), again=True
@@ -107,6 +125,16 @@ def answering_resume(case: Case) -> ModelApproval | None:
 
 def deletion(job: JobView) -> Delete:
     return Delete("batch/v1", "Job", job.name, job.uid)
+
+
+def _effect(case: Case, previous: VersionRef | None) -> str:
+    """What clients see from now on."""
+    if routing(case.history) is None:
+        return "nothing was served"
+    if previous is not None:
+        return f"version {previous.version} answers instead"
+    asked = " (there is no previous champion)" if case.spec.kill.action == "PreviousChampion" else ""
+    return f"nobody answers, clients get status 500{asked}"
 
 
 def _newest_kill(case: Case) -> ModelApproval | None:

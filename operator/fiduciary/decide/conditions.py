@@ -16,9 +16,11 @@ from fiduciary.decide.notyet import inactive_fields
 from fiduciary.decide.verdict import explain, present_judgement
 
 if TYPE_CHECKING:
+    from fiduciary.api.modelstatus import RejectedVersion
     from fiduciary.decide.case import Case
     from fiduciary.decide.history import History, Verdict
-    from fiduciary.decide.step import Step
+    from fiduciary.decide.serving.upkeep import Upkeep
+    from fiduciary.decide.step import Note, Step
 
 ENDED = {
     "TrainingFailed": reasons.TRAINING_FAILED,
@@ -35,6 +37,7 @@ class Outlook:
     step: Step
     history: History
     current: Verdict | None
+    care: Upkeep
 
     def condition(self, kind: str, status: Status, reason: str, message: str) -> Condition:
         """A condition at the present generation; its transition time moves only when its status does."""
@@ -50,7 +53,10 @@ def conditions(outlook: Outlook) -> tuple[Condition, ...]:
 
 
 def _ready(this: Outlook) -> Condition:
-    """Nothing is served by this release, so Ready is False; its reason says how far the model got."""
+    """True only where a probe got an answer as clients get it; else the reason says how far the model got."""
+    killed = this.history.kill is not None and this.history.kill.engaged
+    if this.care.served and not killed:
+        return this.condition(reasons.READY, "True", reasons.SERVING, _answer(this))
     reason, message = _why_not_ready(this)
     return this.condition(reasons.READY, "False", reason, message)
 
@@ -61,13 +67,8 @@ def _why_not_ready(this: Outlook) -> tuple[str, str]:
         return reasons.DELETING, note.message if note is not None else "the object is being deleted"
     if history.kill is not None and history.kill.engaged:
         return reasons.KILL_ENGAGED, _kill_message(this)
-    if history.champion is not None:
-        version = history.champion.version
-        return (
-            reasons.SERVING_NOT_ACTIVE,
-            f"version {version} is registered as champion of {this.case.registered_model}; this release does not serve "
-            "yet, take the version from MLflow by its alias",
-        )
+    if history.champion is not None and this.care.lacking is not None:
+        return this.care.lacking.reason, this.care.lacking.message
     if note is not None:
         return note.reason, note.message
     if current is None:
@@ -78,8 +79,10 @@ def _why_not_ready(this: Outlook) -> tuple[str, str]:
 
 
 def _reconciling(this: Outlook) -> Condition:
-    note, training = this.step.note, this.step.training
-    if note is not None and not note.stalled and note.reason not in (reasons.SUSPENDED, reasons.KILL_ENGAGED):
+    training = this.step.training
+    note = next((note for note in _notes(this) if not note.stalled and note.reason not in _RESTING), None)
+    if note is not None:
+        training = training if note is this.step.note else None
         since = f" (since {training.since:%Y-%m-%d %H:%M:%S} UTC)" if training is not None and training.since else ""
         return this.condition(reasons.RECONCILING, "True", note.reason, note.message + since)
     return this.condition(reasons.RECONCILING, "False", reasons.IDLE, "nothing is on its way")
@@ -87,8 +90,9 @@ def _reconciling(this: Outlook) -> Condition:
 
 def _stalled(this: Outlook) -> Condition:
     note, current = this.step.note, this.current
-    if note is not None and note.stalled:
-        return this.condition(reasons.STALLED, "True", note.reason, note.message)
+    urgent = next((note for note in _notes(this) if note.stalled), None)
+    if urgent is not None:
+        return this.condition(reasons.STALLED, "True", urgent.reason, urgent.message)
     ended = current is not None and current.action in ("Reject", "TrainingFailed", "Abort")
     # With a champion in force a person must act only where what the spec itself asks for cannot be trained.
     failed = current is not None and current.action == "TrainingFailed" and not current.trigger
@@ -154,7 +158,30 @@ def _champion_failing(this: Outlook) -> str | None:
 
 
 def _served(this: Outlook) -> Condition:
-    return this.condition(reasons.SERVED, "False", reasons.SERVING_NOT_ACTIVE, "this release does not serve yet")
+    if this.care.served:
+        return this.condition(reasons.SERVED, "True", reasons.SERVING, _answer(this))
+    lacking = this.care.lacking
+    if lacking is None:
+        return this.condition(reasons.SERVED, "False", reasons.WAITING, "there is no version to serve")
+    return this.condition(reasons.SERVED, "False", lacking.reason, lacking.message)
+
+
+def _answer(this: Outlook) -> str:
+    kill, champion, endpoint = this.history.kill, this.history.champion, this.care.endpoint
+    engaged = kill is not None and kill.engaged
+    version = this.history.kill_serves if engaged else champion
+    where = endpoint.url if endpoint is not None else "its route"
+    return f"version {version.version if version is not None else '?'} answers at {where}"
+
+
+def _notes(this: Outlook) -> tuple[Note, ...]:
+    """What is on its way or needs a person: of the training first, then of serving."""
+    notes = this.care.notes
+    return notes if this.step.note is None else (this.step.note, *notes)
+
+
+_RESTING = (reasons.SUSPENDED, reasons.SUSPENDED_BY_SPEC, reasons.KILL_ENGAGED)
+"""Nothing is on its way, and that is meant."""
 
 
 def _candidate_rejected(this: Outlook) -> Condition:
@@ -165,7 +192,33 @@ def _candidate_rejected(this: Outlook) -> Condition:
         cause = current.record.cause
         first = cause.reasons[0].reason if cause.reasons else reasons.GATE_FAILED
         return this.condition(reasons.CANDIDATE_REJECTED, "True", first, cause.message)
+    refused = _refused(this)
+    if refused is not None:
+        return this.condition(reasons.CANDIDATE_REJECTED, "True", refused.reason, refused.message or "")
     return this.condition(reasons.CANDIDATE_REJECTED, "False", reasons.NO_ACTION_NEEDED, "no candidate was refused")
+
+
+def _refused(this: Outlook) -> RejectedVersion | None:
+    """The newest version of this spec, where it passed the gates and a person or serving refused it."""
+    version = this.current.version if this.current is not None else None
+    if version is None or version.digest not in this.history.refused:
+        return None
+    return next((entry for entry in this.history.rejected if entry.digest == version.digest), None)
+
+
+def _route_hijacked(this: Outlook) -> Condition | None:
+    told = this.care.hijacked
+    return None if told is None else this.condition(reasons.ROUTE_HIJACKED, "True", reasons.ROUTE_HIJACKED, told)
+
+
+def _promotion_pending(this: Outlook) -> Condition | None:
+    note = this.care.pending
+    return None if note is None else this.condition(reasons.PROMOTION_PENDING, "True", note.reason, note.message)
+
+
+def _act_refused(this: Outlook) -> Condition | None:
+    note = this.care.refused
+    return None if note is None else this.condition(reasons.ACT_REFUSED, "True", note.reason, note.message)
 
 
 def _registry_drift(this: Outlook) -> Condition | None:
@@ -239,6 +292,9 @@ CONDITIONS = (
     _served,
     _candidate_rejected,
     # These are there only while they are true.
+    _route_hijacked,
+    _promotion_pending,
+    _act_refused,
     _registry_drift,
     _killed,
     _suspended,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fiduciary.api.financialmodel import FinancialModelStatus
     from fiduciary.api.modeldecision import ModelDecisionSpec
+    from fiduciary.serving.observed import ProbeTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,11 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Server-side apply of a child. ``uid``/``resource_version`` set: the object must be that one, else it is new."""
+    """Server-side apply of a child. ``uid``/``resource_version`` set: the object must be that one.
+
+    Without them it is new: an apply that takes over no field of anybody else, so that an object that was not ours
+    refuses, and what is left out later is taken away (a POST would leave it behind: other operation, other owner).
+    """
 
     body: Mapping[str, Any]
     uid: str | None = None
@@ -54,6 +59,22 @@ class Delete:
     name: str
     uid: str
     propagation: Literal["Background", "Foreground", "Orphan"] = "Background"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Set the number of replicas of a Deployment that exists, by a patch with its UID.
+
+    Written under a field manager of its own: an apply of the Deployment, which never names the number, then takes it
+    neither away from us nor from an autoscaler.
+    """
+
+    name: str
+    uid: str
+    replicas: int
+
+
+Child = Create | Apply | Scale | Delete
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +103,20 @@ class Decision:
 
     ``claim``: this status claims a training; the engine first observes again past the mirror and decides again.
     ``again``: the world changes with these writes; reconcile at once afterwards.
+    ``children``: in this order, the route first: what it points to was seen at work before the record, and a kill
+    waits for nobody. One that the cluster refuses must not keep the others from being written.
+    ``probes``: what should be probed from now on, in place of what was asked before; a result that changes or goes
+    stale is a reason to reconcile.
     """
 
     status: FinancialModelStatus
     registration: Registration | None = None
     record: ModelDecisionSpec | None = None
-    children: tuple[Create | Apply | Delete, ...] = ()
+    children: tuple[Child, ...] = ()
     mirror: Mirror | None = None
     finalizer: Literal["Keep", "Add", "Remove"] = "Keep"
     events: tuple[Event, ...] = ()
     wake_at: datetime | None = None
     claim: bool = False
     again: bool = False
+    probes: tuple[ProbeTarget, ...] = ()

@@ -8,6 +8,7 @@ log (as it will be) and the live training.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,13 @@ from fiduciary.decide.calendar import CalendarUnknown
 from fiduciary.decide.case import Case
 from fiduciary.decide.decision import Decision, Event
 from fiduciary.decide.due import Due, due, following_tick, planned
+from fiduciary.decide.history import after
 from fiduciary.decide.outcome import Measured, logged_result, needs_registry, outcome
 from fiduciary.decide.report import report
 from fiduciary.decide.schedule import ScheduleImpossible
+from fiduciary.decide.serving import acts as serving_acts
+from fiduciary.decide.serving.lost import lost_records
+from fiduciary.decide.serving.upkeep import Upkeep, upkeep
 from fiduciary.decide.step import Note, Step
 from fiduciary.decide.world import Questions
 
@@ -72,20 +77,24 @@ def decide(world: World, now: datetime) -> Decision:
     """What should be written next for this model, and what its status is then."""
     case = Case(world, now.replace(microsecond=0))
     step = next(step for policy in POLICIES if (step := policy(case)) is not None)
-    status, mirror, events = report(case, step)
+    history = case.history if step.record is None else after(case.history, step.record)
+    # Beside whatever the step is: what serves is kept while a training runs, MLflow is away, or the model is suspended.
+    care = Upkeep() if world.model.metadata.deletion_timestamp is not None else upkeep(case, history)
+    status, mirror, events = report(case, step, history, care)
     return Decision(
         status=status,
         registration=step.registration,
         record=step.record,
-        children=step.children,
+        children=(*care.route, *step.children, *care.children),
         mirror=step.mirror or mirror,
         finalizer="Keep"
         if step.finalizer == "Add" and FINALIZER in world.model.metadata.finalizers
         else step.finalizer,
-        events=(*step.events, *events),
-        wake_at=_wake(case, step),
+        events=(*step.events, *care.events, *events),
+        wake_at=_wake(case, step, care),
         claim=step.claim,
         again=step.again,
+        probes=care.probes,
     )
 
 
@@ -99,11 +108,25 @@ def deleted(case: Case) -> Step | None:
 
 def broken_log(case: Case) -> Step | None:
     """On a log that does not hold together nothing may be built; a Kill and a deletion go on all the same."""
+    lost = lost_records(case, case.history)
+    if lost is not None:
+        return Step(training=case.status.training, note=lost)
     problem = case.history.broken
     if problem is None:
         return None
     message = f"the decision log does not hold together: {problem}. Nothing is decided until it is restored"
     return Step(training=case.status.training, note=Note(reasons.LOG_BROKEN, message, stalled=True))
+
+
+def serving(case: Case) -> Step | None:
+    """A decision on who serves. It interrupts no training: what that one shows stays as it is."""
+    step = next((step for policy in serving_acts.POLICIES if (step := policy(case)) is not None), None)
+    if step is None:
+        return None
+    beside = next(other for policy in TRAINING if (other := policy(case)) is not None)
+    if beside.record is not None or beside.registration is not None or beside.claim:
+        return replace(step, training=case.status.training)  # its turn comes at once
+    return replace(step, training=beside.training, note=beside.note)
 
 
 def superseded(case: Case) -> Step | None:
@@ -257,11 +280,7 @@ def idle(case: Case) -> Step:
     return Step()
 
 
-POLICIES: tuple[Callable[[Case], Step | None], ...] = (
-    deleted,  # before all: what follows would write to an object that goes
-    acts.engage,  # a kill works whatever else is wrong
-    broken_log,  # before anything else is decided on it
-    acts.resume,
+TRAINING: tuple[Callable[[Case], Step | None], ...] = (
     acts.abort,  # before judging: a person may end a training, not undo a verdict
     superseded,  # before judging: numbers of another spec are nobody's
     taken,  # before judging: what passes would be registered in another's name
@@ -277,6 +296,16 @@ POLICIES: tuple[Callable[[Case], Step | None], ...] = (
     started,
     claimed,
     idle,
+)
+
+
+POLICIES: tuple[Callable[[Case], Step | None], ...] = (
+    deleted,  # before all: what follows would write to an object that goes
+    acts.engage,  # a kill works whatever else is wrong
+    broken_log,  # before anything else is decided on it
+    acts.resume,
+    serving,  # before training: who answers clients waits for no Job; it is silent unless there is something to record
+    *TRAINING,
 )
 
 
@@ -312,11 +341,10 @@ def _expires(case: Case, job: JobView) -> datetime | None:
     return job.finished_at + timedelta(seconds=case.world.platform.job_ttl_seconds)
 
 
-def _wake(case: Case, step: Step) -> datetime:
+def _wake(case: Case, step: Step, care: Upkeep) -> datetime:
     """The earliest moment at which the answer could be another one, though nothing happens until then."""
     moments = [case.now + resync(case.world)]
-    if step.wake_at is not None:
-        moments.append(step.wake_at)
+    moments += [moment for moment in (step.wake_at, care.wake_at) if moment is not None]
     moments += [expires for job in case.world.jobs if (expires := _expires(case, job)) is not None]
     if not case.spec.suspend and not case.killed:
         try:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fiduciary.api.modelstatus import KillStatus, LastDecision, RejectedVersion
-from fiduciary.api.versions import StandingVersion, VersionRef
-from fiduciary.decide import identity
+from fiduciary.api.modelstatus import KillStatus, LastDecision
+from fiduciary.decide import identity, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from fiduciary.api.modeldecision import ModelDecision, ModelDecisionSpec
+    from fiduciary.api.modeldecision import ModelDecision, ModelDecisionSpec, Traffic
+    from fiduciary.api.modelstatus import RejectedVersion
+    from fiduciary.api.versions import StandingVersion, VersionRef
 
 VERDICTS = ("Accept", "Reject", "TrainingFailed", "Abort")
-REJECTED_KEPT = 20
+ROUTED = ("Shift", "Promote", "RollBack", "Kill", "Resume")
+"""What may change the route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the log says. ``broken`` tells where the chain of hashes or numbers does not hold."""
+    """What the log says. ``broken`` tells where the chain of hashes or numbers does not hold.
+
+    Attributes:
+        former: earlier champions, the latest first, without the present one.
+        refused: digests that a person or serving refused, or that were rolled back; no gate brings them back.
+        challenger_evidence: digest of what the challenger was accepted on: what people approve.
+        traffic: shares of live requests as the newest record that names them wants, kill switch apart.
+        routed, routed_at: number and time of the newest record that changed the route; 0: none did.
+        kill_serves: the version that answers while the switch is engaged (PreviousChampion); None: nobody.
+        retained: the model is gone, what it served goes on.
+    """
 
     sequence: int = 0
     digest: str | None = None
@@ -54,8 +66,16 @@ class History:
     previous_champion: StandingVersion | None = None
     anchor: StandingVersion | None = None
     challenger: StandingVersion | None = None
+    former: tuple[StandingVersion, ...] = ()
+    refused: frozenset[str] = frozenset()
+    challenger_evidence: str | None = None
+    traffic: Traffic | None = None
+    routed: int = 0
+    routed_at: datetime | None = None
     kill: KillStatus | None = None
+    kill_serves: VersionRef | None = None
     retired: bool = False
+    retained: bool = False
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])  # by training key, newest judged last
     rejected: tuple[RejectedVersion, ...] = ()  # newest first
     approvals: frozenset[str] = frozenset()  # names of the ModelApprovals that a record acted on
@@ -94,17 +114,24 @@ def after(history: History, record: ModelDecisionSpec) -> History:
     last = LastDecision(sequence=record.sequence, action=record.action, digest=digest, at=record.decided_at)
     history = replace(history, sequence=record.sequence, digest=digest, last=last)
     if record.cause.approval is not None:
-        history = replace(history, approvals=history.approvals | {record.cause.approval})
+        answered = {record.cause.approval, *record.evidence.summary.get("approvals", ())}
+        history = replace(history, approvals=history.approvals | answered)
     if record.action in VERDICTS and (verdict := _verdict(record)) is not None:
         others = {key: value for key, value in history.verdicts.items() if key != verdict.training_key}
         history = replace(history, verdicts={**others, verdict.training_key: verdict})
         if verdict.measured is not None:
             history = replace(history, configurations=history.configurations | {verdict.config_key})
+    if record.action in ROUTED and record.traffic is not None:
+        history = replace(history, routed=record.sequence, routed_at=record.decided_at)
+        if record.action != "Kill":  # its shares hold while it is engaged; these are what comes back
+            history = replace(history, traffic=record.traffic)
     match record.action:
         case "Accept" | "Adopt":
-            return _place(history, record)
+            return places.placed(history, record)
+        case "Promote" | "RollBack":
+            return places.moved(history, record)
         case "Reject":
-            return _reject(history, record)
+            return places.rejected(history, record)
         case "Kill" | "Resume":
             action = record.evidence.summary.get("action")
             kill = KillStatus(
@@ -114,11 +141,14 @@ def after(history: History, record: ModelDecisionSpec) -> History:
                 by=record.actor.user or "spec",
                 decision=record.sequence,
             )
-            return replace(history, kill=kill)
-        case "Retire" if record.evidence.summary.get("deletionPolicy") != "Retain":
+            return replace(history, kill=kill, kill_serves=record.to if kill.engaged else None)
+        case "Retire" if record.evidence.summary.get("deletionPolicy") == "Retain":
+            return replace(history, retained=True)
+        case "Retire":
             return replace(
-                history, retired=True, champion=None, previous_champion=None, anchor=None, challenger=None, kill=None
-            )
+                history, retired=True, champion=None, previous_champion=None, anchor=None, challenger=None, kill=None,
+                former=(), traffic=None, kill_serves=None,
+            )  # fmt: skip
         case _:
             return history
 
@@ -139,44 +169,3 @@ def _verdict(record: ModelDecisionSpec) -> Verdict | None:
         started_at=summary.get("startedAt", ""),
         measured=summary.get("measured"),
     )
-
-
-def _place(history: History, record: ModelDecisionSpec) -> History:
-    if record.to is None:
-        return history
-    history = replace(history, retired=False, rejected=_without(history.rejected, record.to.digest))
-    standing = _standing(record.to, record.decided_at, record.sequence)
-    champion = history.champion
-    if record.to.role == "Champion":
-        if champion is not None and champion.digest == standing.digest:
-            return history  # the same artifact again: it holds its place since it took it
-        return replace(history, champion=standing, anchor=history.anchor or standing)
-    return replace(history, challenger=standing)
-
-
-def _reject(history: History, record: ModelDecisionSpec) -> History:
-    to = record.to
-    rejected = RejectedVersion(
-        version=to.version if to else None,
-        digest=to.digest if to else None,
-        training_key=record.evidence.summary.get("trainingKey"),
-        reason=record.cause.reasons[0].reason if record.cause.reasons else "Rejected",
-        message=record.cause.message,
-        at=record.decided_at,
-        decision=record.sequence,
-    )
-    champion, challenger = history.champion, history.challenger
-    if champion is not None and rejected.digest is not None and champion.digest == rejected.digest:
-        return history  # it fails gates that came after it; an edit of gates unserves nothing
-    kept = (rejected, *_without(history.rejected, rejected.digest))[:REJECTED_KEPT]
-    if challenger is not None and challenger.digest == rejected.digest:
-        challenger = None
-    return replace(history, rejected=kept, challenger=challenger)
-
-
-def _without(rejected: tuple[RejectedVersion, ...], digest: str | None) -> tuple[RejectedVersion, ...]:
-    return tuple(version for version in rejected if digest is None or version.digest != digest)
-
-
-def _standing(version: VersionRef, since: datetime, decision: int) -> StandingVersion:
-    return StandingVersion(**version.model_dump(), since=since, decision=decision)

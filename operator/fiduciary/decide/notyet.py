@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fiduciary.api.conditions import Condition, condition
-from fiduciary.api.promotion import PromotionSpec
 from fiduciary.decide import reasons
 
 if TYPE_CHECKING:
@@ -21,10 +20,8 @@ def inactive_fields(spec: FinancialModelSpec) -> tuple[str, ...]:
     fields: list[str] = []
     if spec.training.engine != "Job":
         fields.append(f"spec.training.engine {spec.training.engine} (nothing is trained)")
-    if spec.serving is not None:
-        fields.append("spec.serving")
-    if spec.promotion != PromotionSpec():
-        fields.append("spec.promotion")
+    if spec.promotion.experiment is not None:
+        fields.append("spec.promotion.experiment (a challenger is promoted by people)")
     if spec.training.search is not None:
         fields.append("spec.training.search")
     if spec.training.validation.scheme != "WalkForward":

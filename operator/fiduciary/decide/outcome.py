@@ -146,4 +146,8 @@ def _last_pod(job: JobView) -> PodView | None:
 def _camel(reason: Any) -> str:
     """A word of the trainer's as a condition's reason; anything that is none becomes TrainingFailed."""
     text = str(reason or "")
-    return text if text.isalnum() and text[:1].isalpha() and len(text) <= 128 else reasons.TRAINING_FAILED
+    return (
+        text
+        if text.isascii() and text.isalnum() and text[:1].isalpha() and len(text) <= 128
+        else reasons.TRAINING_FAILED
+    )

@@ -13,7 +13,7 @@ from fiduciary.decide.measurement import kept
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fiduciary.api.modeldecision import CauseKind, DecisionAction
+    from fiduciary.api.modeldecision import CauseKind, DecisionAction, Traffic
     from fiduciary.decide.case import Case
     from fiduciary.decide.history import Verdict
 
@@ -28,6 +28,7 @@ def record(
     summary: Mapping[str, Any] | None = None,
     before: VersionRef | None = None,
     to: VersionRef | None = None,
+    traffic: Traffic | None = None,
     user: str | None = None,
 ) -> ModelDecisionSpec:
     """Record n+1 of this case's log, naming the hash of record n."""
@@ -38,6 +39,7 @@ def record(
         sequence=history.sequence + 1,
         action=action,
         to=_plain(to),
+        traffic=traffic,
         cause=cause,
         evidence=Evidence(digest=identity.digest(content), summary=content) if content else Evidence(),
         actor=Actor(component=COMPONENT, version=case.world.platform.operator_version, user=user),
@@ -99,6 +101,7 @@ def training_summary(
         "trigger": dict(trigger),
         "trials": trials,
         "gatesDigest": case.gates_digest,
+        "inputs": identity.inputs_digest(case.spec),
         "startedAt": started_at,
         "job": job,
         "attempt": attempt,

@@ -12,25 +12,32 @@ from fiduciary.decide.calendar import CalendarUnknown
 from fiduciary.decide.conditions import Outlook, conditions
 from fiduciary.decide.decision import Event, Mirror
 from fiduciary.decide.due import following_tick
-from fiduciary.decide.history import after
 from fiduciary.decide.schedule import ScheduleImpossible
+from fiduciary.decide.serving.waits import approval_request
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from fiduciary.decide.case import Case
     from fiduciary.decide.history import History, Verdict
+    from fiduciary.decide.serving.upkeep import Upkeep
     from fiduciary.decide.step import Step
 
 RUNS_KEPT = 10
+ANSWERED = ("Serving", "Shifting", "Degraded")
+"""Phases of a model that has answered."""
+_ON_THE_MOVE = (reasons.ROUTE_PENDING, reasons.PROBE_PENDING, reasons.WRONG_VERSION_ANSWERS)
+"""Another version takes over, and clients are not seen to reach it yet."""
 OUTCOMES = {"Accept": "Accepted", "Reject": "Rejected", "TrainingFailed": "Failed", "Abort": "Aborted"}
 
 
-def report(case: Case, step: Step) -> tuple[FinancialModelStatus, Mirror | None, tuple[Event, ...]]:
-    """The status that is true once ``step`` is carried out, MLflow's aliases to match, and events on transitions."""
-    history = case.history if step.record is None else after(case.history, step.record)
+def report(
+    case: Case, step: Step, history: History, care: Upkeep
+) -> tuple[FinancialModelStatus, Mirror | None, tuple[Event, ...]]:
+    """The status that is true once ``step`` is carried out and ``history`` is the log, MLflow's aliases to match, and
+    events on transitions."""
     current = case.current if step.record is None else history.newest(case.spec_key)
-    outlook = Outlook(case, step, history, current)
+    outlook = Outlook(case, step, history, current, care)
     found = conditions(outlook)
     status = FinancialModelStatus(
         observed_generation=case.generation,
@@ -40,6 +47,7 @@ def report(case: Case, step: Step) -> tuple[FinancialModelStatus, Mirror | None,
         previous_champion=history.previous_champion,
         anchor=history.anchor,
         challenger=history.challenger,
+        approval_request=approval_request(case, history),
         active_experiment=case.status.active_experiment,
         kill=history.kill,
         rejected_versions=history.rejected,
@@ -47,8 +55,8 @@ def report(case: Case, step: Step) -> tuple[FinancialModelStatus, Mirror | None,
         runs=_runs(history),
         alpha_spending=AlphaSpending(configurations=len(history.configurations)) if history.configurations else None,
         gates_digest=current.gates_digest if current is not None and current.gates_digest else None,
-        serving_runtime_digest=case.status.serving_runtime_digest,
-        endpoint=case.status.endpoint,
+        serving_runtime_digest=care.runtime,
+        endpoint=care.endpoint,
         last_decision=history.last,
         next_training=_next_training(case),
     )
@@ -63,10 +71,13 @@ def _phase(outlook: Outlook) -> str:
         return "Retiring"
     if history.kill is not None and history.kill.engaged:
         return "Killed"
+    serving = _serving_phase(outlook)
+    if serving == "Serving":
+        return serving  # a challenger in training takes nothing away
     if training is not None:
         return "Judging" if training.phase in (reasons.JUDGING, reasons.REGISTERING) else "Training"
-    if history.champion is not None:
-        return "Registered"
+    if serving is not None:
+        return serving
     if outlook.case.spec.suspend:
         return "Suspended"
     if note is not None and note.stalled:
@@ -78,6 +89,20 @@ def _phase(outlook: Outlook) -> str:
             return "Failed"
         case _:
             return "Pending"
+
+
+def _serving_phase(outlook: Outlook) -> str | None:
+    """Where a model with a champion is; None without one."""
+    history, care = outlook.history, outlook.care
+    if history.champion is None:
+        return None
+    if care.served:
+        return "Serving"
+    if care.lacking is not None and care.lacking.reason in (reasons.SERVING_NOT_REQUESTED, reasons.SERVING_NOT_ACTIVE):
+        return "Registered"
+    if history.traffic is None or history.traffic.champion == 0 or outlook.case.status.phase not in ANSWERED:
+        return "Starting"
+    return "Shifting" if care.lacking is not None and care.lacking.reason in _ON_THE_MOVE else "Degraded"
 
 
 def _runs(history: History) -> tuple[RunRecord, ...]:
@@ -116,14 +141,33 @@ def _next_training(case: Case) -> datetime | None:
 
 def _transitions(case: Case, present: tuple[Condition, ...]) -> tuple[Event, ...]:
     """Events for what a person should notice and no record tells: a new obstacle, aliases that somebody moved."""
-    events: list[Event] = []
-    for kind in (reasons.STALLED, reasons.REGISTRY_DRIFT, reasons.NOTHING_NEW):
+    events: list[Event] = list(_readiness(case, present))
+    for kind in (
+        reasons.STALLED,
+        reasons.REGISTRY_DRIFT,
+        reasons.NOTHING_NEW,
+        reasons.ROUTE_HIJACKED,
+        reasons.ACT_REFUSED,
+    ):
         now, before = find(present, kind), find(case.status.conditions, kind)
         if now is None or now.status != "True" or now.reason in _TOLD_BY_RECORDS:
             continue
         if before is None or before.status != "True" or before.reason != now.reason:
             events.append(Event("Warning", kind if kind != reasons.STALLED else now.reason, now.message))
     return tuple(events)
+
+
+def _readiness(case: Case, present: tuple[Condition, ...]) -> tuple[Event, ...]:
+    """The model began, or ceased, to answer."""
+    now, before = find(present, reasons.READY), find(case.status.conditions, reasons.READY)
+    was = before is not None and before.status == "True"
+    if now is None or was == (now.status == "True"):
+        return ()
+    if not was:
+        return (Event("Normal", reasons.SERVING, now.message),)
+    if now.reason in (reasons.KILL_ENGAGED, reasons.SERVING_NOT_REQUESTED, reasons.DELETING, *_ON_THE_MOVE):
+        return ()  # told by its record
+    return (Event("Warning", reasons.NOT_SERVING_ANY_MORE, f"{now.reason}: {now.message}"),)
 
 
 _TOLD_BY_RECORDS = frozenset({reasons.GATES_REFUSED, reasons.TRAINING_FAILED, reasons.ABORTED})

@@ -1,4 +1,4 @@
-"""Deletion of a FinancialModel: aliases first, then a record, then the finalizer."""
+"""Deletion of a FinancialModel: the route, what serves, aliases, a record, then the finalizer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from fiduciary.api.meta import FINALIZER
 from fiduciary.decide import aliases, reasons, records
 from fiduciary.decide.decision import Event, Mirror
 from fiduciary.decide.preflight import registry_taken
+from fiduciary.decide.serving import objects
+from fiduciary.decide.serving.ability import Able, ability
+from fiduciary.decide.serving.retained import retained
 from fiduciary.decide.step import Note, Step
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ def retire(case: Case) -> Step:
         return Step(note=Note(reasons.DELETING, "nothing of the operator's holds it; other finalizers do"))
     if _recorded(case):
         return Step(finalizer="Remove")
+    serving = _left_behind(case) if case.spec.deletion_policy == "Retain" else _taken_away(case)
+    if serving is not None:
+        return serving
     left: list[str] = []
     if case.spec.deletion_policy == "Delete" and may_hold_aliases(case):
         registry = case.registry
@@ -52,6 +58,30 @@ def retire(case: Case) -> Step:
         before=case.history.champion,
     )
     return Step(record=entry, finalizer="Remove", events=(Event("Normal", reasons.RETIRED, message),))
+
+
+def _taken_away(case: Case) -> Step | None:
+    """The route first, so that nobody is sent to what goes; then what serves. None where all of it is going."""
+    route = case.world.route
+    if route is not None:
+        children = () if route.deleting else (objects.route_deletion(route),)
+        return Step(note=Note(reasons.DELETING, f"HTTPRoute {route.name} goes first"), children=children)
+    gone = objects.everything(case)
+    if not gone:
+        return None
+    return Step(note=Note(reasons.DELETING, "what served is deleted"), children=gone, again=True)
+
+
+def _left_behind(case: Case) -> Step | None:
+    """Serving goes on without the model: its objects lose their owner. None where they have none any more."""
+    able = ability(case)
+    if not isinstance(able, Able):
+        return None  # what cannot be described cannot be left behind: it goes with its owner
+    children = retained(case, able)
+    if not children:
+        return None
+    message = "serving is left behind (deletionPolicy Retain): its objects lose their owner"
+    return Step(note=Note(reasons.DELETING, message), children=children, again=True)
 
 
 def may_hold_aliases(case: Case) -> bool:

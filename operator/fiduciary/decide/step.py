@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from fiduciary.api.modeldecision import ModelDecisionSpec
     from fiduciary.api.modelstatus import TrainingStatus
-    from fiduciary.decide.decision import Apply, Create, Delete, Event, Mirror, Registration
+    from fiduciary.decide.decision import Child, Event, Mirror, Registration
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Step:
     note: Note | None = None
     record: ModelDecisionSpec | None = None
     registration: Registration | None = None
-    children: tuple[Create | Apply | Delete, ...] = ()
+    children: tuple[Child, ...] = ()
     mirror: Mirror | None = None
     finalizer: Literal["Keep", "Add", "Remove"] = "Keep"
     events: tuple[Event, ...] = ()

@@ -116,6 +116,8 @@ def again(case: Case, verdict: Verdict) -> Step | None:
     """Judge stored numbers by gates that changed since; None where the numbers or the change are missing."""
     if verdict.measured is None or verdict.gates_digest == case.gates_digest:
         return None
+    if verdict.version is not None and verdict.version.digest in case.history.refused:
+        return None  # no gate brings back what a person or serving refused
     architecture = str(verdict.record.evidence.summary.get("architecture", ""))
     subject = gates.Subject(read(verdict.measured), architecture, verdict.trials)
     judged = Judged(

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import ModelDecision
+    from fiduciary.manifests.plans import Environment
+    from fiduciary.serving.observed import (
+        ChildView,
+        DeploymentView,
+        GatewayView,
+        ProbeView,
+        RolloutView,
+        RouteView,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +168,12 @@ class Platform:
     gitops_editors: tuple[str, ...] = ()  # ServiceAccounts that apply from Git
     mlflow_egress: tuple[Mapping[str, Any], ...] = ()  # NetworkPolicy peers+ports of the registry
     kubernetes_minor: int = 37
+    serving: Environment | None = None  # None: this operator serves nothing (no server image in its settings)
+    hostnames: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Host names that each namespace may use (key "*": any namespace); entries may be wildcards: *.example.com."""
+    probe_seconds: int = 30
+    probe_protocols: tuple[Literal["rest", "grpc"], ...] = ("rest",)
+    wave: int = 5  # serving Deployments that roll to a new runtime image at once, over all models
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +190,11 @@ class World:
     claims: tuple[Claim, ...] = ()
     registry: RegistryView | None = None  # None: nothing was asked
     namespace_terminating: bool = False
+    # Serving: objects with label fiduciary.dev/model: <name> and fiduciary.dev/component: serving, whoever owns them.
+    deployments: tuple[DeploymentView, ...] = ()
+    children: tuple[ChildView, ...] = ()
+    route: RouteView | None = None
+    gateways: tuple[GatewayView, ...] = ()  # those that spec.serving.gateway.parentRefs name and that exist
+    probes: tuple[ProbeView, ...] = ()  # fresh results for targets of this model, whatever the last decision asked
+    missing_kinds: frozenset[str] = frozenset()  # e.g. {"HTTPRoute", "Gateway"}: the cluster does not know them
+    rollout: RolloutView | None = None  # None: not counted (nothing is outdated)

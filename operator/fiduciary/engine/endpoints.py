@@ -37,11 +37,11 @@ async def serving(listen: str, *, live: Probe, ready: Probe, metrics: Callable[[
     application.router.add_get("/healthz", probe(live))  # type: ignore[arg-type]
     application.router.add_get("/readyz", probe(ready))  # type: ignore[arg-type]
     application.router.add_get("/metrics", scrape)
-    runner = web.AppRunner(application, access_log=None, handle_signals=False)
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
     await runner.setup()
     try:
         host, _, port = listen.rpartition(":")
-        site = web.TCPSite(runner, host or None, int(port), shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host or None, int(port))
         await site.start()
         yield int(runner.addresses[0][1])
     finally:

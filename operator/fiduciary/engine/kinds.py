@@ -30,9 +30,16 @@ BINDING = Resource(
     "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False
 )
 
-# Written or read, but not watched.
+DEPLOYMENT = Resource("apps/v1", "Deployment", "deployments")
+SERVICE = Resource("v1", "Service", "services")
+BUDGET = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+AUTOSCALER = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 NETWORKPOLICY = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 SERVICEACCOUNT = Resource("v1", "ServiceAccount", "serviceaccounts")
+HTTPROUTE = Resource("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+GATEWAY = Resource("gateway.networking.k8s.io/v1", "Gateway", "gateways")
+
+# Written or read, but not watched.
 CONFIGMAP = Resource("v1", "ConfigMap", "configmaps")
 NAMESPACE = Resource("v1", "Namespace", "namespaces", False)
 SECRET = Resource("v1", "Secret", "secrets")
@@ -51,19 +58,41 @@ WATCHED = (
     RESOURCEQUOTA,
     POLICY,
     BINDING,
+    DEPLOYMENT,
+    SERVICE,
+    BUDGET,
+    AUTOSCALER,
+    NETWORKPOLICY,
+    SERVICEACCOUNT,
+    HTTPROUTE,
+    GATEWAY,
 )
 
+#: Kinds that a cluster need not have: the operator works without them and notices when they come or go.
+OPTIONAL = frozenset({HTTPROUTE, GATEWAY})
+
+#: What belongs to one version, apart from its Deployment.
+COMPANIONS = (SERVICE, BUDGET, AUTOSCALER, NETWORKPOLICY, SERVICEACCOUNT)
+
 #: Children that a decision may name, by (apiVersion, kind).
-CHILDREN = {(r.api_version, r.kind): r for r in (JOB, NETWORKPOLICY, SERVICEACCOUNT, CONFIGMAP)}
+CHILDREN = {(r.api_version, r.kind): r for r in (JOB, CONFIGMAP, DEPLOYMENT, *COMPANIONS, HTTPROUTE)}
 
-MANAGED = f"{meta.LABEL_MANAGED_BY}={meta.MANAGED_BY}"
+MANAGED: Mapping[str, str] = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
+SERVES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.SERVING}
+PART = {"app.kubernetes.io/part-of": "fiduciary"}
 
-#: Only our own Jobs and Pods are sent to us, and only the policies that say they are ours.
-SELECTORS: Mapping[Resource, str] = {
+#: Only our own objects are sent to us, and only the policies that say they are ours. Gateways are the platform's.
+LABELS: Mapping[Resource, Mapping[str, str]] = {
     JOB: MANAGED,
     POD: MANAGED,
-    POLICY: "app.kubernetes.io/part-of=fiduciary",
-    BINDING: "app.kubernetes.io/part-of=fiduciary",
+    POLICY: PART,
+    BINDING: PART,
+    **dict.fromkeys((DEPLOYMENT, *COMPANIONS, HTTPROUTE), SERVES),
+}
+
+#: The same as the API server takes it.
+SELECTORS = {
+    resource: ",".join(f"{name}={value}" for name, value in labels.items()) for resource, labels in LABELS.items()
 }
 
 _BULKY = "kubectl.kubernetes.io/last-applied-configuration"
@@ -99,6 +128,11 @@ def trimmed(body: Body) -> Body:
     if "status" in body:
         kept["status"] = body["status"]
     return kept
+
+
+def watched(resource: Resource, body: Body) -> bool:
+    """Whether the watch of its kind tells of this object."""
+    return LABELS.get(resource, {}).items() <= labels_of(body).items()
 
 
 def moment(text: str | None) -> datetime | None:

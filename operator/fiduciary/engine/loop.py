@@ -15,20 +15,24 @@ from fiduciary.engine import kinds
 from fiduciary.engine.metrics import NAME
 from fiduciary.engine.mirror import Change, Listed, listed, name_of
 from fiduciary.engine.queue import Backoff, Priority, Waiting
-from fiduciary.engine.settled import NEVER, settled_until
+from fiduciary.engine.settled import NEVER, serves, settled_until
+from fiduciary.engine.stores import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fiduciary.engine.metrics import Metrics
     from fiduciary.engine.reconcile import Outcome, Reconciler
-    from fiduciary.engine.stores import Key, Stores
+    from fiduciary.engine.stores import Stores
 
 log = structlog.get_logger(part="loop")
 
 
 #: After a restart settled models are looked at this slowly; one resync interval is the limit.
 SETTLED_PER_SECOND = 2.0
+
+#: Those that serve sooner: until they are looked at nobody probes them.
+SERVING_PER_SECOND = 20.0
 
 
 class WatchDead(Exception):
@@ -73,6 +77,7 @@ class Loop:
         self._first: set[Key] = set()  # what the first LISTs named
         self._nudge = asyncio.Event()
         self._synced = asyncio.Event()
+        self._ready = asyncio.Event()  # synced, or closed before that
         self._waited = metrics.queue_seconds.labels(name=NAME, controller=NAME)
         self._added = metrics.adds.labels(name=NAME, controller=NAME)
         metrics.watch_queue(lambda: len(self.queue.core), lambda: self.queue.core.running, workers)
@@ -130,32 +135,66 @@ class Loop:
                 arrived = len(store)
                 await asyncio.sleep(pause)
             pause = min(2 * pause, 30.0)
+        if resource.kind in self.stores.missing:  # it came after the operator
+            self.stores.missing -= {resource.kind}
+            log.info("kind.arrived", kind=resource.kind)
+            self._look_again()
+
+    def miss(self, resources: Iterable[Resource]) -> None:
+        """The cluster has none of these kinds: nobody waits for them, and decisions are told."""
+        self.stores.missing |= {resource.kind for resource in resources}
+        self._check_synced()
+
+    def lose(self, resources: Iterable[Resource]) -> None:
+        """The cluster had these kinds and has them no more, nor any of their objects."""
+        for resource in resources:
+            self.stores.by_kind[resource.kind].clear()
+        self.miss(resources)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Every model that names a Gateway: what there is to route with has changed."""
+        for name in self.stores.models.names() if self._synced.is_set() else ():
+            if self.stores.names_gateway(name):
+                self.queue.add(Key(kinds.FINANCIALMODEL.kind, *name), Priority.RESYNC)
 
     def _check_synced(self) -> None:
         if self.stores.synced and not self._synced.is_set():
             self._synced.set()
             self._begin()
+            self._ready.set()
 
     def _begin(self) -> None:
         """Everything is listed: what needs work is queued, what is settled gets an appointment within one resync."""
-        span = min(self._resync_seconds, len(self._first) / SETTLED_PER_SECOND)
+        calm: list[tuple[Key, datetime]] = []
         for key in self._first:
             until = None
             if key.kind == kinds.FINANCIALMODEL.kind:
                 until = settled_until(self.stores, (key.namespace, key.name))
             if until is None:
                 self.queue.add(key, Priority.RESYNC)
-                continue
-            spread = span * self._jitter(0.0, 1.0)
+            else:
+                calm.append((key, until))
+        serving = {key for key, _ in calm if serves(self.stores, (key.namespace, key.name))}
+        soon = min(self._resync_seconds, len(serving) / SERVING_PER_SECOND)
+        late = min(self._resync_seconds, (len(calm) - len(serving)) / SETTLED_PER_SECOND)
+        for key, until in calm:
+            spread = (soon if key in serving else late) * self._jitter(0.0, 1.0)
             if until is not NEVER:
                 spread = min(spread, (until - self._now()).total_seconds())
             self.queue.add_after(key, spread)
         self._first.clear()
 
+    def close(self) -> None:
+        """Begin nothing more; :meth:`run` ends with the reconciles under way."""
+        self.queue.close()
+        self._ready.set()
+
     async def run(self, reconcile: Reconciler) -> None:
-        """Hand out keys until the queue is closed, then wait for the reconciles under way."""
-        await self._synced.wait()
-        log.info("synced", **{kind: len(store) for kind, store in self.stores.by_kind.items() if len(store)})
+        """Hand out keys until :meth:`close`, then wait for the reconciles under way."""
+        await self._ready.wait()
+        if self._synced.is_set():
+            log.info("synced", **{kind: len(store) for kind, store in self.stores.by_kind.items() if len(store)})
         slots = asyncio.Semaphore(self._workers)
         while True:
             await slots.acquire()
@@ -207,7 +246,7 @@ class Loop:
                 await asyncio.sleep(self.RELIST)
                 due = list(self._relisted.values())
             except TimeoutError:
-                due = [store.resource for store in self.stores.by_kind.values()]
+                due = [store.resource for store in self.stores.by_kind.values() if store.synced]
             self._relisted.clear()
             for resource in due:
                 try:

@@ -66,6 +66,17 @@ class Metrics:
         self.stale_events = self._counter("fiduciary_mirror_stale_events_total", "Old news that was dropped", "kind")
         self.phantoms = self._counter("fiduciary_mirror_phantoms_total", "Lost deletions that a sweep found", "kind")
         self.missing = self._counter("fiduciary_mirror_missing_total", "Lost events that a sweep found", "kind")
+        self.probes = self._counter(
+            "fiduciary_operator_probes_total", "Signed requests to what is served", "via", "protocol", "outcome"
+        )
+        self.probe_seconds = Histogram(
+            "fiduciary_operator_probe_seconds",
+            "Time of a prediction asked by a probe",
+            ["via", "protocol"],
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.probes_stale = self._counter("fiduciary_operator_probes_stale_total", "Results that became too old")
         self.leader = Gauge(
             "leader_election_master_status", "1: this replica holds the Lease", ["name"], registry=self.registry
         )
@@ -95,6 +106,18 @@ class Metrics:
         active.labels(controller=NAME).set_function(running)
         limit = Gauge("controller_runtime_max_concurrent_reconciles", "Workers", ["controller"], registry=self.registry)
         limit.labels(controller=NAME).set(workers)
+
+    def probed(self, via: str, protocol: str, outcome: str, seconds: float) -> None:
+        """One probe; outcome: ok, foreign (an answer, but not of ours), 4xx, 5xx or unanswered."""
+        self._child(self.probes, via, protocol, outcome).inc()
+        if outcome == "ok":
+            self._child(self.probe_seconds, via, protocol).observe(seconds)
+
+    def watch_probes(self, targets: Callable[[], int], failing: Callable[[], int]) -> None:
+        Gauge("fiduciary_operator_probe_targets", "What is probed", registry=self.registry).set_function(targets)
+        Gauge(
+            "fiduciary_operator_probe_targets_failing", "Targets whose last probe failed", registry=self.registry
+        ).set_function(failing)
 
     def watch_stores(self, stores: Iterable[Store[object]], clock: Callable[[], float] = time.monotonic) -> None:
         self.registry.register(_Stores(tuple(stores), clock))

@@ -32,7 +32,7 @@ class Change(enum.Enum):
     NEW = "new"
     CHANGED = "changed"
     GONE = "gone"
-    SAME = "same"  # the very state that we have: an echo of our own write, or a relist
+    SAME = "same"  # what we have: an echo of our own write, a relist, or a change of what no decision reads
     STALE = "stale"  # older than what we have, or an object that we know to be deleted
 
     @property
@@ -53,7 +53,7 @@ class Entry(Generic[V]):
         self.uid = uid
         self.version = version
         self.parent: Hashable = None
-        self.index: Hashable = None
+        self.index: tuple[Hashable, ...] = ()
         self.body = body
         self.value = value
 
@@ -79,7 +79,8 @@ class Store(Generic[V]):
 
     ``project`` makes the value that readers get. ``keep`` trims the body that is kept and projected when somebody asks
     (``None``: the projection is made at once, and kept). ``parent`` and ``index`` name what :meth:`of` and
-    :meth:`indexed` find objects by.
+    :meth:`indexed` find objects by. ``tally`` is told of each value that goes and comes: for sums over all objects that
+    nobody could add up at each look.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class Store(Generic[V]):
         *,
         keep: Callable[[Body], Body] | None = None,
         parent: Callable[[Body], Hashable] = lambda body: None,
-        index: Callable[[Body], Hashable] = lambda body: None,
+        index: Callable[[Body], tuple[Hashable, ...]] = lambda body: (),
+        tally: Callable[[V | None, V | None], None] = lambda gone, come: None,
     ) -> None:
         self.resource = resource
         self.synced = False
@@ -98,11 +100,12 @@ class Store(Generic[V]):
         self._keep = keep
         self._parent = parent
         self._index = index
+        self._tally = tally
         self._entries: dict[Name, Entry[V]] = {}
         self._by_parent: dict[Hashable, dict[Name, Entry[V]]] = {}
         self._by_index: dict[Hashable, dict[Name, Entry[V]]] = {}
         self._pending: dict[Name, int] | None = None
-        self._tombstones: dict[str, None] = {}
+        self._tombstones: dict[str, int | None] = {}  # UID -> version of the deletion, where it is known
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -136,12 +139,12 @@ class Store(Generic[V]):
         return len(self._by_parent.get(parent, {}))
 
     def indexed(self, index: Hashable) -> list[Name]:
-        """Names of the objects that share this index value."""
+        """Names of the objects that have this index value."""
         return list(self._by_index.get(index, {}))
 
-    def index_of(self, name: Name) -> Hashable:
+    def index_of(self, name: Name) -> tuple[Hashable, ...]:
         entry = self._entries.get(name)
-        return None if entry is None else entry.index
+        return () if entry is None else entry.index
 
     def parent_of(self, name: Name) -> Hashable:
         entry = self._entries.get(name)
@@ -163,6 +166,9 @@ class Store(Generic[V]):
                 entry.pack()
         else:
             entry = Entry(uid, version, value=self._project(body))
+            before = self._entries.get(name)
+            if change is Change.CHANGED and before is not None and (before.uid, before.value) == (uid, entry.value):
+                change = Change.SAME
         self._place(name, entry, self._parent(body), self._index(body))
         return change
 
@@ -172,14 +178,14 @@ class Store(Generic[V]):
         if self._judge(name, uid, version) is Change.STALE:
             return
         before = self._entries.get(name)
-        parent, index = (None, None) if before is None else (before.parent, before.index)
+        parent, index = (None, ()) if before is None else (before.parent, before.index)
         self._place(name, Entry(uid, version, value=value), parent, index)
 
     def remove(self, name: Name, uid: str, version: int | None = None) -> Change:
         """The object was deleted. ``version`` is that of the deletion where it is known."""
         self._settle(name, version)
         if uid:
-            self._bury(uid)
+            self._bury(uid, version)
         entry = self._entries.get(name)
         if entry is None or (uid and entry.uid != uid) or (version is not None and version < entry.version):
             return Change.STALE
@@ -208,9 +214,22 @@ class Store(Generic[V]):
             for name, entry in self._entries.items()
             if (name not in there or there[name].uid != entry.uid) and entry.version <= at
         ]
-        buried = self._tombstones
-        missing = [name for name, item in there.items() if self.version(name) < item.version and item.uid not in buried]
+        missing = [name for name, item in there.items() if self.version(name) < item.version and not self._buried(item)]
         return phantoms, missing
+
+    def clear(self) -> None:
+        """The cluster no longer has the kind; nothing of it is known until it is listed anew."""
+        for name, entry in tuple(self._entries.items()):
+            self._unlink(name, entry)
+        self._tombstones.clear()
+        self._pending = None
+        self.synced = False
+
+    def _buried(self, item: Listed) -> bool:
+        if item.uid not in self._tombstones:
+            return False
+        deleted = self._tombstones[item.uid]
+        return deleted is None or item.version <= deleted
 
     def _value(self, entry: Entry[V]) -> V:
         body = entry.unpacked()
@@ -219,31 +238,39 @@ class Store(Generic[V]):
     def _judge(self, name: Name, uid: str, version: int) -> Change:
         self._settle(name, version)
         if uid in self._tombstones:
-            return Change.STALE
+            deleted = self._tombstones[uid]
+            if deleted is None or version <= deleted:
+                return Change.STALE
+            del self._tombstones[uid]  # it only lost the label that we watch it by, and has it again
         entry = self._entries.get(name)
         if entry is None:
             return Change.NEW
         if version < entry.version:
             return Change.STALE
         if entry.uid != uid:
-            self._bury(entry.uid)  # deleted and made anew; the deletion was lost
+            self._bury(entry.uid, None)  # deleted and made anew; the deletion was lost
             return Change.CHANGED
         return Change.SAME if version == entry.version else Change.CHANGED
 
-    def _place(self, name: Name, entry: Entry[V], parent: Hashable, index: Hashable) -> None:
+    def _place(self, name: Name, entry: Entry[V], parent: Hashable, index: tuple[Hashable, ...]) -> None:
         before = self._entries.get(name)
+        self._tally(None if before is None else before.value, entry.value)
         if before is not None and (before.parent != parent or before.index != index):
-            self._unlink(name, before)
+            self._drop(name, before)
         entry.parent, entry.index = parent, index
         self._entries[name] = entry
         if parent is not None:
             self._by_parent.setdefault(parent, {})[name] = entry
-        if index is not None:
-            self._by_index.setdefault(index, {})[name] = entry
+        for value in index:
+            self._by_index.setdefault(value, {})[name] = entry
 
     def _unlink(self, name: Name, entry: Entry[V]) -> None:
+        self._tally(entry.value, None)
+        self._drop(name, entry)
+
+    def _drop(self, name: Name, entry: Entry[V]) -> None:
         self._entries.pop(name, None)
-        for table, key in ((self._by_parent, entry.parent), (self._by_index, entry.index)):
+        for table, key in ((self._by_parent, entry.parent), *((self._by_index, value) for value in entry.index)):
             group = table.get(key)
             if group is not None:
                 group.pop(name, None)
@@ -260,8 +287,8 @@ class Store(Generic[V]):
             self.synced = True
             self._pending = None
 
-    def _bury(self, uid: str) -> None:
-        self._tombstones[uid] = None
+    def _bury(self, uid: str, version: int | None) -> None:
+        self._tombstones[uid] = version
         if len(self._tombstones) > TOMBSTONES:
             del self._tombstones[next(iter(self._tombstones))]
 

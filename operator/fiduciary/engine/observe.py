@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Cluster, Forbidden, NotFound, Resource
-from fiduciary.decide.world import JobView, Platform, ReferenceView, World
+from fiduciary.decide.world import JobView, Platform, PodView, ReferenceView, World
 from fiduciary.engine import kinds
+from fiduciary.serving.observed import ServingPod
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from fiduciary.api.financialmodel import FinancialModel
+    from fiduciary.engine.mirror import Name
     from fiduciary.engine.stores import Key, Stores
+    from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, ProbeView
 
 ReferenceKind = Literal["Secret", "PersistentVolumeClaim"]
 
@@ -36,12 +39,15 @@ class Observer:
         platform: Platform,
         guards: tuple[str, ...],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        probes: Callable[[Key], tuple[ProbeView, ...]] = lambda key: (),
     ) -> None:
         self._cluster = cluster
         self._stores = stores
         self._platform = platform
         self._guards = guards
         self._clock = clock
+        self._probes = probes
         self._references: dict[tuple[str, str, str], tuple[float, ReferenceView]] = {}
 
     async def world(self, key: Key) -> World | None:
@@ -53,10 +59,11 @@ class Observer:
             return None
         records = sorted(stores.records.of(name), key=lambda record: record.spec.sequence)
         approvals = sorted(stores.approvals.of(name), key=lambda approval: _age(approval.metadata))
+        platform = self.platform()
         jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if job is not None]
         return World(
             model=model,
-            platform=self.platform(),
+            platform=platform,
             records=tuple(records),
             jobs=tuple(sorted(jobs, key=lambda job: (job.created_at, job.name))),
             approvals=tuple(approvals),
@@ -64,7 +71,25 @@ class Observer:
             references=tuple([await self._reference(key.namespace, *wanted) for wanted in references(model)]),
             claims=stores.claims(model),
             namespace_terminating=await self._terminating(model),
+            deployments=tuple(sorted(self._serving(name), key=_name)),
+            children=tuple(sorted((child for store in stores.companions for child in store.of(name)), key=_kind_name)),
+            route=stores.routes.get(name),
+            gateways=tuple(sorted(self._gateways(name), key=lambda found: (found.namespace, found.name))),
+            probes=self._probes(key),
+            missing_kinds=stores.missing,
+            rollout=None if platform.serving is None else stores.rollout.view(platform.serving.image),
         )
+
+    def _gateways(self, name: Name) -> Iterator[GatewayView]:
+        """Those that the model's spec names and that exist."""
+        for wanted in self._stores.models.index_of(name):
+            match wanted:
+                case ("Gateway", str() as namespace, str() as gateway):
+                    found = self._stores.gateways.get((namespace, gateway))
+                    if found is not None:
+                        yield found
+                case _:
+                    pass
 
     async def refresh(self, key: Key) -> None:
         """Read past the mirror whatever a claim rests on: the model, its records and its Jobs."""
@@ -101,9 +126,17 @@ class Observer:
         return bool(since), max(since, default=None)
 
     def _with_pods(self, job: JobView, namespace: str) -> JobView:
-        names = self._stores.pods.indexed((namespace, job.name))
-        pods = [pod for pod in (self._stores.pods.get(name) for name in names) if pod is not None]
-        return replace(job, pods=tuple(sorted(pods, key=lambda pod: pod.name))) if pods else job
+        found = map(self._stores.pods.get, self._stores.pods.indexed(("Job", namespace, job.name)))
+        pods = [pod for pod in found if isinstance(pod, PodView)]
+        return replace(job, pods=tuple(sorted(pods, key=_name))) if pods else job
+
+    def _serving(self, name: Name) -> Iterator[DeploymentView]:
+        """The model's Deployments with their pods."""
+        pods = self._stores.pods
+        for deployment in self._stores.deployments.of(name):
+            found = map(pods.get, pods.indexed(("Deployment", name[0], deployment.name)))
+            its = [pod for pod in found if isinstance(pod, ServingPod)]
+            yield replace(deployment, pods=tuple(sorted(its, key=_name))) if its else deployment
 
     async def _terminating(self, model: FinancialModel) -> bool:
         """Asked only for a model that is being deleted: nothing else depends on it."""
@@ -153,6 +186,14 @@ def references(model: FinancialModel) -> list[tuple[ReferenceKind, str]]:
     claims = [uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://")]
     named: list[tuple[ReferenceKind, str]] = [("Secret", name) for name in secrets]
     return list(dict.fromkeys(named + [("PersistentVolumeClaim", name) for name in claims]))
+
+
+def _name(view: PodView | ServingPod | DeploymentView) -> str:
+    return view.name
+
+
+def _kind_name(view: ChildView) -> tuple[str, str]:
+    return view.kind, view.name
 
 
 def _age(metadata: meta.ObjectMeta) -> tuple[float, str]:

@@ -19,8 +19,9 @@ from fiduciary.api.conditions import condition, find
 from fiduciary.clients.kube import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
 from fiduciary.clients.mlflow import RegistryError
 from fiduciary.engine import kinds
-from fiduciary.engine.apply import ORDER, Applier, ForeignObject, Stale, Step, Target, has_work
+from fiduciary.engine.apply import Applier, has_work
 from fiduciary.engine.registry import NOTHING, ask, register
+from fiduciary.engine.writes import ORDER, ForeignObject, Stale, Step, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.world import Questions, World
     from fiduciary.engine.metrics import Metrics
     from fiduciary.engine.observe import Observer
+    from fiduciary.engine.probes import Prober
     from fiduciary.engine.registry import Mirroring, RegistryClient
     from fiduciary.engine.stores import Key, Stores
 
@@ -77,6 +79,7 @@ class Reconciler:
         applier: Applier,
         registries: Mapping[str, RegistryClient],
         mirroring: Mirroring,
+        prober: Prober,
         judge: Judge,
         status_judges: Mapping[str, StatusJudge],
         metrics: Metrics,
@@ -89,6 +92,7 @@ class Reconciler:
         self._applier = applier
         self._registries = registries
         self._mirroring = mirroring
+        self._prober = prober
         self._judge = judge
         self._status_judges = status_judges
         self._metrics = metrics
@@ -135,6 +139,7 @@ class Reconciler:
         world = await self._observe(key)
         if world is None:
             self._mirroring.drop(key)
+            self._prober.drop(key)
             return GONE
         decision = self._judge.decide(world, self._now())
         if decision.claim and decision.status != world.model.status:
@@ -144,6 +149,8 @@ class Reconciler:
             if world is None:
                 return GONE
             decision = self._judge.decide(world, self._now())
+        # Before the writes: they may be refused, and what is served meanwhile is still to be looked at.
+        self._prober.aim(key, decision.probes)
         wrote = await self._apply(key, world, decision)
         if wrote:
             generation = world.model.metadata.generation

@@ -23,7 +23,8 @@ def settled_until(stores: Stores, name: Name) -> datetime | None:
     """When the model wants to be looked at by itself (:data:`NEVER`: it does not); None: now.
 
     Doubt means now: a spec that was not observed, a training, a Job, an act of a person, a log and a status that do not
-    name the same last record, a condition that says that something is on its way or in the way.
+    name the same last record, a condition that says that something is on its way or in the way, and something that
+    serves and is not as it was left.
     """
     body = stores.models.body(name)
     if body is None:
@@ -37,7 +38,27 @@ def settled_until(stores: Stores, name: Name) -> datetime | None:
         return None
     if any(_restless(condition) for condition in entries(status, "conditions")):
         return None
+    if not _at_rest(stores, name, status):
+        return None
     return moment(status.get("nextTraining")) or NEVER
+
+
+def serves(stores: Stores, name: Name) -> bool:
+    """Whether something of this model answers requests, so that it wants to be probed again soon after a restart."""
+    return stores.routes.get(name) is not None or bool(stores.deployments.count(name))
+
+
+def _at_rest(stores: Stores, name: Name, status: Body) -> bool:
+    """Whether all that serves is as it was asked for, as far as the objects themselves can tell."""
+    route = stores.routes.get(name)
+    if route is not None and (route.edited or route.deleting):
+        return False
+    if any(not view.rolled_out or view.edited or view.deleting for view in stores.deployments.of(name)):
+        return False
+    if any(child.edited or child.deleting for store in stores.companions for child in store.of(name)):
+        return False
+    served = any(entry["type"] == "Served" and entry["status"] == "True" for entry in entries(status, "conditions"))
+    return not served or (route is not None and bool(stores.deployments.count(name)))
 
 
 def _restless(condition: Body) -> bool:

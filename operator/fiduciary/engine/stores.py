@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from fiduciary.api import meta
 from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
-from fiduciary.engine import kinds
+from fiduciary.engine import kinds, served
 from fiduciary.engine.mirror import Name, Store, name_of
+from fiduciary.engine.rollout import Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from fiduciary.api.driftpolicy import DriftPolicy
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.clients.kube import Body, Resource
+    from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, RouteView, ServingPod
 
 
 class Key(NamedTuple):
@@ -31,11 +35,18 @@ class Key(NamedTuple):
 
 
 class Stores:
-    """One store a watched kind."""
+    """One store a watched kind. ``gateway_urls``: address of a Gateway (``<namespace>/<name>``) by the settings."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        gateway_urls: Mapping[str, str] | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        urls = gateway_urls or {}
+        self._now = now
         self.models: Store[FinancialModel] = Store(
-            kinds.FINANCIALMODEL, FinancialModel.model_validate, keep=kinds.trimmed, index=_claimed, parent=_namespace
+            kinds.FINANCIALMODEL, FinancialModel.model_validate, keep=kinds.trimmed, index=_wanted, parent=_namespace
         )
         self.experiments: Store[ModelExperiment] = Store(
             kinds.MODELEXPERIMENT, _experiment, keep=kinds.trimmed, parent=_model_in_spec
@@ -48,10 +59,21 @@ class Stores:
             kinds.MODELDECISION, ModelDecision.model_validate, keep=kinds.trimmed, parent=_model_in_spec
         )
         self.jobs: Store[JobView | None] = Store(kinds.JOB, kinds.job, parent=_model_in_label)
-        self.pods: Store[PodView] = Store(kinds.POD, kinds.pod, parent=_model_in_label, index=_job)
+        self.pods: Store[PodView | ServingPod] = Store(kinds.POD, _pod, parent=_model_in_label, index=_maker)
         self.quotas: Store[QuotaView] = Store(kinds.RESOURCEQUOTA, kinds.quota, parent=_namespace)
         self.guards: Store[Body] = Store(kinds.POLICY, _guard)
         self.bindings: Store[Body] = Store(kinds.BINDING, _guard)
+        self.rollout = Rollout()
+        self.deployments: Store[DeploymentView] = Store(
+            kinds.DEPLOYMENT, served.deployment, parent=_model_in_label, tally=self.rollout.count
+        )
+        self.companions: tuple[Store[ChildView], ...] = tuple(
+            Store(resource, served.child, parent=_model_in_label) for resource in kinds.COMPANIONS
+        )
+        self.routes: Store[RouteView] = Store(kinds.HTTPROUTE, self._route, parent=_model_in_label)
+        self.gateways: Store[GatewayView] = Store(kinds.GATEWAY, lambda body: served.gateway(body, urls))
+        #: Optional kinds that the cluster does not know, or that are not listed yet.
+        self.missing: frozenset[str] = frozenset()
         self.by_kind: dict[str, Store[Any]] = {
             store.resource.kind: store
             for store in (
@@ -65,24 +87,35 @@ class Stores:
                 self.quotas,
                 self.guards,
                 self.bindings,
+                self.deployments,
+                *self.companions,
+                self.routes,
+                self.gateways,
             )
         }
+
+    def _route(self, body: Body) -> RouteView:
+        return served.route(body, self.routes.get(name_of(body["metadata"])), self._now())
 
     @property
     def synced(self) -> bool:
         return not self.unsynced()
 
     def unsynced(self) -> list[str]:
-        """Kinds that were not yet listed completely."""
-        return [kind for kind, store in self.by_kind.items() if not store.synced]
+        """Kinds that were not yet listed completely; those that the cluster does not know need not be."""
+        return [kind for kind, store in self.by_kind.items() if not store.synced and kind not in self.missing]
 
-    def concerned(self, resource: Resource, name: Name, parent: Hashable, index: Hashable) -> Iterator[Key]:
+    def names_gateway(self, name: Name) -> bool:
+        """Whether the model wants a route."""
+        return len(self.models.index_of(name)) > 1
+
+    def concerned(self, resource: Resource, name: Name, parent: Hashable, index: tuple[Hashable, ...]) -> Iterator[Key]:
         """Keys whose world holds this object; ``parent`` and ``index`` are those that it has, or had."""
         kind = resource.kind
         if kind == kinds.FINANCIALMODEL.kind:
             yield Key(kind, *name)
             # Who else claims the same registered model may be the owner now, or no longer.
-            for other in self.models.indexed(index) if index is not None else ():
+            for other in self.models.indexed(index[0]) if index else ():
                 if other != name:
                     yield Key(kind, *other)
         elif kind in (kinds.MODELEXPERIMENT.kind, kinds.DRIFTPOLICY.kind):
@@ -91,6 +124,9 @@ class Stores:
             for waiting in self.models.of(parent):
                 if any("Quota" in condition.reason for condition in waiting.status.conditions):
                     yield Key(kinds.FINANCIALMODEL.kind, waiting.metadata.namespace, waiting.metadata.name)
+        elif kind == kinds.GATEWAY.kind:
+            for model in self.models.indexed(("Gateway", *name)):
+                yield Key(kinds.FINANCIALMODEL.kind, *model)
         elif kind in (kinds.POLICY.kind, kinds.BINDING.kind):
             for approval in self.approvals.values():
                 yield Key(kinds.FINANCIALMODEL.kind, approval.metadata.namespace, approval.spec.model_ref.name)
@@ -101,7 +137,7 @@ class Stores:
         """Other FinancialModels that name the same registered model, oldest first."""
         name = (model.metadata.namespace, model.metadata.name)
         claims: list[Claim] = []
-        for other in self.models.indexed(self.models.index_of(name)):
+        for other in self.models.indexed(next(iter(self.models.index_of(name)), None)):
             rival = self.models.get(other) if other != name else None
             if rival is not None and rival.metadata.creation_timestamp is not None:
                 metadata = rival.metadata
@@ -126,10 +162,13 @@ def _namespace(body: Body) -> Hashable:
     return name_of(body["metadata"])[0]
 
 
-def _claimed(body: Body) -> Hashable:
-    registry = kinds.part(body["spec"], "registry")
+def _wanted(body: Body) -> tuple[Hashable, ...]:
+    """What a model shares with others: first the registered model that it claims, then the Gateways that it names."""
+    registry, gateway = kinds.part(body["spec"], "registry"), kinds.part(kinds.part(body["spec"], "serving"), "gateway")
     namespace, name = name_of(body["metadata"])
-    return registry.get("connection", "mlflow"), registry.get("model") or f"{namespace}.{name}"
+    claimed = ("Claim", registry.get("connection", "mlflow"), registry.get("model") or f"{namespace}.{name}")
+    named = [(ref.get("namespace") or namespace, ref["name"]) for ref in kinds.entries(gateway, "parentRefs")]
+    return (claimed, *(("Gateway", *gateway) for gateway in dict.fromkeys(named)))
 
 
 def _model_in_spec(body: Body) -> Hashable:
@@ -142,9 +181,19 @@ def _model_in_label(body: Body) -> Hashable:
     return None if model is None else (name_of(body["metadata"])[0], model)
 
 
-def _job(body: Body) -> Hashable:
-    job = kinds.job_of_pod(body)
-    return (name_of(body["metadata"])[0], job) if job else None
+def _pod(body: Body) -> PodView | ServingPod:
+    return served.pod(body) if _serves(body) else kinds.pod(body)
+
+
+def _maker(body: Body) -> tuple[Hashable, ...]:
+    """The Job or Deployment that a pod belongs to."""
+    namespace = name_of(body["metadata"])[0]
+    kind, name = ("Deployment", served.deployment_of_pod(body)) if _serves(body) else ("Job", kinds.job_of_pod(body))
+    return ((kind, namespace, name),) if name else ()
+
+
+def _serves(body: Body) -> bool:
+    return kinds.labels_of(body).get(meta.LABEL_COMPONENT) == meta.SERVING
 
 
 def _guard(body: Body) -> Body:

@@ -15,11 +15,11 @@ from fiduciary.manifests.json_text import compact
 from fiduciary.manifests.mounts import volumes
 from fiduciary.manifests.networkpolicy import LABEL_EGRESS
 from fiduciary.manifests.resources import container_resources, threads
+from fiduciary.manifests.scheduling import scheduling
 from fiduciary.manifests.serviceaccount import service_account_name
 
 if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
-    from fiduciary.api.pods import PodTemplate
 
 Body = dict[str, Any]
 
@@ -86,7 +86,7 @@ def _template(model: FinancialModel, training: contract.Training, egress: str) -
     user = model.spec.training.pod_template
     return {
         "metadata": {
-            "labels": {**user.labels, **owned.labels(model), LABEL_EGRESS: egress},
+            "labels": {**user.labels, **owned.labels(model, meta.TRAINING), LABEL_EGRESS: egress},
             "annotations": {**user.annotations, meta.ANNOTATION_JOB: contract.text(model, training)},
         },
         "spec": _pod(model, training),
@@ -102,7 +102,7 @@ def _pod(model: FinancialModel, training: contract.Training) -> Body:
         "HOME": "/work",
     }
     return {
-        **_scheduling(model.spec.training.pod_template),
+        **scheduling(model.spec.training.pod_template, owned.labels(model, meta.TRAINING)),
         "restartPolicy": "Never",
         "serviceAccountName": service_account_name(model),
         "automountServiceAccountToken": False,
@@ -134,13 +134,3 @@ def _pod(model: FinancialModel, training: contract.Training) -> Body:
         ],
         "volumes": made,
     }
-
-
-def _scheduling(template: PodTemplate) -> Body:
-    """The user's part of the pod: the API type is the allow-list, its fields are those of Kubernetes."""
-    fields = template.body()
-    names = ("nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName", "imagePullSecrets")
-    made: Body = {name: fields[name] for name in names if fields.get(name)}
-    if fields.get("topologySpread"):
-        made["topologySpreadConstraints"] = fields["topologySpread"]
-    return made

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LABEL_EGRESS = f"{meta.GROUP}/egress"
 """Pod label: hash of the rules that the pod was started with."""
 
-_DNS: dict[str, Any] = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+DNS: dict[str, Any] = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
 _OBJECT_STORAGE: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": 443}]}
 
 
@@ -35,7 +35,7 @@ def egress_rules(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any
     checkpoint = model.spec.training.checkpoint
     uris = (data_uri(model.spec), checkpoint.uri if checkpoint is not None else None)
     remote = any(uri is not None and uri.startswith("s3://") for uri in uris)
-    return [_DNS, *(dict(rule) for rule in mlflow_egress), *([_OBJECT_STORAGE] if remote else [])]
+    return [DNS, *(dict(rule) for rule in mlflow_egress), *([_OBJECT_STORAGE] if remote else [])]
 
 
 def egress_id(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any]]) -> str:
@@ -51,7 +51,7 @@ def network_policy(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, A
         "kind": "NetworkPolicy",
         "metadata": metadata(model, f"{model.metadata.name}-training-{rules}"),
         "spec": {
-            "podSelector": {"matchLabels": {**labels(model), LABEL_EGRESS: rules}},
+            "podSelector": {"matchLabels": {**labels(model, meta.TRAINING), LABEL_EGRESS: rules}},
             "policyTypes": ["Ingress", "Egress"],
             "egress": egress_rules(model, mlflow_egress),
         },

@@ -12,18 +12,31 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
 
 
-def labels(model: FinancialModel) -> dict[str, str]:
+def labels(model: FinancialModel, component: str) -> dict[str, str]:
     """Our own labels and none of the parent's: Argo CD prunes what carries the parent's tracking label."""
-    return {meta.LABEL_MANAGED_BY: meta.MANAGED_BY, meta.LABEL_MODEL: model.metadata.name}
+    return {
+        meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
+        meta.LABEL_MODEL: model.metadata.name,
+        meta.LABEL_COMPONENT: component,
+    }
 
 
-def metadata(model: FinancialModel, name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Metadata of a child in the model's namespace, owned by the model."""
+def metadata(
+    model: FinancialModel,
+    name: str,
+    annotations: Mapping[str, str] | None = None,
+    *,
+    component: str = meta.TRAINING,
+    owned: bool = True,
+) -> dict[str, Any]:
+    """Metadata of a child in the model's namespace, owned by the model unless it has to outlive it."""
     parts: dict[str, Any] = {
         "name": name,
         "namespace": model.metadata.namespace,
-        "labels": labels(model),
-        "ownerReferences": [
+        "labels": labels(model, component),
+    }
+    if owned:
+        parts["ownerReferences"] = [
             {
                 "apiVersion": meta.API_VERSION,
                 "kind": "FinancialModel",
@@ -32,8 +45,9 @@ def metadata(model: FinancialModel, name: str, annotations: Mapping[str, str] | 
                 "controller": True,
                 "blockOwnerDeletion": True,
             }
-        ],
-    }
+        ]
+    else:
+        parts["labels"][meta.LABEL_RETAINED] = "true"
     if annotations:
         parts["annotations"] = dict(annotations)
     return parts

@@ -1,4 +1,4 @@
-"""What a training pod asks of the cluster."""
+"""What a pod asks of the cluster."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 from fiduciary.manifests.quantity import parse_quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fiduciary.api.pods import Resources
 
-DEFAULT_REQUESTS = {"cpu": "500m", "memory": "1Gi"}
+TRAINING_REQUESTS = {"cpu": "500m", "memory": "1Gi"}
 """Used for what the spec neither requests nor limits: a pod without requests is the first to be evicted, and is
 refused wherever a ResourceQuota counts requests."""
 
 
-def container_resources(resources: Resources) -> dict[str, Any]:
+def container_resources(resources: Resources, defaults: Mapping[str, str] = TRAINING_REQUESTS) -> dict[str, Any]:
     """``resources`` of the container: the user's, with the defaults for what is neither requested nor limited."""
     limits = {name: str(value) for name, value in resources.limits.items()}
     requests = {name: str(value) for name, value in resources.requests.items()}
-    for name, value in DEFAULT_REQUESTS.items():
+    for name, value in defaults.items():
         if name not in requests and name not in limits:
             requests[name] = value
     made: dict[str, Any] = {"requests": requests}

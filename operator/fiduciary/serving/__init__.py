@@ -1,1 +1,1 @@
-"""Serving backends behind one protocol. A version that is registered is not served until one of them is active."""
+"""How versions are served, behind one protocol: what a backend makes, what it can do, and what was seen of it. Pure."""

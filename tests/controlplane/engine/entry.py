@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fiduciary import logs
 from fiduciary.app import Operator
 from fiduciary.clients import access
-from fiduciary.engine.apply import ORDER, Step
+from fiduciary.engine.writes import ORDER, Step
 from fiduciary.settings import load
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide import financialmodel
 from fiduciary.decide.decision import Apply, Create, Decision, Delete
 from fiduciary.decide.world import JobView, Platform, PodView, Questions, RegistryView, RunView, VersionView, World
+from tests.unit.decide.simulated_serving import SimulatedServing
 from tests.unit.decide.worlds import PLATFORM, T0, merged, model
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class SimulatedWorld:
     def __init__(self, spec: dict[str, Any] | None = None, platform: Platform = PLATFORM) -> None:
         self.now = T0
         self.registry = SimulatedRegistry()
+        self.serving = SimulatedServing()
+        self.spoil: int | None = None  # die before this child of the next decision
         self.world = World(model=model(spec), platform=platform)
         self.events: list[Event] = []
         self.created: list[str] = []  # names of Jobs, also of those that are gone
@@ -128,10 +131,13 @@ class SimulatedWorld:
     def step(self, die_before: Write | None = None) -> Decision:
         """Observe, decide, carry out: one reconcile. ``die_before`` raises :class:`Crash` before that write."""
         now = self.now
+        self.serving.turn(now)
+        self.world = self.serving.observed(self.world)
         seen, asked = self.world, Questions()
         while (further := financialmodel.questions(seen, now)) != asked:  # an answer may raise the next question
             seen, asked = replace(self.world, registry=self.registry.answer(further)), further
         decision = financialmodel.decide(seen, now)
+        self.serving.asked = decision.probes
         self._carry_out(decision, die_before)
         return decision
 
@@ -253,7 +259,12 @@ class SimulatedWorld:
         self.world = replace(self.world, records=(*self.world.records, ModelDecision.model_validate(body)))
 
     def _write_children(self, decision: Decision) -> None:
-        for child in decision.children:
+        for number, child in enumerate(decision.children):
+            if number == self.spoil:
+                self.spoil = None
+                raise Crash(f"children.{number}")
+            if self.serving.carry_out(child, self.now):
+                continue
             match child:
                 case Create(body) | Apply(body) if body["kind"] == "Job":
                     self._create(body)
@@ -278,6 +289,8 @@ class SimulatedWorld:
         if decision.finalizer == "Remove":
             self._finalizers(())
             self.gone = self.model.metadata.deletion_timestamp is not None
+            if self.gone:
+                self.serving.collect(self.model.metadata.uid)
 
     def _create(self, body: Mapping[str, Any]) -> None:
         metadata = body["metadata"]
@@ -319,7 +332,9 @@ class SimulatedWorld:
     def _fingerprint(self) -> object:
         versions = tuple(version.version for version in self.registry.versions)
         aliases = tuple(sorted(self.registry.aliases.items()))
-        return self.world, versions, aliases
+        objects = tuple((place, stored.version) for place, stored in sorted(self.serving.objects.items()))
+        seen = replace(self.world, probes=tuple(replace(probe, at=T0) for probe in self.world.probes))
+        return seen, versions, aliases, objects, self.serving.asked
 
 
 def at(hours: float) -> datetime:

@@ -10,6 +10,7 @@ from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.decide import identity
 from fiduciary.decide.world import Connection, JobView, Platform, PodView, World
+from fiduciary.manifests.plans import Environment
 
 T0 = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 UID = "11111111-2222-3333-4444-555555555555"
@@ -27,21 +28,42 @@ SPEC: dict[str, Any] = {
     "training": {"architecture": "HAR", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
 }
 
+MLFLOW_EGRESS: tuple[dict[str, Any], ...] = (
+    {
+        "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "mlflow"}}}],
+        "ports": [{"protocol": "TCP", "port": 5000}],
+    },
+)
+
 PLATFORM = Platform(
     cluster="sandbox",
     trainer_image="fiduciary-trainer:0.1.0",
     operator_version="0.1.0",
     connections={"mlflow": Connection("mlflow", "http://mlflow.mlflow.svc:5000", "http://mlflow.mlflow.svc:5000")},
     allowed_uris=("pvc://", "s3://desk/"),
-    mlflow_egress=(
-        {
-            "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "mlflow"}}}],
-            "ports": [{"protocol": "TCP", "port": 5000}],
-        },
-    ),
+    mlflow_egress=MLFLOW_EGRESS,
     approval_policies_active=True,
     approval_policies_since=T0 - timedelta(days=30),
+    serving=Environment(
+        cluster="sandbox",
+        image="fiduciary-server:0.1.0",
+        operator_namespace="fiduciary-system",
+        gateway_namespaces=("projectcontour",),
+        monitoring_namespaces=("monitoring",),
+        mlflow_egress=MLFLOW_EGRESS,
+        probe_key="cHVibGljIGtleSBvZiB0aGUgb3BlcmF0b3IncyBwcm8=",
+    ),
+    probe_protocols=("rest", "grpc"),
 )
+
+SERVED: dict[str, Any] = {
+    "serving": {
+        "replicas": 2,
+        "gateway": {"parentRefs": [{"name": "contour", "namespace": "projectcontour"}]},
+    },
+    "promotion": {"mode": "Manual"},
+}
+"""Serving through the one Gateway of the simulated cluster."""
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sandbox.demo import describe, judged, settled_on_challenger
+from sandbox.demo import judged, settled_on_challenger
 from sandbox.kubectl import condition, documents, settled
+from sandbox.story import describe
 
 EVENTS: list[dict[str, Any]] = [
     {"type": "ADDED", "object": {"metadata": {"name": "a}"}}},

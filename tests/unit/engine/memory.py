@@ -45,6 +45,7 @@ class MemoryCluster:
         self.outbox: list[WatchEvent] = []
         self.lose_next: str = ""  # "before" | "after": the next write is lost on its way there, or its answer is
         self.terminating: set[str] = set()
+        self.absent: set[Resource] = set()  # kinds that the server does not know
         self.now = now
 
     # -- the protocol
@@ -66,6 +67,8 @@ class MemoryCluster:
             and namespace in (None, place)
             and wanted.items() <= (body["metadata"].get("labels") or {}).items()
         ]
+        if resource in self.absent:
+            raise NotFound(404, "NotFound", "the server could not find the requested resource")
         return Listing(items, str(self.version))
 
     async def create(self, resource: Resource, body: Body) -> Body:
@@ -80,18 +83,26 @@ class MemoryCluster:
 
         return self._write("create", resource, body["metadata"]["name"], write)
 
-    async def apply(self, resource: Resource, body: Body) -> Body:
+    async def apply(self, resource: Resource, body: Body, *, manager: str = "fiduciary", force: bool = True) -> Body:
         def write() -> Body:
             stored = self._match(resource, body)
             if stored is None:
                 return self._make(resource, body)
             changed = copy.deepcopy(stored)
+            metadata = changed["metadata"]
             if "finalizers" in body["metadata"]:
-                held = changed["metadata"].get("finalizers", [])
+                held = metadata.get("finalizers", [])
                 others = [name for name in held if not name.startswith("fiduciary")]
-                changed["metadata"]["finalizers"] = others + list(body["metadata"]["finalizers"])
+                metadata["finalizers"] = others + list(body["metadata"]["finalizers"])
+            for kept in ("labels", "annotations"):
+                if kept in body["metadata"]:
+                    metadata[kept] = {**metadata.get(kept, {}), **body["metadata"][kept]}
+            if "ownerReferences" in body["metadata"]:
+                metadata["ownerReferences"] = body["metadata"]["ownerReferences"]
             if "spec" in body:
-                changed["spec"] = {**changed.get("spec", {}), **body["spec"]}
+                changed["spec"] = {**changed.get("spec", {}), **copy.deepcopy(body["spec"])}
+                if changed["spec"] != stored.get("spec"):
+                    metadata["generation"] += 1
             return self._store(resource, stored, changed)
 
         return self._write("apply", resource, body["metadata"]["name"], write)
@@ -152,7 +163,7 @@ class MemoryCluster:
         return [
             WatchEvent(resource, None, copy.deepcopy(body))
             for (kind, _, _), body in self.objects.items()
-            if kind == resource.kind
+            if kind == resource.kind and kinds.watched(resource, body)
         ]
 
     # -- inside
@@ -211,7 +222,7 @@ class MemoryCluster:
         if "deletionTimestamp" in changed["metadata"] and not changed["metadata"].get("finalizers"):
             self._erase(resource, place[1], place[2])
         else:
-            self._tell(resource, "MODIFIED", changed)
+            self._tell(resource, "MODIFIED", changed, stored)
         return changed
 
     def _erase(self, resource: Resource, namespace: str, name: str) -> None:
@@ -224,8 +235,14 @@ class MemoryCluster:
             if place == namespace and owners == [gone["metadata"]["uid"]]:
                 self._erase(self.resources[kind], place, child)
 
-    def _tell(self, resource: Resource, kind: str, body: Body) -> None:
-        if resource in kinds.WATCHED:
+    def _tell(self, resource: Resource, kind: str, body: Body, before: Body | None = None) -> None:
+        """What a watch with our selector tells: what loses the label is gone for it, what gets it is new."""
+        if resource not in kinds.WATCHED:
+            return
+        was, now = before is not None and kinds.watched(resource, before), kinds.watched(resource, body)
+        if kind == "MODIFIED" and was != now:
+            kind = "ADDED" if now else "DELETED"
+        if now or was or (kind == "DELETED" and kinds.watched(resource, body)):
             self.outbox.append(WatchEvent(resource, kind, copy.deepcopy(body)))
 
 

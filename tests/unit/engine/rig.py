@@ -6,21 +6,25 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from fiduciary.clients.inference import Answer, Example, NoExample
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
-from fiduciary.engine.apply import ORDER, Applier, Step
+from fiduciary.engine.apply import Applier
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
 from fiduciary.engine.observe import Observer
+from fiduciary.engine.probes import Client, Prober
 from fiduciary.engine.queue import Priority, Waiting
 from fiduciary.engine.reconcile import Judge, Outcome, Reconciler
 from fiduciary.engine.registry import Mirroring
 from fiduciary.engine.stores import Key, Stores
+from fiduciary.engine.writes import ORDER, Step
 from tests.unit.engine import toy_judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from fiduciary.serving.observed import ProbeTarget
     from tests.unit.engine.memory import MemoryCluster, MemoryRegistry, WatchEvent
 
 T = TypeVar("T")
@@ -32,6 +36,20 @@ PLATFORM = Platform(
     connections={"mlflow": Connection("mlflow", "http://mlflow:5000", "http://mlflow:5000")},
     allowed_uris=("pvc://",),
 )
+
+
+#: A target whose next probe is further away than this many seconds has given the same answer several times.
+RECENT = 5.0
+
+
+class Unreachable:
+    """A network without model servers."""
+
+    async def example(self, target: ProbeTarget) -> tuple[Example, str]:
+        raise NoExample(Answer(False, None, message="no route to host"))
+
+    async def infer(self, target: ProbeTarget, example: Example) -> Answer:
+        raise AssertionError("asked without an example")
 
 
 class Killed(BaseException):
@@ -61,10 +79,12 @@ class Process:
         judge: Any = toy_judge,
         order: tuple[Step, ...] = ORDER,
         checkpoint: Callable[[str], None] = lambda name: None,
+        platform: Platform = PLATFORM,
+        servers: Client | None = None,
     ) -> None:
         self.cluster = cluster
         self.clock = clock
-        self.stores = Stores()
+        self.stores = Stores(now=clock.now)
         metrics = Metrics()
         self.loop = Loop(
             cluster, self.stores, metrics, clock=clock.monotonic, now=clock.now, jitter=lambda low, high: 1.0
@@ -75,12 +95,21 @@ class Process:
         self.mirroring = Mirroring(
             registries, lambda key: self.loop.queue.add(cast("Key", key), Priority.RESYNC), checkpoint, queue=queue
         )
+        self.prober = Prober(
+            servers or Unreachable(),
+            lambda key: self.loop.queue.add(cast("Key", key)),
+            metrics,
+            clock=clock.monotonic,
+            now=clock.now,
+            jitter=lambda low, high: 1.0,
+        )
         self.reconcile = Reconciler(
-            observer=Observer(cluster, self.stores, PLATFORM, (), clock.monotonic),
+            observer=Observer(cluster, self.stores, platform, (), clock.monotonic, probes=self.prober.results),
             stores=self.stores,
             applier=Applier(cluster, self.stores.by_kind, checkpoint=checkpoint),
             registries=registries,
             mirroring=self.mirroring,
+            prober=self.prober,
             judge=cast("Judge", judge),
             status_judges={},
             metrics=metrics,
@@ -95,7 +124,10 @@ class Process:
     def start(self) -> None:
         """List everything, as kopf and the first sweep do."""
         self.cluster.outbox.clear()
+        self.loop.miss(self.cluster.absent)
         for resource in kinds.WATCHED:
+            if resource in self.cluster.absent:
+                continue
             for event in self.cluster.relist(resource):
                 self.deliver(event)
             wait(self.loop.sync(resource))
@@ -122,16 +154,35 @@ class Process:
         self.mirror_queue.core.done(taken[0], self.clock.seconds)
         return True
 
+    def probe(self) -> bool:
+        """Probe one target that is due; whether there was one."""
+        taken = self.prober.queue.core.pop(self.clock.seconds)
+        if taken is None:
+            return False
+        wait(self.prober.step(taken[0]))
+        self.prober.queue.core.done(taken[0], self.clock.seconds)
+        return True
+
     def settle(self, limit: int = 500, horizon: float = 600.0) -> None:
-        """Deliver, reconcile and mirror until nothing is left to do, appointments within ``horizon`` s included."""
+        """Deliver, reconcile, mirror and probe until nothing is left to do, appointments within ``horizon`` s included.
+
+        Probes never end: those that are made in peace are no work.
+        """
         for _ in range(limit):
             while self.cluster.outbox:
                 self.deliver(self.cluster.outbox.pop(0))
-            if self.step() is not None or self.mirror():
+            if self.step() is not None or self.mirror() or self.probe():
                 continue
-            appointments = (self.loop.queue.core.next_due(), self.mirror_queue.core.next_due())
-            due = [due for due in appointments if due is not None]
-            if not due or min(due) > self.clock.seconds + horizon:
+            due = [
+                due
+                for due, near in (
+                    (self.loop.queue.core.next_due(), horizon),
+                    (self.mirror_queue.core.next_due(), horizon),
+                    (self.prober.queue.core.next_due(), min(horizon, RECENT)),
+                )
+                if due is not None and due <= self.clock.seconds + near
+            ]
+            if not due:
                 return
             self.clock.seconds = max(self.clock.seconds, min(due))
         raise AssertionError("the engine does not come to rest")

@@ -13,7 +13,7 @@ import pytest
 
 from fiduciary.api import meta
 from fiduciary.engine import kinds
-from fiduciary.engine.apply import ORDER, Step
+from fiduciary.engine.writes import ORDER, Step
 from tests.unit.engine import toy_judge
 from tests.unit.engine.memory import MemoryCluster, MemoryRegistry
 from tests.unit.engine.rig import Clock, Killed, Process, finish_jobs

@@ -16,7 +16,7 @@ from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide import financialmodel
 from fiduciary.decide.history import fold
 from fiduciary.engine import kinds
-from fiduciary.engine.apply import ORDER, Step
+from fiduciary.engine.writes import ORDER, Step
 from tests.unit.decide.worlds import SPEC, merged, result
 from tests.unit.engine.memory import MemoryCluster, MemoryRegistry
 from tests.unit.engine.rig import Clock, Killed, Process

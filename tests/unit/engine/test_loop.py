@@ -126,7 +126,7 @@ def test_no_reconcile_starts_before_everything_is_listed() -> None:
         while not seen:  # noqa: ASYNC110 - each turn of the event loop is a step of it
             await asyncio.sleep(0)
         assert seen == [KEY]
-        rig.loop.queue.close()
+        rig.loop.close()
         await running
 
     asyncio.run(scenario())
@@ -149,7 +149,7 @@ def test_closing_lets_the_reconcile_under_way_finish_and_starts_no_other() -> No
         for name in ("a", "b"):
             rig.loop.queue.add(Key("FinancialModel", "quant", name))
         await started.wait()
-        rig.loop.queue.close()
+        rig.loop.close()
         may_end.set()
         await running
         assert finished == ["a"]
@@ -173,7 +173,7 @@ def test_a_failing_key_backs_off_alone_and_a_success_forgets_its_failures() -> N
         running = asyncio.create_task(rig.loop.run(reconcile))  # type: ignore[arg-type]
         rig.loop.queue.add(KEY)
         await done.wait()
-        rig.loop.queue.close()
+        rig.loop.close()
         await running
         assert rig.loop.queue.core.failures(KEY) == 0
         text = rig.metrics.render().decode()

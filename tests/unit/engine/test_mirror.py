@@ -156,3 +156,58 @@ def test_a_default_name_and_the_same_name_written_out_are_one_claim() -> None:
     first = stores.models.get(("ns", "first"))
     assert first is not None
     assert [claim.name for claim in stores.claims(first)] == ["second"]
+
+
+def test_a_change_of_what_no_decision_reads_is_no_change() -> None:
+    store: Store[str] = Store(kinds.GATEWAY, lambda body: body["spec"])
+    store.put(thing("a", 1, spec="x"))
+    assert store.put(thing("a", 2, spec="x")) is Change.SAME
+    assert store.version(("ns", "a")) == 2
+    assert store.put(thing("a", 3, spec="y")) is Change.CHANGED
+
+
+def test_an_object_that_loses_its_label_and_gets_it_back_is_no_ghost() -> None:
+    store: Store[str] = Store(kinds.HTTPROUTE, lambda body: body["spec"])
+    store.put(thing("a", 1, spec="x"))
+    assert store.remove(("ns", "a"), "a", 2) is Change.GONE
+    assert store.put(thing("a", 2, spec="x")) is Change.STALE, "what the deletion itself held"
+    assert store.put(thing("a", 3, spec="x")) is Change.NEW
+
+
+def test_sums_follow_what_comes_changes_and_goes() -> None:
+    told: list[tuple[str | None, str | None]] = []
+    store: Store[str] = Store(
+        kinds.DEPLOYMENT, lambda body: body["spec"], tally=lambda gone, come: told.append((gone, come))
+    )
+    store.put(thing("a", 1, spec="x"))
+    store.put(thing("a", 2, spec="y"))
+    store.put(thing("a", 1, spec="x"))
+    store.put(thing("b", 3, spec="z"))
+    store.remove(("ns", "a"), "a", 4)
+    store.clear()
+    assert told == [(None, "x"), ("x", "y"), (None, "z"), ("y", None), ("z", None)]
+    assert not store.synced
+    assert store.put(thing("a", 5, spec="x")) is Change.NEW, "a kind that comes back is listed anew"
+
+
+def thing(name: str, version: int, spec: str) -> dict[str, Any]:
+    return {"metadata": {"namespace": "ns", "name": name, "uid": name, "resourceVersion": str(version)}, "spec": spec}
+
+
+def routed(name: str, version: int, *gateways: dict[str, str]) -> dict[str, Any]:
+    body = model(name, None, version)
+    body["spec"]["serving"] = {"gateway": {"parentRefs": list(gateways)}}
+    return body
+
+
+def test_a_gateway_concerns_the_models_that_name_it() -> None:
+    stores = Stores()
+    stores.models.put(routed("both", 1, {"name": "edge", "namespace": "gw"}, {"name": "inner"}))
+    stores.models.put(routed("inner", 2, {"name": "inner"}))
+    stores.models.put(model("none", None, 3))
+    edge = set(stores.concerned(kinds.GATEWAY, ("gw", "edge"), None, ()))
+    inner = set(stores.concerned(kinds.GATEWAY, ("ns", "inner"), None, ()))
+    assert edge == {Key("FinancialModel", "ns", "both")}
+    assert inner == {Key("FinancialModel", "ns", "both"), Key("FinancialModel", "ns", "inner")}
+    assert not set(stores.concerned(kinds.GATEWAY, ("gw", "inner"), None, ()))
+    assert [stores.names_gateway(("ns", name)) for name in ("both", "inner", "none")] == [True, True, False]

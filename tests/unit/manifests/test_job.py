@@ -96,10 +96,15 @@ def test_the_operator_deletes_the_job_not_a_timer() -> None:
 
 def test_labels_are_ours_alone() -> None:
     body = job(**ARGO)
-    assert body["metadata"]["labels"] == {meta.LABEL_MODEL: "spx-volatility", meta.LABEL_MANAGED_BY: "fiduciary"}
+    assert body["metadata"]["labels"] == {
+        meta.LABEL_MODEL: "spx-volatility",
+        meta.LABEL_MANAGED_BY: "fiduciary",
+        meta.LABEL_COMPONENT: "training",
+    }
     assert body["spec"]["template"]["metadata"]["labels"].keys() == {
         meta.LABEL_MODEL,
         meta.LABEL_MANAGED_BY,
+        meta.LABEL_COMPONENT,
         LABEL_EGRESS,
     }
     assert body["metadata"]["ownerReferences"] == [

@@ -31,6 +31,41 @@ def test_instructions_are_read() -> None:
     assert dockerfile.bases(TEXT, {"SUITE": "bookworm"}) == ["debian:bookworm-slim"]
 
 
+STAGES = """ARG SUITE=trixie
+FROM debian:${SUITE}-slim AS base
+FROM base AS dependencies
+RUN true
+FROM base AS trainer
+COPY --from=dependencies /opt /opt
+COPY features trainer /app/
+FROM trainer AS trainer-test
+COPY tests /tests
+# The other image of the file.
+FROM --platform=linux/amd64 debian:bookworm-slim as server
+COPY features server /app/
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "copied", "bases"),
+    [
+        ("trainer", ["features", "trainer"], ["debian:trixie-slim"]),
+        ("trainer-test", ["features", "trainer", "tests"], ["debian:trixie-slim"]),
+        ("server", ["features", "server"], ["debian:bookworm-slim"]),
+        (None, ["features", "trainer", "tests", "features", "server"], ["debian:trixie-slim", "debian:bookworm-slim"]),
+    ],
+)
+def test_a_target_is_made_from_its_own_stages_only(target: str | None, copied: list[str], bases: list[str]) -> None:
+    text = dockerfile.only(STAGES, target)
+    assert dockerfile.sources(text) == copied
+    assert dockerfile.bases(text) == bases
+
+
+def test_a_stage_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match="no stage 'srever': it has base, dependencies, trainer, trainer-test, server"):
+        dockerfile.only(STAGES, "srever")
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
     for name in ("src/a.txt", "src/b.txt", "lib/deep/c.py", "lib/d.pyc", "with space.txt", "conf/e.yaml", "conf/f.txt"):

@@ -88,7 +88,8 @@ def test_a_daemon_has_its_own_session_and_a_mark(daemon: Daemon) -> None:
     daemon.ensure(["sleep", "600"])
     assert daemon.pid is not None
     assert os.getsid(daemon.pid) == daemon.pid
-    assert process.marked(daemon.directory) == [daemon.pid]
+    # The kernel tells the parent that exec went well a moment before /proc shows the new environment.
+    Run().until(lambda: process.marked(daemon.directory) == [daemon.pid], "the mark", seconds=5, every=0.01)
 
 
 def test_stopping_ends_it_even_when_it_is_frozen(daemon: Daemon) -> None:

@@ -1,0 +1,70 @@
+"""Versions that the route names without giving them requests, and when one of them may get some.
+
+A gateway that hears of a backend and of its share in one moment sends requests before it knows the pods. So a version
+is listed with share 0 as soon as one of its pods is ready; that takes no record, as it moves nothing. Shares move to it
+only once every parent has taken that route over and a little more has passed.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from fiduciary.decide import reasons
+from fiduciary.decide.serving.inforce import parent_state
+from fiduciary.decide.serving.wanted import ready_of
+from fiduciary.decide.step import Note
+from fiduciary.manifests import versionnames
+from fiduciary.manifests.plans import Arm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from fiduciary.api.versions import VersionRef
+    from fiduciary.decide.case import Case
+    from fiduciary.decide.serving.ability import Able
+    from fiduciary.decide.serving.routing import Routing
+
+MOST_ARMS = 16
+"""The Gateway API takes no more backends in a rule."""
+WARMING = timedelta(seconds=3)
+"""From a route that its controllers confirmed to proxies that know every pod; no status tells of it."""
+UNSEEN = timedelta(seconds=5)
+"""The same from the write, where it is not known when it was confirmed: the API server keeps whole seconds."""
+
+
+def listed(case: Case, routing: Routing, versions: Iterable[VersionRef]) -> tuple[Arm, ...]:
+    """The shares of the log, and every other version that could get one."""
+    arms = list(routing.arms)
+    for version in versions:
+        known = any(arm.version.digest == version.digest for arm in arms)
+        if not known and (ready_of(case, version) > 0 or is_listed(case, version)):
+            arms.append(Arm(version, 0))
+    return tuple(arms[:MOST_ARMS])
+
+
+def is_listed(case: Case, version: VersionRef) -> bool:
+    """Whether the stored route names the version."""
+    view = case.world.route
+    name = versionnames.version_name(case.name, version.digest or "")
+    return view is not None and any(service == name for service, _ in view.backends)
+
+
+def cold(case: Case, able: Able, routing: Routing, version: VersionRef) -> tuple[Note, datetime | None] | None:
+    """Why requests must not be sent to the version yet; None if its proxies know it.
+
+    A parent that can take no route over (no such Gateway, no controller) has no clients to lose and holds nobody up.
+    """
+    view = case.world.route
+    message = f"version {version.version} is made known to the gateways before it gets requests"
+    note = Note(reasons.ROUTE_PENDING, message)
+    if view is None or not is_listed(case, version):
+        return note, None
+    for parent in able.gateway.parent_refs:
+        state = parent_state(case, view, parent, routing)
+        if state is not None and state.look is not None:
+            return note, state.look
+    seen = view.confirmed_at
+    warm = seen + WARMING if seen is not None else (view.written_at or routing.at) + UNSEEN
+    return (note, warm) if case.now < warm else None

@@ -1,0 +1,214 @@
+"""The objects that serve: those that are missing or differ are applied, those that nothing needs are deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from fiduciary.decide import reasons
+from fiduciary.decide.decision import Apply, Delete, Event, Scale
+from fiduciary.decide.step import Note
+from fiduciary.manifests import versionnames
+from fiduciary.manifests.content import content_of
+from fiduciary.manifests.deployment import serving_key
+from fiduciary.manifests.plans import VersionPlan
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fiduciary.decide.case import Case
+    from fiduciary.decide.decision import Child
+    from fiduciary.decide.serving.ability import Able
+    from fiduciary.decide.serving.wanted import Wanted
+    from fiduciary.serving.observed import ChildView, DeploymentView, RouteView
+
+Body = dict[str, Any]
+
+HTTP_ROUTE = ("gateway.networking.k8s.io/v1", "HTTPRoute")
+WAVE_STEP = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(minutes=10)
+SHORTEST_WAIT = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Writes that keep versions loaded, what a person should hear of them, and what waits for its turn."""
+
+    children: tuple[Child, ...] = ()
+    events: tuple[Event, ...] = ()
+    waiting: Note | None = None
+    look: datetime | None = None
+
+
+def plan_of(case: Case, able: Able, wanted: Wanted, *, owned: bool = True) -> VersionPlan:
+    """What builders need for one version."""
+    return VersionPlan(
+        model=case.world.model,
+        version=wanted.version,
+        replicas=wanted.replicas,
+        autoscaled=wanted.autoscaled,
+        tracking_uri=able.tracking_uri,
+        environment=able.environment,
+        owned=owned,
+    )
+
+
+def keep(case: Case, able: Able, versions: tuple[Wanted, ...], *, answering: frozenset[str]) -> Kept:
+    """Whatever the versions need and is not there as it should be.
+
+    What confines pods comes before them. A difference that the platform made (a newer runtime image, a newer operator)
+    waits for its turn: at most ``Platform.wave`` Deployments of all models roll at once. A difference that the user
+    made does not wait.
+    """
+    children: list[Child] = []
+    events: list[Event] = []
+    waiting: Note | None = None
+    look: datetime | None = None
+    rolled = False
+    for wanted in versions:
+        plan = plan_of(case, able, wanted)
+        serves = wanted.version.digest in answering
+        for body in (*able.backend.shared(plan), *able.backend.companions(plan)):
+            view = view_of_body(case, body)
+            if not _needs(case, view, body) or any(_same(child, body) for child in children):
+                continue
+            children.append(applied(body, view))
+            events += _told(body, view, restored=serves and case.status.endpoint is not None)
+        body = able.backend.workload(plan)
+        view = next((found for found in case.world.deployments if found.name == body["metadata"]["name"]), None)
+        if view is None:
+            children.append(applied(body, None))
+            told = "vanished and is made again" if serves else "is being loaded"
+            kind = "Warning" if serves else "Normal"
+            reason = reasons.SERVING_OBJECT_RESTORED if serves else reasons.STARTING
+            events.append(Event(kind, reason, f"version {wanted.version.version} {told}"))
+        elif view.deleting or not differs(view, content_of(body)[0], case):
+            continue
+        elif _by_platform(case, able, plan, view) and (rolled or not _turn(case)):
+            message = f"version {view.version} gets the newer serving runtime when its turn comes"
+            waiting, look = Note(reasons.RUNTIME_UPGRADE_WAITS, message), _next_turn(case)
+        else:
+            rolled = rolled or _by_platform(case, able, plan, view)
+            children.append(applied(body, view))
+            events += _told(body, view, restored=False)
+    return Kept(tuple(children), tuple(events), waiting, look)
+
+
+def scaled(case: Case, versions: tuple[Wanted, ...], *, down: bool) -> tuple[Scale, ...]:
+    """Numbers of replicas: up at once, down only when the route has settled. An autoscaler is left alone."""
+    scales: list[Scale] = []
+    for wanted in versions:
+        view = next((one for one in case.world.deployments if one.digest == wanted.version.digest), None)
+        if view is None or view.deleting:
+            continue
+        few, many = view.replicas < wanted.replicas, view.replicas > wanted.replicas and not wanted.autoscaled
+        if few or (many and down):
+            scales.append(Scale(view.name, view.uid, wanted.replicas))
+    return tuple(scales)
+
+
+def surplus(case: Case, able: Able, versions: tuple[Wanted, ...]) -> tuple[Delete, ...]:
+    """Versions that nothing needs any more, and companions that a version does not need any more."""
+    needed = {
+        (body["kind"], body["metadata"]["name"])
+        for wanted in versions
+        for plan in [plan_of(case, able, wanted)]
+        for body in (*able.backend.shared(plan), *able.backend.companions(plan))
+    }
+    loaded = {wanted.version.digest for wanted in versions}
+    listed = {service for service, _ in case.world.route.backends} if case.world.route is not None else set[str]()
+
+    def sent_to(digest: str) -> bool:
+        """A gateway that still knows a version must not lose its pods."""
+        return digest != "" and versionnames.version_name(case.name, digest) in listed
+
+    gone = [view for view in case.world.deployments if view.digest not in loaded and not sent_to(view.digest)]
+    spare = [
+        view
+        for view in case.world.children
+        if (view.kind, view.name) not in needed and (view.digest in loaded or not sent_to(view.digest))
+    ]
+    return (
+        *(deletion(view) for view in gone if not view.deleting),
+        *(child_deletion(view) for view in spare if not view.deleting),
+    )
+
+
+def everything(case: Case) -> tuple[Delete, ...]:
+    """All that serves: pods first, what confines them last."""
+    return (
+        *(deletion(view) for view in case.world.deployments if not view.deleting),
+        *(child_deletion(view) for view in case.world.children if not view.deleting),
+    )
+
+
+def applied(body: Body, view: DeploymentView | ChildView | RouteView | None) -> Apply:
+    if view is None:
+        return Apply(body)
+    return Apply(body, uid=view.uid, resource_version=view.resource_version)
+
+
+def differs(view: DeploymentView | ChildView | RouteView, content: str, case: Case, *, owned: bool = True) -> bool:
+    """Whether an object has to be applied: other content, changed by somebody, or another owner."""
+    owner = case.world.model.metadata.uid if owned else ""
+    return view.edited or view.content != content or view.owner_uid != owner
+
+
+def route_deletion(view: RouteView) -> Delete:
+    return Delete(*HTTP_ROUTE, view.name, view.uid)
+
+
+def deletion(view: DeploymentView) -> Delete:
+    return Delete("apps/v1", "Deployment", view.name, view.uid)
+
+
+def child_deletion(view: ChildView) -> Delete:
+    return Delete(view.api_version, view.kind, view.name, view.uid)
+
+
+def _needs(case: Case, view: ChildView | None, body: Body) -> bool:
+    return view is None or (not view.deleting and differs(view, content_of(body)[0], case))
+
+
+def view_of_body(case: Case, body: Body) -> ChildView | None:
+    kind, name = body["kind"], body["metadata"]["name"]
+    return next((view for view in case.world.children if (view.kind, view.name) == (kind, name)), None)
+
+
+def _same(child: Child, body: Body) -> bool:
+    if not isinstance(child, Apply):
+        return False
+    return (child.body["kind"], child.body["metadata"]["name"]) == (body["kind"], body["metadata"]["name"])
+
+
+def _told(body: Body, view: ChildView | DeploymentView | None, *, restored: bool) -> list[Event]:
+    """A word to the person who changed what is ours, or took it away."""
+    what = f"{body['kind']} {body['metadata']['name']}"
+    if view is None:
+        return (
+            [Event("Warning", reasons.SERVING_OBJECT_RESTORED, f"{what} vanished and is made again")]
+            if restored
+            else []
+        )
+    if view.edited and view.content == content_of(body)[0]:
+        return [Event("Warning", reasons.SERVING_OBJECT_RESTORED, f"{what} was changed by hand and is set back")]
+    return []
+
+
+def _by_platform(case: Case, able: Able, plan: VersionPlan, view: DeploymentView) -> bool:
+    """Whether pods differ though nobody edited them and the user asks for the same as before."""
+    same_owner = view.owner_uid == case.world.model.metadata.uid
+    return same_owner and not view.edited and view.serving_key == serving_key(plan, able.serving)
+
+
+def _turn(case: Case) -> bool:
+    rollout = case.world.rollout
+    return rollout is None or rollout.rolling < case.world.platform.wave
+
+
+def _next_turn(case: Case) -> datetime:
+    """The more models wait, the slower each asks: together they ask a few times a second at most."""
+    rollout, wave = case.world.rollout, max(1, case.world.platform.wave)
+    ahead = rollout.outdated if rollout is not None else 0
+    return case.now + min(LONGEST_WAIT, max(SHORTEST_WAIT, WAVE_STEP * ahead / wave))

@@ -1,0 +1,99 @@
+"""Why a version is not ready, from what its pods show: quoted from the cluster, with what to do."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from fiduciary.decide import reasons
+from fiduciary.decide.step import Note
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fiduciary.serving.observed import DeploymentView, ServingPod
+
+PATIENCE = timedelta(minutes=2)
+"""How long a pod may run without becoming ready before a person is told to look."""
+
+PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+REFUSED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+OWN_WORDS = {
+    "DigestMismatch": (reasons.DIGEST_MISMATCH, True),
+    "ArtifactNotFound": (reasons.ARTIFACT_NOT_FOUND, True),
+    "ArtifactStoreUnreachable": (reasons.ARTIFACT_STORE_UNREACHABLE, False),
+    "RegistryUnauthorized": ("RegistryUnauthorized", True),
+    "BadVersion": (reasons.BAD_VERSION, True),
+    "BadContract": (reasons.BAD_CONTRACT, True),
+}
+"""What the runtime says of itself -> (our reason, whether a person must act)."""
+
+
+def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
+    """Why fewer than ``need`` replicas are ready; None if enough are."""
+    if view.ready >= need:
+        return None
+    what = f"version {view.version}"
+    if view.failure:
+        message = f"the cluster refuses pods of {what}: {view.failure}. Lower spec.serving.resources, or have it raised"
+        return Note(reasons.POD_REFUSED, message, stalled=True)
+    pods = sorted((pod for pod in view.pods if not pod.ready and not pod.deleting), key=lambda pod: pod.name)
+    told = [note for pod in pods if (note := _pod(pod, what, now)) is not None]
+    if told:
+        # One that needs a person says more than one that waits.
+        return max(told, key=lambda note: note.stalled)
+    return Note(reasons.STARTING, f"{what} is being loaded: {view.ready} of {need} replicas are ready")
+
+
+def next_look(view: DeploymentView, now: datetime) -> datetime | None:
+    """When a pod that runs and is not ready becomes something to tell."""
+    moments = [
+        pod.created_at + PATIENCE
+        for pod in view.pods
+        if not pod.ready and pod.created_at is not None and pod.created_at + PATIENCE > now
+    ]
+    return min(moments, default=None)
+
+
+def _pod(pod: ServingPod, what: str, now: datetime) -> Note | None:
+    said = f"{pod.reason}: {pod.message}" if pod.message else pod.reason
+    if pod.reason in PULLING:
+        message = f"pod {pod.name} of {what} cannot pull its image ({said}); see the operator's settings, or name a "
+        return Note(reasons.IMAGE_NOT_PULLED, message + "pull secret in spec.serving.podTemplate.imagePullSecrets")
+    if pod.reason == "Unschedulable":
+        todo = "lower spec.serving.resources, or change nodeSelector, tolerations or affinity"
+        return Note(reasons.UNSCHEDULABLE, f"no node takes pod {pod.name} of {what} ({said}); {todo}")
+    if pod.reason in REFUSED:
+        message = f"pod {pod.name} of {what} cannot be started ({said}); check what spec.serving.podTemplate names"
+        return Note(reasons.POD_REFUSED, message, stalled=True)
+    if "OOMKilled" in (pod.reason, pod.last_reason):
+        message = f"pod {pod.name} of {what} was killed for memory ({pod.restarts} restarts); raise "
+        return Note(reasons.OUT_OF_MEMORY, message + "spec.serving.resources.limits.memory", stalled=True)
+    if (said_itself := _own_words(pod, what)) is not None:
+        return said_itself
+    if pod.reason in ("CrashLoopBackOff", "Error") or pod.restarts > 0:
+        words = pod.termination_message.strip()[-300:] or pod.message or "it left no words"
+        code = "" if pod.exit_code is None else f", exit code {pod.exit_code}"
+        message = f"container {pod.container or 'server'} of pod {pod.name} ({what}) ended {pod.restarts} times{code}: "
+        return Note(reasons.CRASHING, message + words, stalled=True)
+    if pod.phase == "Running" and pod.created_at is not None and now - pod.created_at >= PATIENCE:
+        message = f"pod {pod.name} of {what} runs since {pod.created_at:%H:%M:%S} UTC and is not ready; read its log: "
+        return Note(reasons.NEVER_READY, f"{message}kubectl logs {pod.name} -c server", stalled=True)
+    return None
+
+
+def _own_words(pod: ServingPod, what: str) -> Note | None:
+    """What the runtime wrote on purpose when it ended: the init container that fetches, or the server that loads."""
+    try:
+        document: object = json.loads(pod.termination_message)
+    except ValueError:
+        return None
+    if not isinstance(document, dict):
+        return None
+    words = cast("dict[str, Any]", document)
+    known = OWN_WORDS.get(str(words.get("reason")))
+    if known is None:
+        return None
+    reason, stalled = known
+    return Note(reason, f"pod {pod.name} does not load {what}: {words.get('message') or words.get('reason')}", stalled)

@@ -1,0 +1,61 @@
+"""Serving that outlives its model (deletionPolicy Retain): the same objects without an owner, labelled as such.
+
+A new model of the same name finds them by their label and takes them over, because its log names their versions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fiduciary.decide.serving import objects
+from fiduciary.decide.serving.listing import listed
+from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.wanted import Wanted, view_of
+from fiduciary.manifests.content import content_of
+from fiduciary.manifests.plans import RoutePlan
+
+if TYPE_CHECKING:
+    from fiduciary.api.versions import VersionRef
+    from fiduciary.decide.case import Case
+    from fiduciary.decide.decision import Child
+    from fiduciary.decide.serving.ability import Able
+
+
+def retained(case: Case, able: Able) -> tuple[Child, ...]:
+    """What has to be written so that nothing that serves goes with the model; empty once it is done."""
+    children: list[Child] = []
+    view, route = case.world.route, routing(case.history)
+    if view is not None and route is not None:
+        number = max(route.decision, view.decision)
+        body = able.backend.route(
+            RoutePlan(case.world.model, number, listed(case, route, _versions(case)), owned=False)
+        )
+        if objects.differs(view, content_of(body)[0], case, owned=False):
+            children.append(objects.applied(body, view))
+    written: set[tuple[str, str]] = set()
+    for version in _versions(case):
+        deployment = view_of(case, version)
+        if deployment is None:
+            continue
+        plan = objects.plan_of(case, able, Wanted(version, *_scale(case, version, deployment.replicas)), owned=False)
+        for body in (*able.backend.shared(plan), *able.backend.companions(plan), able.backend.workload(plan)):
+            kind, name = body["kind"], body["metadata"]["name"]
+            there = deployment if kind == "Deployment" else objects.view_of_body(case, body)
+            if there is None or (kind, name) in written:
+                continue
+            written.add((kind, name))
+            if objects.differs(there, content_of(body)[0], case, owned=False):
+                children.append(objects.applied(body, there))
+    return tuple(children)
+
+
+def _versions(case: Case) -> tuple[VersionRef, ...]:
+    history = case.history
+    standing = (history.champion, *history.former, history.challenger)
+    return tuple(version for version in standing if version is not None)
+
+
+def _scale(case: Case, version: VersionRef, replicas: int) -> tuple[int, bool]:
+    """What the version has now: its autoscaler and budget stay with it."""
+    kinds = {child.kind for child in case.world.children if child.digest == version.digest}
+    return replicas, "HorizontalPodAutoscaler" in kinds

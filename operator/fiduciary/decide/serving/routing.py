@@ -1,0 +1,41 @@
+"""What the route has to be: a function of the decision log, and of nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fiduciary.manifests.plans import Arm
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fiduciary.decide.history import History
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Who answers clients from record ``decision`` on. ``blocked``: nobody, by the kill switch."""
+
+    decision: int
+    at: datetime
+    arms: tuple[Arm, ...]
+    blocked: bool = False
+
+    @property
+    def answering(self) -> frozenset[str]:
+        """Digests that may answer a request."""
+        return frozenset(arm.version.digest or "" for arm in self.arms if arm.weight > 0)
+
+
+def routing(history: History) -> Routing | None:
+    """The route that the log asks for; None where there must be none: nothing was ever routed, or serving ended."""
+    champion, traffic = history.champion, history.traffic
+    if champion is None or traffic is None or traffic.champion == 0 or history.routed_at is None:
+        return None
+    kill = history.kill
+    if kill is None or not kill.engaged:
+        return Routing(history.routed, history.routed_at, (Arm(champion, traffic.champion),))
+    if history.kill_serves is not None:
+        return Routing(history.routed, history.routed_at, (Arm(history.kill_serves, 100),))
+    return Routing(history.routed, history.routed_at, (Arm(champion, 0),), blocked=True)

@@ -1,0 +1,312 @@
+"""What serving needs at every moment, whatever else goes on: the route as the log says, versions loaded, probes.
+
+It writes no records and decides nothing. So it goes on while a training runs, while MLflow is away, while the model is
+suspended, and on a log that does not hold together, where it takes nothing away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from fiduciary.api.modelstatus import Endpoint
+from fiduciary.decide import reasons
+from fiduciary.decide.decision import Delete, Event
+from fiduciary.decide.serving import objects, podfacts
+from fiduciary.decide.serving.ability import Able, ability, route_obstacle
+from fiduciary.decide.serving.arrival import arrival, direct, imitating, takes_other_requests
+from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
+from fiduciary.decide.serving.listing import listed
+from fiduciary.decide.serving.lost import lost_records
+from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.waits import promotion_pending
+from fiduciary.decide.serving.wanted import view_of, wanted, window_end
+from fiduciary.decide.serving.will import act_refused, pin_refused, will
+from fiduciary.decide.step import Note
+from fiduciary.manifests import versionnames
+from fiduciary.manifests.content import content_of
+from fiduciary.manifests.plans import RoutePlan
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fiduciary.api.versions import VersionRef
+    from fiduciary.decide.case import Case
+    from fiduciary.decide.decision import Child
+    from fiduciary.decide.history import History
+    from fiduciary.decide.serving.routing import Routing
+    from fiduciary.decide.serving.wanted import Wanted
+    from fiduciary.decide.serving.will import Will
+    from fiduciary.serving.observed import ProbeTarget
+
+DRAIN = timedelta(seconds=60)
+"""From a change of the route to the end of what it left: requests under way, and proxies that learn late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What has to be written for serving, and what the status says of it.
+
+    Attributes:
+        route: writes to the route; before everything else.
+        children: writes to everything else.
+        lacking: why clients are not answered as the log says; None where they are (``served``).
+        notes: what is on its way or needs a person, ``lacking`` included.
+        pending: why a challenger, or the version that people want, is not champion yet.
+        refused: a person's act that cannot be carried out.
+        hijacked: who answers instead of this model.
+    """
+
+    route: tuple[Child, ...] = ()
+    children: tuple[Child, ...] = ()
+    probes: tuple[ProbeTarget, ...] = ()
+    events: tuple[Event, ...] = ()
+    served: bool = False
+    lacking: Note | None = None
+    notes: tuple[Note, ...] = ()
+    pending: Note | None = None
+    refused: Note | None = None
+    hijacked: str | None = None
+    endpoint: Endpoint | None = None
+    runtime: str | None = None
+    wake_at: datetime | None = None
+
+
+def upkeep(case: Case, history: History) -> Upkeep:
+    """What serving needs once ``history`` is the log."""
+    able = ability(case)
+    if isinstance(able, Able):
+        return _active(case, history, able)
+    silenced = _silenced(case, history)
+    if isinstance(able, Note):
+        champion = history.champion is not None
+        return Upkeep(route=silenced, lacking=able if champion else None, notes=(able,) if champion else ())
+    return _ending(case, history, silenced)
+
+
+def _active(case: Case, history: History, able: Able) -> Upkeep:
+    route = routing(history)
+    lost = lost_records(case, history)
+    obstacle = route_obstacle(case, able)
+    wish = None if history.broken else will(case, history)
+    versions = wanted(case, history, able, route, wish)
+    writes, told = _route(case, history, able, route, versions, blocked_by=lost or obstacle)
+    state = _state(case, history, able, route, lost or obstacle)
+    settled, settles_at = _settled(case, route, state)
+    kept = objects.keep(case, able, versions, answering=route.answering if route else frozenset())
+    gone = objects.surplus(case, able, versions) if settled and history.broken is None and lost is None else ()
+    shrunk = objects.scaled(case, versions, down=settled and history.broken is None)
+    coming = arrival(case, history, able, wish.version, compatible=wish.compatible) if wish is not None else None
+    answered = route is not None and not route.blocked and state.note is None
+    lacking = None if answered else _lacking(case, history, able, route, state)
+    pending = promotion_pending(case, history, wish, coming)
+    on_its_way = pending if wish is not None else None
+    notes = [note for note in (pin_refused(case, history), lacking, on_its_way, kept.waiting) if note is not None]
+    moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
+    moments.append(_window(case, history))
+    return Upkeep(
+        route=writes,
+        children=(*kept.children, *shrunk, *gone),
+        probes=_probes(case, history, able, route, wish),
+        events=(*told, *kept.events),
+        served=lacking is None and history.champion is not None,
+        lacking=lacking,
+        notes=tuple(notes),
+        pending=pending,
+        refused=act_refused(case, history),
+        hijacked=state.hijacked,
+        endpoint=_endpoint(case, able) if route is not None else None,
+        runtime=_runtime(case, history),
+        wake_at=_earliest(moments),
+    )
+
+
+# --- the route -------------------------------------------------------------------------------------------------------
+
+
+def _route(
+    case: Case,
+    history: History,
+    able: Able,
+    route: Routing | None,
+    versions: tuple[Wanted, ...],
+    *,
+    blocked_by: Note | None,
+) -> tuple[tuple[Child, ...], tuple[Event, ...]]:
+    """(writes to the route, events).
+
+    The number on the route never falls. A kill is written all the same, under the number that is there: it only takes
+    away.
+    """
+    view = case.world.route
+    killed = history.kill is not None and history.kill.engaged
+    if blocked_by is not None and not (killed and blocked_by.reason == reasons.LOG_BROKEN):
+        return _silenced(case, history), ()
+    if route is None:
+        gone: tuple[Child, ...] = ()
+        if view is not None and not view.deleting:
+            gone = (objects.route_deletion(view),)
+        return gone, ()
+    number = max(route.decision, view.decision if view is not None else 0)
+    arms = listed(case, route, [wanted.version for wanted in versions])
+    body = able.backend.route(RoutePlan(case.world.model, number, arms))
+    content, _ = content_of(body)
+    if view is None:
+        told = (Event("Warning", reasons.SERVING_OBJECT_RESTORED, f"HTTPRoute {case.name} vanished and is made again"),)
+        return (objects.applied(body, None),), told if case.status.endpoint is not None else ()
+    if view.deleting or not objects.differs(view, content, case):
+        return (), ()
+    told = ()
+    if view.edited and view.content == content:
+        message = f"HTTPRoute {view.name} was changed by hand and is set back to record {number}"
+        told = (Event("Warning", reasons.ROUTE_RESTORED, message),)
+    return (objects.applied(body, view),), told
+
+
+def _silenced(case: Case, history: History) -> tuple[Child, ...]:
+    """A kill that blocks works also where no route can be made any more: the one that is there goes."""
+    view, kill = case.world.route, history.kill
+    if view is None or view.deleting or kill is None or not kill.engaged or history.kill_serves is not None:
+        return ()
+    if not any(weight > 0 for _, weight in view.backends):
+        return ()
+    return (objects.route_deletion(view),)
+
+
+def _state(case: Case, history: History, able: Able, route: Routing | None, blocked_by: Note | None) -> RouteState:
+    if blocked_by is not None:
+        return RouteState(blocked_by)
+    if route is None:
+        return RouteState()
+    return route_state(case, history, able, route)
+
+
+def _settled(case: Case, route: Routing | None, state: RouteState) -> tuple[bool, datetime | None]:
+    """Whether what the route left may go, and when time alone will allow it.
+
+    In force: accepted by every parent and seen by probes. Then the drain: its requests have ended.
+    """
+    if route is None:
+        return case.world.route is None, None
+    if state.note is not None or not state.accepted:
+        return False, None
+    end = route.at + DRAIN
+    return case.now >= end, end if case.now < end else None
+
+
+# --- what is missing -------------------------------------------------------------------------------------------------
+
+
+def _lacking(case: Case, history: History, able: Able, route: Routing | None, state: RouteState) -> Note | None:
+    """Why clients get no answer of the right version."""
+    champion = history.champion
+    if champion is None:
+        return None
+    if route is None:
+        if case.killed:
+            return Note(reasons.KILL_ENGAGED, "the kill switch is latched: nothing gets traffic")
+        if case.spec.suspend:
+            message = f"version {champion.version} gets no traffic while spec.suspend is true"
+            return Note(reasons.SUSPENDED_BY_SPEC, message)
+        note = arrival(case, history, able, champion, compatible=False, need=1).note
+        return note or state.note or Note(reasons.ROUTE_PENDING, f"version {champion.version} is about to get traffic")
+    if route.blocked:
+        seen = state.note.message if state.note is not None else "as a probe saw"
+        return Note(reasons.KILL_ENGAGED, f"the kill switch is engaged: clients get status 500 ({seen})")
+    if state.note is not None and state.note.stalled:
+        return state.note
+    for arm in route.arms:
+        view = view_of(case, arm.version)
+        if arm.weight > 0 and view is not None and view.ready == 0:
+            return podfacts.not_ready(view, 1, case.now)
+    return state.note
+
+
+def _earliest(moments: list[datetime | None]) -> datetime | None:
+    """Rounded up to whole seconds, at which decisions are made: woken a moment early, they would wake again at once."""
+    first = min((moment for moment in moments if moment is not None), default=None)
+    if first is None or first.microsecond == 0:
+        return first
+    return first.replace(microsecond=0) + timedelta(seconds=1)
+
+
+def _window(case: Case, history: History) -> datetime | None:
+    end = window_end(case, history) if history.former else None
+    return end if end is not None and end > case.now else None
+
+
+# --- what is asked and told ------------------------------------------------------------------------------------------
+
+
+def _probes(
+    case: Case, history: History, able: Able, route: Routing | None, wish: Will | None
+) -> tuple[ProbeTarget, ...]:
+    """What clients see, and what could answer them next."""
+    asked: list[ProbeTarget] = list(through_route(case, able, route)) if route is not None else []
+    champion, challenger = history.champion, history.challenger
+
+    def ask(version: VersionRef, *, compatible: bool) -> None:
+        view = view_of(case, version)
+        if view is None or view.ready == 0:
+            return
+        asked.append(direct(case, able, version))
+        if compatible and champion is not None and takes_other_requests(history, version):
+            asked.append(imitating(case, able, version, champion))
+
+    if champion is not None and route is None:
+        ask(champion, compatible=False)
+    if wish is not None:
+        ask(wish.version, compatible=wish.compatible)
+    if challenger is not None:
+        ask(challenger, compatible=True)
+    return tuple(dict.fromkeys(asked))
+
+
+def _endpoint(case: Case, able: Able) -> Endpoint | None:
+    """Where clients ask: the first Gateway that has an address."""
+    for parent in able.gateway.parent_refs:
+        gateway = gateway_of(case, parent)
+        if gateway is not None and gateway.url is not None:
+            host = host_of(able)
+            headers = {"Host": host} if host is not None else {}
+            return Endpoint(url=gateway.url + versionnames.model_path(case.world.model), headers=headers)
+    return None
+
+
+def _runtime(case: Case, history: History) -> str | None:
+    """Image digest of the runtime that the champion's pods run."""
+    view = view_of(case, history.champion)
+    for pod in view.pods if view is not None else ():
+        _, found, digest = pod.image_id.rpartition("@")
+        if found and pod.ready:
+            return digest
+    return case.status.serving_runtime_digest
+
+
+# --- the end of serving ----------------------------------------------------------------------------------------------
+
+
+def _ending(case: Case, history: History, silenced: tuple[Child, ...]) -> Upkeep:
+    """Serving is not asked for: the route goes first, then, when its requests have ended, what served."""
+    view, world = case.world.route, case.world
+    champion = history.champion
+    note = None
+    if champion is not None:
+        message = (
+            f"version {champion.version} is registered as champion of {case.registered_model}; spec.serving is absent, "
+            "take the version from MLflow by its alias"
+        )
+        note = Note(reasons.SERVING_NOT_REQUESTED, message)
+    pending = promotion_pending(case, history, None if history.broken else will(case, history), None)
+    refused = act_refused(case, history)
+    if routing(history) is not None or history.broken is not None or lost_records(case, history) is not None:
+        return Upkeep(route=silenced, lacking=note, pending=pending, refused=refused)
+    if view is not None:
+        route = () if view.deleting else (objects.route_deletion(view),)
+        return Upkeep(route=route, lacking=note, pending=pending, refused=refused)
+    end = history.routed_at + DRAIN if history.routed_at is not None else case.now
+    if case.now < end and (world.deployments or world.children):
+        return Upkeep(lacking=note, pending=pending, refused=refused, wake_at=end)
+    gone: tuple[Delete, ...] = objects.everything(case)
+    return Upkeep(children=gone, lacking=note, pending=pending, refused=refused)

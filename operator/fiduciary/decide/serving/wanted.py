@@ -1,0 +1,97 @@
+"""Which versions have to be loaded, and with how many replicas.
+
+Capacity comes before traffic and goes after it: a version that should take requests is scaled up first, the one that
+took them before keeps its replicas for ``promotion.rollbackWindow``, and what is kept beyond it (``keepVersions``)
+stays loaded with one replica, so that a way back waits for no download.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fiduciary.api.quantities import timedelta_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fiduciary.api.versions import VersionRef
+    from fiduciary.decide.case import Case
+    from fiduciary.decide.history import History
+    from fiduciary.decide.serving.ability import Able
+    from fiduciary.decide.serving.routing import Routing
+    from fiduciary.decide.serving.will import Will
+    from fiduciary.serving.observed import DeploymentView
+
+KEPT_REPLICAS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One version that has to be loaded. ``autoscaled``: an autoscaler has the number, ``replicas`` is its minimum."""
+
+    version: VersionRef
+    replicas: int
+    autoscaled: bool = False
+
+
+def wanted(case: Case, history: History, able: Able, routing: Routing | None, will: Will | None) -> tuple[Wanted, ...]:
+    """Versions to load, those that answer first; each artifact once."""
+    found: list[Wanted] = []
+
+    def add(version: VersionRef | None, replicas: int, *, autoscaled: bool = False) -> None:
+        if version is None or version.digest is None:
+            return
+        if all(other.version.digest != version.digest for other in found):
+            found.append(Wanted(version, replicas, autoscaled))
+
+    usual, champion = usual_replicas(able), history.champion
+    answering = routing.answering if routing is not None else frozenset[str]()
+    scales = able.serving.autoscaling is not None
+    for arm in routing.arms if routing is not None else ():
+        if arm.weight > 0:
+            # With the switch engaged a version answers that may have been kept small: it gets what a champion has.
+            add(arm.version, usual, autoscaled=scales)
+    if will is not None:
+        add(will.version, max(usual, ready_of(case, champion)))
+    if champion is not None:
+        # Blocked, or not routed yet: it keeps what it has, and gets what it will need.
+        kept = _replicas(case, champion) if champion.digest not in answering and routing is not None else 0
+        add(champion, max(usual, kept))
+    previous = history.former[0] if history.former else None
+    if previous is not None and case.now < window_end(case, history):
+        add(previous, max(usual, _replicas(case, previous)))
+    add(history.challenger, KEPT_REPLICAS)
+    for former in history.former[: able.serving.keep_versions - 1]:
+        add(former, KEPT_REPLICAS)
+    return tuple(found)
+
+
+def usual_replicas(able: Able) -> int:
+    """Replicas of a champion: the spec's, or the fewest that autoscaling may leave."""
+    autoscaling = able.serving.autoscaling
+    return autoscaling.min if autoscaling is not None else able.serving.replicas or 1
+
+
+def window_end(case: Case, history: History) -> datetime:
+    """Until when the previous champion keeps its replicas."""
+    champion = history.champion
+    since = champion.since if champion is not None and champion.since is not None else case.now
+    return since + timedelta_of(case.spec.promotion.rollback_window)
+
+
+def view_of(case: Case, version: VersionRef | None) -> DeploymentView | None:
+    """The Deployment of a version, if it exists."""
+    if version is None:
+        return None
+    return next((view for view in case.world.deployments if view.digest == version.digest), None)
+
+
+def ready_of(case: Case, version: VersionRef | None) -> int:
+    view = view_of(case, version)
+    return 0 if view is None else view.ready
+
+
+def _replicas(case: Case, version: VersionRef) -> int:
+    view = view_of(case, version)
+    return 0 if view is None else view.replicas

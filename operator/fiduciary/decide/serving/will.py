@@ -1,0 +1,198 @@
+"""Which version people want as champion: by a pin, by a RollBack, by approvals of the challenger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from fiduciary.decide import reasons
+from fiduciary.decide.step import Note
+
+if TYPE_CHECKING:
+    from fiduciary.api.modelapproval import ModelApproval
+    from fiduciary.api.modeldecision import CauseKind
+    from fiduciary.api.versions import VersionRef
+    from fiduciary.decide.case import Case
+    from fiduciary.decide.history import History, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """A version that should be champion, whose it is and why. It takes its place once its capacity is there.
+
+    ``compatible``: it has to answer the champion's requests first. A person who names a version has decided that.
+    """
+
+    version: VersionRef
+    action: Literal["Promote", "RollBack"]
+    kind: CauseKind
+    why: str
+    user: str | None = None
+    acts: tuple[str, ...] = field(default=())  # names of the ModelApprovals that this answers, the newest last
+    compatible: bool = False
+
+
+def will(case: Case, history: History) -> Will | None:
+    """What people want and the log does not say yet; None where nothing is to be changed.
+
+    A pin beats every act of a person but the kill switch: Git says what serves, and who wants something else changes
+    it there.
+    """
+    if history.champion is None:
+        return None
+    if case.spec.promotion.mode == "Pinned":
+        return _pinned(case, history)
+    return _rollback(case, history) or _approved(case, history)
+
+
+def pin_refused(case: Case, history: History) -> Note | None:
+    """Why the pinned version may not serve; None where nothing is pinned, or it may."""
+    pinned = case.spec.promotion.pinned
+    if case.spec.promotion.mode != "Pinned" or pinned is None or _is_champion(history, pinned.digest):
+        return None
+    if history.champion is None and not history.verdicts:
+        return None  # nothing was trained yet: the pin may name what is about to come
+    name = f"version {pinned.version} ({pinned.digest})"
+    verdict = _verdict(history, pinned.digest)
+    if verdict is None:
+        same = next((one for one in _accepted(history) if one.version == pinned.version), None)
+        hint = f"; version {same.version} in the log has digest {same.digest}" if same is not None else ""
+        todo = "pin a version that the log accepted (kubectl get modeldecisions)"
+        message = f"spec.promotion.pinned names {name}, which no record accepted{hint}; {todo}"
+        return Note(reasons.PINNED_VERSION_REFUSED, message, stalled=True)
+    if verdict.action != "Accept":
+        message = f"spec.promotion.pinned names {name}, which did not pass: {verdict.record.cause.message}"
+        return Note(reasons.PINNED_VERSION_REFUSED, message, stalled=True)
+    return None
+
+
+def act_refused(case: Case, history: History) -> Note | None:
+    """Why the newest RollBack that was asked for cannot be carried out; None if it can, or if there is none."""
+    act = next(iter(_pending(case, history, "RollBack")[::-1]), None)
+    if act is None or history.champion is None:
+        return None
+    name = act.metadata.name
+    if case.spec.promotion.mode == "Pinned":
+        message = f"ModelApproval {name} asks to roll back, but promotion.mode is Pinned: change spec.promotion.pinned"
+        return Note(reasons.OVERRIDDEN_BY_PIN, message)
+    if _way_back(act, history) is not None:
+        return None
+    known = ", ".join(str(version.version) for version in _ways_back(history)) or "none"
+    wanted = f"version {act.spec.version}" if act.spec.version else "the previous champion"
+    message = (
+        f"ModelApproval {name} asks to go back to {wanted}, which is no version to go back to: those that were "
+        f"champion and were not rolled back themselves are {known}"
+    )
+    return Note(reasons.ROLL_BACK_IMPOSSIBLE, message)
+
+
+def approvals_needed(case: Case) -> int:
+    """People who have to approve a challenger. At least one until experiments can decide by themselves."""
+    promotion = case.spec.promotion
+    experiment = promotion.experiment.approvals if promotion.experiment is not None else 0
+    return max(1, promotion.approvals, experiment)
+
+
+def approvals_given(case: Case, history: History) -> tuple[tuple[ModelApproval, ...], Note | None]:
+    """Approvals of the challenger that count, one a person, oldest first; and why another one does not count."""
+    counted: dict[str, ModelApproval] = {}
+    objection: Note | None = None
+    for act in _about_challenger(case, history, "Approve"):
+        against = case.objection(act)
+        if against is None:
+            counted.setdefault(act.spec.approver, act)
+        else:
+            objection = Note(*against)
+    return tuple(counted.values()), objection
+
+
+def rejection(case: Case, history: History) -> ModelApproval | None:
+    """A person's Reject of the challenger. It counts unguarded: it only tightens."""
+    return next(iter(_about_challenger(case, history, "Reject")), None)
+
+
+def _pinned(case: Case, history: History) -> Will | None:
+    pinned = case.spec.promotion.pinned
+    if pinned is None or _is_champion(history, pinned.digest) or pin_refused(case, history) is not None:
+        return None
+    verdict = _verdict(history, pinned.digest)
+    if verdict is None or verdict.version is None:
+        return None
+    back = any(version.digest == pinned.digest for version in _ways_back(history))  # forth again is a promotion
+    why = f"spec.promotion.pinned names version {verdict.version.version}"
+    return Will(verdict.version, "RollBack" if back else "Promote", "Pinned", why)
+
+
+def _rollback(case: Case, history: History) -> Will | None:
+    acts = _pending(case, history, "RollBack")
+    if not acts:
+        return None
+    act = acts[-1]
+    version = _way_back(act, history)
+    if version is None:
+        return None
+    why = f"{act.spec.approver} asked to roll back: {act.spec.reason}"
+    names = tuple(one.metadata.name for one in acts)
+    return Will(version, "RollBack", "Approval", why, user=act.spec.approver, acts=names)
+
+
+def _approved(case: Case, history: History) -> Will | None:
+    challenger = history.challenger
+    if challenger is None or case.spec.suspend or case.killed or rejection(case, history) is not None:
+        return None
+    acts, _ = approvals_given(case, history)
+    if len(acts) < approvals_needed(case):
+        return None
+    people = ", ".join(act.spec.approver for act in acts)
+    names = tuple(act.metadata.name for act in acts)
+    return Will(
+        challenger, "Promote", "Approval", f"approved by {people}", user=acts[-1].spec.approver, acts=names,
+        compatible=True,
+    )  # fmt: skip
+
+
+def _about_challenger(case: Case, history: History, decision: Literal["Approve", "Reject"]) -> list[ModelApproval]:
+    evidence = history.challenger_evidence
+    if history.challenger is None or evidence is None:
+        return []
+    return [
+        act for act in case.approvals(decision) if act.spec.experiment is None and act.spec.evidence_digest == evidence
+    ]
+
+
+def _pending(case: Case, history: History, decision: Literal["RollBack"]) -> list[ModelApproval]:
+    """Acts on the champion that is in force: one from before it took its place is about another."""
+    champion = history.champion
+    since = champion.since.timestamp() if champion is not None and champion.since is not None else 0.0
+    return [
+        act
+        for act in case.approvals(decision)
+        if act.metadata.name not in history.approvals
+        and act.metadata.creation_timestamp is not None
+        and act.metadata.creation_timestamp.timestamp() >= since
+    ]
+
+
+def _way_back(act: ModelApproval, history: History) -> VersionRef | None:
+    ways = _ways_back(history)
+    if act.spec.version is None:
+        return next(iter(ways), None)
+    return next((version for version in ways if version.version == act.spec.version), None)
+
+
+def _ways_back(history: History) -> list[VersionRef]:
+    return [version for version in history.former if version.digest not in history.refused]
+
+
+def _is_champion(history: History, digest: str) -> bool:
+    return history.champion is not None and history.champion.digest == digest
+
+
+def _verdict(history: History, digest: str) -> Verdict | None:
+    """The newest verdict on an artifact: gates may have judged it again."""
+    found = [one for one in history.verdicts.values() if one.version is not None and one.version.digest == digest]
+    return max(found, key=lambda verdict: verdict.record.sequence, default=None)
+
+
+def _accepted(history: History) -> list[VersionRef]:
+    return [one.version for one in history.verdicts.values() if one.action == "Accept" and one.version is not None]

@@ -1,0 +1,258 @@
+"""Probing what is served: beside the reconciles, a bounded number at a time, newest result of each target in memory.
+
+A decision says what is to be probed; a target that is new is asked at once, again soon while its answers change, and
+ever more slowly, up to its own interval, while they stay the same. A key is queued when a target's answer becomes
+another one, and when its last answer is so old that nobody should rely on it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+import zlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
+
+import structlog
+
+from fiduciary.clients.inference import Answer, Example, NoExample
+from fiduciary.engine.queue import Waiting
+from fiduciary.serving.observed import ProbeView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from fiduciary.engine.metrics import Metrics
+    from fiduciary.serving.observed import ProbeTarget
+
+log = structlog.get_logger(part="probes")
+
+#: A result counts for this many intervals.
+FRESH = 3
+
+#: All targets together are asked at most this often in the long run; with more of them each interval grows.
+PER_SECOND = 50.0
+
+#: How often results are looked through for old ones.
+WATCH_SECONDS = 2.0
+
+
+class Client(Protocol):
+    """The calls of :class:`fiduciary.clients.inference.InferenceClient` that are made here."""
+
+    async def example(self, target: ProbeTarget) -> tuple[Example, str]: ...
+    async def infer(self, target: ProbeTarget, example: Example) -> Answer: ...
+
+
+class _Example:
+    """A version's example request, packed; shared by all targets that use it, gone with the last of them."""
+
+    __slots__ = ("__weakref__", "_packed")
+
+    def __init__(self, request: Example) -> None:
+        self._packed = zlib.compress(json.dumps(request, separators=(",", ":")).encode())
+
+    def request(self) -> Example:
+        return json.loads(zlib.decompress(self._packed))
+
+
+class _Aim:
+    """One target of one key, with what is known of it."""
+
+    __slots__ = ("equal", "example", "key", "stale", "view")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.example: _Example | None = None
+        self.view: ProbeView | None = None
+        self.equal = 0  # equal results in a row
+        self.stale = False
+
+
+class Prober:
+    """``changed`` is told the key of a result that is another one now, or too old."""
+
+    def __init__(
+        self,
+        client: Client,
+        changed: Callable[[Hashable], None],
+        metrics: Metrics,
+        *,
+        fast: float = 0.25,
+        concurrency: int = 8,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.queue: Waiting[ProbeTarget] = Waiting(clock=clock)
+        self._client = client
+        self._changed = changed
+        self._metrics = metrics
+        self._fast = fast
+        self._concurrency = concurrency
+        self._now = now
+        self._jitter = jitter
+        self._aims: dict[ProbeTarget, _Aim] = {}
+        self._targets: dict[Hashable, tuple[ProbeTarget, ...]] = {}
+        self._examples: WeakValueDictionary[str, _Example] = WeakValueDictionary()
+        self._running: set[asyncio.Task[None]] = set()
+        metrics.watch_probes(lambda: len(self._aims), self._failing)
+
+    def aim(self, key: Hashable, targets: tuple[ProbeTarget, ...]) -> None:
+        """What ``key`` wants probed from now on; a target that it had before keeps its result."""
+        before = self._targets.get(key, ())
+        if targets == before:
+            return
+        for target in set(before) - set(targets):
+            del self._aims[target]
+            self.queue.core.drop(target)
+        if targets:
+            self._targets[key] = targets
+        else:
+            del self._targets[key]
+        for target in targets:
+            if target not in self._aims:
+                self._aims[target] = _Aim(key)
+                self.queue.add(target)
+
+    def drop(self, key: Hashable) -> None:
+        self.aim(key, ())
+
+    def results(self, key: Hashable) -> tuple[ProbeView, ...]:
+        """Results of this key's targets that are fresh enough to rely on."""
+        now = self._now()
+        views = [(target, self._aims[target].view) for target in self._targets.get(key, ())]
+        return tuple(view for target, view in views if view is not None and not self._old(target, view, now))
+
+    def close(self) -> None:
+        self.queue.close()
+
+    async def run(self) -> None:
+        """Probe until :meth:`close`; what is under way then is given up."""
+        slots = asyncio.Semaphore(self._concurrency)
+        watching = asyncio.create_task(self._watch())
+        try:
+            while True:
+                await slots.acquire()
+                taken = await self.queue.take()
+                if taken is None:
+                    return
+                task = asyncio.create_task(self._work(taken[0], slots))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+        finally:
+            watching.cancel()
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(watching, *self._running, return_exceptions=True)
+
+    async def _work(self, target: ProbeTarget, slots: asyncio.Semaphore) -> None:
+        try:
+            await self.step(target)
+        except Exception:
+            log.exception("probe.bug", model=target.model)  # the other targets go on, and so does this one
+            self.queue.add_after(target, self._interval(target))
+        finally:
+            self.queue.done(target)
+            slots.release()
+
+    async def step(self, target: ProbeTarget) -> None:
+        """Probe one target, and make its next appointment."""
+        aim = self._aims.get(target)
+        if aim is None:
+            return
+        answer = await self._ask(target, aim)
+        if self._aims.get(target) is not aim:
+            return  # nobody wants to know any more
+        self._metrics.probed(target.via, target.protocol, _outcome(answer), answer.latency_s)
+        self._take(target, aim, answer)
+        pause = min(self._interval(target), self._fast * 2.0 ** min(aim.equal - 1, 30))
+        self.queue.add_after(target, pause * self._jitter(0.9, 1.1))
+
+    async def _ask(self, target: ProbeTarget, aim: _Aim) -> Answer:
+        try:
+            if aim.example is None:
+                request, digest = await self._client.example(target)
+                aim.example = self._examples.get(digest)
+                if aim.example is None:
+                    aim.example = self._examples[digest] = _Example(request)
+        except NoExample as error:
+            return error.answer
+        answer = await self._client.infer(target, aim.example.request())
+        if not answer.ok:
+            aim.example = None  # it may have been another version's
+        return answer
+
+    def _take(self, target: ProbeTarget, aim: _Aim, answer: Answer) -> None:
+        before, now = aim.view, self._now()
+        view = ProbeView(
+            target,
+            now,
+            answer.ok,
+            status=answer.status,
+            version=answer.version,
+            digest=answer.digest,
+            message=answer.message,
+            latency_s=answer.latency_s,
+            since=now,
+        )
+        same = before is not None and _result(before) == _result(view)
+        if before is not None and same:
+            # The words may differ (which address refused); what they say does not.
+            view = replace(view, since=before.since, message=before.message)
+        aim.view, aim.equal = view, aim.equal + 1 if same else 1
+        if not same or aim.stale:
+            log.info(
+                "probe.changed",
+                key=str(aim.key),
+                via=target.via,
+                protocol=target.protocol,
+                decision=target.decision,
+                ok=view.ok,
+                status=view.status,
+                digest=view.digest,
+                why=view.message,
+            )
+            aim.stale = False
+            self._changed(aim.key)
+
+    def _interval(self, target: ProbeTarget) -> float:
+        """Seconds from one probe to the next in peace."""
+        return max(float(target.seconds), len(self._aims) / PER_SECOND)
+
+    def _old(self, target: ProbeTarget, view: ProbeView, now: datetime) -> bool:
+        return now - view.at > timedelta(seconds=FRESH * self._interval(target))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            self.expire()
+
+    def expire(self) -> None:
+        """Tell of each result that has become too old, once."""
+        now = self._now()
+        for target, aim in self._aims.items():
+            if aim.view is not None and not aim.stale and self._old(target, aim.view, now):
+                aim.stale = True
+                self._metrics.probes_stale.inc()
+                log.warning("probe.stale", key=str(aim.key), via=target.via, at=aim.view.at.isoformat())
+                self._changed(aim.key)
+
+    def _failing(self) -> int:
+        return sum(1 for aim in self._aims.values() if aim.view is not None and not aim.view.ok)
+
+
+def _result(view: ProbeView) -> tuple[bool, int | None, str]:
+    return view.ok, view.status, view.digest
+
+
+def _outcome(answer: Answer) -> str:
+    if answer.ok:
+        return "ok"
+    if answer.status is None:
+        return "unanswered"
+    return "foreign" if answer.status == 200 else f"{answer.status // 100}xx"

@@ -1,0 +1,128 @@
+"""A version in memory: its features, transform, reference and ONNX session; raw features in, predictions out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+import orjson
+from numpy.typing import NDArray
+
+from fiduciary_features import FeatureSpec, Transform
+from fiduciary_server.ending import Ended
+from fiduciary_server.reference import Reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Floats = NDArray[np.float64]
+
+
+class BrokenModel(RuntimeError):
+    """The model failed on inputs that passed every check, or gave no finite number: an error of the server."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A loaded version.
+
+    Attributes:
+        features: what the model reads, in order.
+        transform: from raw features to the model's input.
+        window: rows of an input; None for a model that reads one row.
+        rows: of raw bars that one prediction needs.
+        output: of ``signature.json``: label, unit, meaning.
+        reference: of the features and predictions in training.
+        session: ONNX Runtime.
+    """
+
+    features: FeatureSpec
+    transform: Transform
+    window: int | None
+    rows: int
+    output: dict[str, Any]
+    reference: Reference
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def load(cls, folder: Path, threads: int) -> Version:
+        """Read a verified folder.
+
+        Raises:
+            Ended: BadVersion, where a file says something that this server cannot serve.
+        """
+        try:
+            features_document = orjson.loads((folder / "features.json").read_bytes())
+            features = FeatureSpec.from_json(features_document)
+            transform = Transform.from_json(features_document["transform"])
+            signature = orjson.loads((folder / "signature.json").read_bytes())
+            shape = signature["inputs"][0]["shape"]
+            window = int(shape[1]) if len(shape) == 3 else None
+            rows = int(signature["raw"]["rows"])
+            reference = Reference.read((folder / "drift_reference.json").read_bytes(), features.names)
+            output = dict(signature["output"])
+        except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
+            raise Ended("BadVersion", f"the version cannot be read: {type(error).__name__}: {error}") from None
+        try:
+            session = _session(folder / "model.onnx", threads)
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise Ended("BadVersion", f"ONNX Runtime cannot load model.onnx: {_brief(error)}") from None
+        _compare(session, [len(features.names)] if window is None else [window, len(features.names)])
+        return cls(features, transform, window, rows, output, reference, session)
+
+    @cached_property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one input without the batch."""
+        width = len(self.features.names)
+        return (width,) if self.window is None else (self.window, width)
+
+    def predict(self, raw: Floats) -> NDArray[np.float32]:
+        """Predictions of complete rows.
+
+        Args:
+            raw: features before the transform, ``(n, *row_shape)``, finite.
+
+        Returns:
+            ``(n,)``.
+
+        Raises:
+            BrokenModel: the session failed, or a prediction is not finite.
+        """
+        inputs = np.ascontiguousarray(self.transform.apply(raw), dtype=np.float32)
+        try:
+            result = self.session.run(["prediction"], {"features": inputs})[0].reshape(-1)
+        except Exception as error:
+            raise BrokenModel(f"the model failed on inputs that passed every check: {_brief(error)}") from error
+        if len(result) != len(raw) or not np.isfinite(result).all():
+            raise BrokenModel("the model's output is not one finite number for each input")
+        return result
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # An arena keeps the memory of the largest batch for ever, and spinning threads burn the CPU that a pod is given.
+    options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+
+
+def _compare(session: onnxruntime.InferenceSession, row_shape: list[int]) -> None:
+    inputs = {given.name: given.shape[1:] for given in session.get_inputs()}
+    outputs = [given.name for given in session.get_outputs()]
+    if inputs != {"features": row_shape} or outputs != ["prediction"]:
+        raise Ended(
+            "BadVersion",
+            f"model.onnx maps {inputs} to {outputs}; signature.json says features [batch, {row_shape}] to prediction",
+        )
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
