@@ -95,8 +95,8 @@ class Gateway:
             text = answer.read().decode()
         target = {"namespace": "projectcontour", "pod": "envoy-x"}
         series = [
-            Series({"__name__": found[1], **target, **dict(_LABEL.findall(found[2]))}, ((1, float(found[3])),))
-            for found in _SAMPLE.finditer(text)
+            Series({"__name__": name, **target, **dict(_LABEL.findall(labels))}, ((1, float(value)),))
+            for name, labels, value in _SAMPLE.findall(text)
         ]
         found = tracks(CONTOUR, series, (THRESHOLD,))
         workload = Workload("quant", service.removesuffix("-mirror"))
