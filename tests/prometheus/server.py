@@ -176,6 +176,12 @@ class Server:
         except (urllib.error.URLError, OSError):
             return False
 
+    def scrapes(self, target: Target) -> bool:
+        """Whether it is among the active targets; discovery takes in changes every five seconds."""
+        with urllib.request.urlopen(f"{self.url}/api/v1/targets?state=active", timeout=5) as answer:
+            active = json.load(answer)["data"]["activeTargets"]
+        return any(found["labels"].get("pod") == target.pod for found in active)
+
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         if self._process is not None:
             self._process.send_signal(how)

@@ -194,11 +194,14 @@ def _chapters(happened: Told, first: tuple[Target, ...]) -> None:
         happened.broken.counts["success"] = hidden
     happened.blinded.failing = False
     happened.at["sees"] = time.time()
-    until(4.5)
+    wait(lambda: not server.scrapes(happened.removed), 40, "discovery to drop the removed pod")
+    wait(lambda: happened.late.served, 40, "the late pod's first scrape")
+    number = math.ceil((time.time() - plan.origin) / BLOCK)
+    until(number + 0.5)
     server.kill()
     happened.at["killed"] = time.time()
-    while time.time() < plan.origin + 5.2 * BLOCK:
+    while time.time() < plan.origin + (number + 1.2) * BLOCK:
         time.sleep(0.1)
     server.start()
     happened.at["back"] = time.time()
-    until(6.6)
+    until(number + 2.6)

@@ -72,7 +72,7 @@ class Upstream(http.server.BaseHTTPRequestHandler):
 
 @dataclass
 class Gateway:
-    """Envoy in front of one upstream: /v2 goes to the champion (and is copied), ModelInfer to its gRPC port, and so on."""
+    """Envoy in front of one upstream: /v2 goes to the champion (and is copied), ModelInfer to its gRPC port."""
 
     port: int
     admin: int
