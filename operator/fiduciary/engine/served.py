@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body
-from fiduciary.engine.kinds import annotations_of, created, entries, labels_of, part
+from fiduciary.engine.kinds import annotations_of, created, entries, labels_of, moment, part
 from fiduciary.manifests.content import content_of
 from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, ParentStatus, RouteView, ServingPod
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 SERVER = "server"
 FETCH = "fetch"
@@ -35,6 +36,7 @@ def deployment(body: Body) -> DeploymentView:
         image=next((container.get("image", "") for container in containers if container["name"] == SERVER), ""),
         created_at=created(body),
         edited=edited,
+        serving_key=annotations_of(body).get(meta.ANNOTATION_SERVING_KEY, ""),
         owner_uid=_owner(metadata),
         replicas=spec.get("replicas", 1),
         ready=status.get("readyReplicas", 0),
@@ -43,6 +45,7 @@ def deployment(body: Body) -> DeploymentView:
         total=status.get("replicas", 0),
         observed=status.get("observedGeneration") == metadata.get("generation"),
         failure=_failure(status),
+        overdue=any(c.get("reason") == "ProgressDeadlineExceeded" for c in entries(status, "conditions")),
         deleting="deletionTimestamp" in metadata,
     )
 
@@ -135,24 +138,46 @@ def child(body: Body) -> ChildView:
     )
 
 
-def route(body: Body) -> RouteView:
+def route(body: Body, before: RouteView | None, now: datetime) -> RouteView:
+    """``before``: the view of the state before, which knows since when the present generation has been confirmed."""
     metadata, spec = body["metadata"], part(body, "spec")
     content, edited = content_of(body)
     rules = entries(spec, "rules")
     backends = entries(rules[0], "backendRefs") if rules else []
+    generation = metadata.get("generation", 0)
+    parents = tuple(_parent(entry, metadata["namespace"]) for entry in entries(part(body, "status"), "parents"))
+    wanted = {_place(ref, metadata["namespace"]) for ref in entries(spec, "parentRefs")}
+    told = {(parent.namespace, parent.name, parent.section) for parent in parents}
+    confirmed = (
+        bool(parents)
+        and wanted <= told
+        and all(parent.accepted and parent.resolved and parent.observed_generation == generation for parent in parents)
+    )
+    known = before is not None and (before.uid, before.generation) == (metadata["uid"], generation)
     return RouteView(
         name=metadata["name"],
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
-        generation=metadata.get("generation", 0),
+        generation=generation,
         decision=decision_of(body),
         content=content,
         edited=edited,
         owner_uid=_owner(metadata),
         backends=tuple((ref["name"], ref.get("weight", 1)) for ref in backends),
-        parents=tuple(_parent(entry, metadata["namespace"]) for entry in entries(part(body, "status"), "parents")),
+        parents=parents,
+        written_at=_written(metadata),
+        confirmed_at=((before.confirmed_at if before is not None and known else None) or now) if confirmed else None,
         deleting="deletionTimestamp" in metadata,
     )
+
+
+def _written(metadata: Body) -> datetime | None:
+    times = [e["time"] for e in entries(metadata, "managedFields") if e.get("manager") == meta.FIELD_MANAGER]
+    return moment(max(times, default=None))
+
+
+def _place(ref: Body, namespace: str) -> tuple[str, str, str | None]:
+    return ref.get("namespace") or namespace, ref.get("name", ""), ref.get("sectionName")
 
 
 def decision_of(body: Body) -> int:
@@ -162,15 +187,15 @@ def decision_of(body: Body) -> int:
 
 
 def _parent(entry: Body, namespace: str) -> ParentStatus:
-    ref = part(entry, "parentRef")
+    gateway_namespace, name, section = _place(part(entry, "parentRef"), namespace)
     found = {condition["type"]: condition for condition in entries(entry, "conditions")}
     both = [found.get(kind, Body()) for kind in ("Accepted", "ResolvedRefs")]
     accepted, resolved = (condition.get("status") == "True" for condition in both)
     wrong = next((condition for condition in both if condition and condition.get("status") != "True"), Body())
     return ParentStatus(
-        namespace=ref.get("namespace") or namespace,
-        name=ref.get("name", ""),
-        section=ref.get("sectionName"),
+        namespace=gateway_namespace,
+        name=name,
+        section=section,
         controller=entry.get("controllerName", ""),
         accepted=accepted,
         resolved=resolved,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fiduciary.api import meta
@@ -14,7 +15,7 @@ from fiduciary.engine.mirror import Name, Store, name_of
 from fiduciary.engine.rollout import Rollout
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from fiduciary.api.driftpolicy import DriftPolicy
     from fiduciary.api.modelexperiment import ModelExperiment
@@ -36,8 +37,14 @@ class Key(NamedTuple):
 class Stores:
     """One store a watched kind. ``gateway_urls``: address of a Gateway (``<namespace>/<name>``) by the settings."""
 
-    def __init__(self, gateway_urls: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        gateway_urls: Mapping[str, str] | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         urls = gateway_urls or {}
+        self._now = now
         self.models: Store[FinancialModel] = Store(
             kinds.FINANCIALMODEL, FinancialModel.model_validate, keep=kinds.trimmed, index=_wanted, parent=_namespace
         )
@@ -63,7 +70,7 @@ class Stores:
         self.companions: tuple[Store[ChildView], ...] = tuple(
             Store(resource, served.child, parent=_model_in_label) for resource in kinds.COMPANIONS
         )
-        self.routes: Store[RouteView] = Store(kinds.HTTPROUTE, served.route, parent=_model_in_label)
+        self.routes: Store[RouteView] = Store(kinds.HTTPROUTE, self._route, parent=_model_in_label)
         self.gateways: Store[GatewayView] = Store(kinds.GATEWAY, lambda body: served.gateway(body, urls))
         #: Optional kinds that the cluster does not know, or that are not listed yet.
         self.missing: frozenset[str] = frozenset()
@@ -86,6 +93,9 @@ class Stores:
                 self.gateways,
             )
         }
+
+    def _route(self, body: Body) -> RouteView:
+        return served.route(body, self.routes.get(name_of(body["metadata"])), self._now())
 
     @property
     def synced(self) -> bool:

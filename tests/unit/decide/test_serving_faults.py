@@ -39,7 +39,7 @@ def said(reason: str, message: str) -> str:
 
 
 PODS: list[tuple[dict[str, Any], str, bool, str]] = [
-    ({**FETCH, "termination_message": said("DigestMismatch", "model.onnx is sha256:1")}, "DigestMismatch", True, "sha256:1"),
+    ({**FETCH, "termination_message": said("DigestMismatch", "found sha256:1")}, "DigestMismatch", True, "sha256:1"),
     ({**FETCH, "termination_message": said("ArtifactNotFound", "run is gone")}, "ArtifactNotFound", True, "gone"),
     (
         {**FETCH, "termination_message": said("ArtifactStoreUnreachable", "http://mlflow: refused")},
@@ -68,7 +68,7 @@ PODS: list[tuple[dict[str, Any], str, bool, str]] = [
          "termination_message": "ImportError: onnx"},
         "Crashing",
         True,
-        "ImportError: onnx",
+        "exit code 70",
     ),
     ({"phase": "Running", "container": "server"}, "NeverReady", True, "kubectl logs"),
     ({"phase": "Pending", "reason": "ContainerCreating"}, "Starting", False, "0 of 1"),

@@ -202,7 +202,7 @@ def test_a_decision_on_serving_does_not_disturb_the_training_that_runs() -> None
 
 
 def _trained(sim: SimulatedWorld) -> SimulatedWorld:
-    from tests.unit.decide.lives import trained  # noqa: PLC0415
+    from tests.unit.decide.lives import trained
 
     trained(sim)
     calm(sim, 10)

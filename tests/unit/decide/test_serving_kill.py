@@ -57,7 +57,7 @@ def test_a_kill_needs_neither_mlflow_nor_pods_nor_gateways_nor_probes() -> None:
 
 
 def test_a_kill_goes_on_a_broken_log_and_under_the_number_of_the_route() -> None:
-    from dataclasses import replace  # noqa: PLC0415
+    from dataclasses import replace
 
     sim = challenged()
     approve(sim, "ok")
@@ -164,8 +164,8 @@ def test_who_answers_while_killed_does_not_change_with_the_champion() -> None:
 
 @pytest.mark.parametrize("killed_before", [True, False])
 def test_a_kill_before_anything_is_served_keeps_it_so(killed_before: bool) -> None:
-    from tests.unit.decide.lives import trained  # noqa: PLC0415
-    from tests.unit.decide.worlds import SERVED  # noqa: PLC0415
+    from tests.unit.decide.lives import trained
+    from tests.unit.decide.worlds import SERVED
 
     sim = SimulatedWorld(SERVED)
     sim.settle()
@@ -188,9 +188,9 @@ def test_a_kill_before_anything_is_served_keeps_it_so(killed_before: bool) -> No
 
 
 def test_a_kill_on_a_route_that_cannot_be_made_any_more_takes_it_away() -> None:
-    from dataclasses import replace  # noqa: PLC0415
+    from dataclasses import replace
 
-    from tests.unit.decide.worlds import PLATFORM  # noqa: PLC0415
+    from tests.unit.decide.worlds import PLATFORM
 
     sim = served()
     sim.world = replace(sim.world, platform=replace(PLATFORM, serving=None))

@@ -343,7 +343,7 @@ def test_a_pin_that_is_lifted_changes_nothing() -> None:
 
 
 def test_a_first_version_that_is_not_the_pinned_one_gets_no_traffic() -> None:
-    from tests.unit.decide.worlds import SERVED, merged  # noqa: PLC0415
+    from tests.unit.decide.worlds import SERVED, merged
 
     other = {"promotion": {"mode": "Pinned", "pinned": {"version": "1", "digest": "sha256:" + "e" * 64}}}
     sim = SimulatedWorld(merged(SERVED, other))
@@ -380,7 +380,7 @@ def test_a_challenger_of_other_features_that_refuses_clients_requests_is_refused
     sim.settle()
     sim.advance(seconds=40)
     key = sim.jobs[-1].key
-    from tests.unit.decide.worlds import result  # noqa: PLC0415
+    from tests.unit.decide.worlds import result
 
     document = result(key)
     sim.serving.refuses_imitation.add(str(document["digest"]))
@@ -402,7 +402,7 @@ def test_versions_of_one_feature_set_take_the_same_requests() -> None:
     sim.edit(LINEAR)
     sim.settle()
     sim.advance(seconds=40)
-    from tests.unit.decide.worlds import result  # noqa: PLC0415
+    from tests.unit.decide.worlds import result
 
     document = result(sim.jobs[-1].key)
     sim.serving.refuses_imitation.add(str(document["digest"]))

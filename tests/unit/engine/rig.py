@@ -81,10 +81,11 @@ class Process:
         checkpoint: Callable[[str], None] = lambda name: None,
         platform: Platform = PLATFORM,
         servers: Client | None = None,
+        guards: tuple[str, ...] = (),
     ) -> None:
         self.cluster = cluster
         self.clock = clock
-        self.stores = Stores()
+        self.stores = Stores(now=clock.now)
         metrics = Metrics()
         self.loop = Loop(
             cluster, self.stores, metrics, clock=clock.monotonic, now=clock.now, jitter=lambda low, high: 1.0
@@ -104,7 +105,7 @@ class Process:
             jitter=lambda low, high: 1.0,
         )
         self.reconcile = Reconciler(
-            observer=Observer(cluster, self.stores, platform, (), clock.monotonic, probes=self.prober.results),
+            observer=Observer(cluster, self.stores, platform, guards, clock.monotonic, probes=self.prober.results),
             stores=self.stores,
             applier=Applier(cluster, self.stores.by_kind, checkpoint=checkpoint),
             registries=registries,

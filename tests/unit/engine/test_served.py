@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from fiduciary.engine import served
 from fiduciary.engine.rollout import Rollout
-from fiduciary.serving.observed import DeploymentView, RolloutView
+from fiduciary.serving.observed import DeploymentView, RolloutView, RouteView
 
 DIGEST = "sha256:" + "7" * 64
 CREATED = "2026-11-26T15:00:00Z"
@@ -171,12 +172,49 @@ def route(**status: Any) -> dict[str, Any]:
     return found
 
 
+def see(found: dict[str, Any], before: RouteView | None = None, at: int = 0) -> RouteView:
+    return served.route(found, before, datetime(2026, 11, 26, 15, 0, at, tzinfo=UTC))
+
+
+def confirmed(said: int, **change: Any) -> dict[str, Any]:
+    states = [{"type": kind, "status": "True", "observedGeneration": said} for kind in ("Accepted", "ResolvedRefs")]
+    found = route(parents=[{"parentRef": {"name": "edge"}, "controllerName": "c", "conditions": states}])
+    found["spec"]["parentRefs"] = [{"name": "edge", "namespace": "quant"}]
+    found["metadata"] |= change
+    return found
+
+
+def test_it_is_kept_since_when_a_generation_is_confirmed_by_every_parent() -> None:
+    first = see(confirmed(3), None, 1)
+    assert first.confirmed_at == datetime(2026, 11, 26, 15, 0, 1, tzinfo=UTC)
+    assert see(confirmed(3, resourceVersion="6"), first, 5).confirmed_at == first.confirmed_at
+    late = see(confirmed(3, generation=4), first, 5)
+    assert late.confirmed_at is None, "the controller speaks of the generation before"
+    again = see(confirmed(4, generation=4), late, 7)
+    assert again.confirmed_at == datetime(2026, 11, 26, 15, 0, 7, tzinfo=UTC)
+    assert see(confirmed(4, generation=4, uid="other"), again, 9).confirmed_at != again.confirmed_at
+    two = confirmed(3)
+    two["spec"]["parentRefs"].append({"name": "other"})
+    assert see(two).confirmed_at is None, "one of two Gateways has said nothing"
+    assert see(route()).confirmed_at is None
+
+
+def test_when_we_wrote_it_last_is_read_from_our_own_entries() -> None:
+    fields = [
+        {"manager": "fiduciary", "operation": "Update", "time": "2026-11-26T14:00:00Z"},
+        {"manager": "fiduciary", "operation": "Apply", "time": "2026-11-26T14:30:00Z"},
+        {"manager": "kubectl", "operation": "Update", "time": "2026-11-26T14:59:00Z"},
+    ]
+    assert see(confirmed(3, managedFields=fields)).written_at == datetime(2026, 11, 26, 14, 30, tzinfo=UTC)
+    assert see(confirmed(3)).written_at is None
+
+
 def test_a_route_says_which_record_it_carries_out_and_who_answers() -> None:
-    view = served.route(route())
+    view = see(route())
     assert (view.decision, view.generation) == (12, 3)
     assert view.backends == (("spx-77777777", 90), ("spx-88888888", 1))
     assert view.parents == ()
-    assert served.route(body("HTTPRoute", spec={})).decision == 0
+    assert see(body("HTTPRoute", spec={})).decision == 0
 
 
 def test_what_a_controller_says_of_a_route_is_kept_by_parent_with_the_first_complaint() -> None:
@@ -193,7 +231,7 @@ def test_what_a_controller_says_of_a_route_is_kept_by_parent_with_the_first_comp
     refs: list[dict[str, Any]] = [{"name": "contour", "namespace": "gw", "sectionName": "http"}, {"name": "own"}]
     parents = [{"parentRef": ref, "controllerName": "c.io/c", "conditions": conditions} for ref in refs]
     parents.append({"parentRef": {"name": "silent"}, "controllerName": "c.io/d"})
-    first, second, third = served.route(route(parents=parents)).parents
+    first, second, third = see(route(parents=parents)).parents
     assert (first.namespace, first.name, first.section, first.controller) == ("gw", "contour", "http", "c.io/c")
     assert (first.accepted, first.resolved, first.observed_generation) == (True, False, 2)
     assert (first.reason, first.message) == ("BackendNotFound", "x")
@@ -261,3 +299,10 @@ def test_a_rollout_is_counted_as_deployments_come_change_and_go() -> None:
     rollout.count(going, None)
     rollout.count(done, None)
     assert rollout.view("server:3") == RolloutView()
+
+
+def test_a_deployment_that_is_stuck_holds_up_no_wave() -> None:
+    rollout = Rollout()
+    late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+    rollout.count(None, deployment(conditions=[late]))
+    assert rollout.view("server:2") == RolloutView(rolling=0, outdated=0)

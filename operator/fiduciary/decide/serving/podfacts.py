@@ -68,15 +68,18 @@ def _pod(pod: ServingPod, what: str, now: datetime) -> Note | None:
         message = f"pod {pod.name} of {what} cannot be started ({said}); check what spec.serving.podTemplate names"
         return Note(reasons.POD_REFUSED, message, stalled=True)
     if "OOMKilled" in (pod.reason, pod.last_reason):
-        message = f"pod {pod.name} of {what} was killed for memory ({pod.restarts} restarts); raise "
+        message = f"pod {pod.name} of {what} is killed for memory again and again; raise "
         return Note(reasons.OUT_OF_MEMORY, message + "spec.serving.resources.limits.memory", stalled=True)
     if (said_itself := _own_words(pod, what)) is not None:
         return said_itself
     if pod.reason in ("CrashLoopBackOff", "Error") or pod.restarts > 0:
-        words = pod.termination_message.strip()[-300:] or pod.message or "it left no words"
-        code = "" if pod.exit_code is None else f", exit code {pod.exit_code}"
-        message = f"container {pod.container or 'server'} of pod {pod.name} ({what}) ended {pod.restarts} times{code}: "
-        return Note(reasons.CRASHING, message + words, stalled=True)
+        code = "" if pod.exit_code is None else f" with exit code {pod.exit_code}"
+        container = pod.container or "server"
+        message = (
+            f"container {container} of pod {pod.name} ({what}) ends again and again{code}; read its log: "
+            f"kubectl logs {pod.name} -c {container} --previous"
+        )
+        return Note(reasons.CRASHING, message, stalled=True)
     if pod.phase == "Running" and pod.created_at is not None and now - pod.created_at >= PATIENCE:
         message = f"pod {pod.name} of {what} runs since {pod.created_at:%H:%M:%S} UTC and is not ready; read its log: "
         return Note(reasons.NEVER_READY, f"{message}kubectl logs {pod.name} -c server", stalled=True)
@@ -92,8 +95,5 @@ def _own_words(pod: ServingPod, what: str) -> Note | None:
     if not isinstance(document, dict):
         return None
     words = cast("dict[str, Any]", document)
-    known = OWN_WORDS.get(str(words.get("reason")))
-    if known is None:
-        return None
-    reason, stalled = known
+    reason, stalled = OWN_WORDS.get(str(words.get("reason")), (reasons.CRASHING, True))
     return Note(reason, f"pod {pod.name} does not load {what}: {words.get('message') or words.get('reason')}", stalled)
