@@ -42,6 +42,13 @@ venv: $(VENV)/complete  ## the Python environment of tests and demo; prints wher
 
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 LOCK_TRAINER := $(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.13 --generate-hashes --no-header --no-annotate
+LOCK_SERVER := $(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --python-version 3.11 --generate-hashes --no-header --no-annotate
+# What MLServer asks for and the server's image leaves out (see trainer_image/requirements-server.in).
+UNUSED_BY_SERVER := pandas tzdata aiokafka async-timeout tritonclient python-rapidjson ml-dtypes geventhttpclient gevent greenlet zope-event \
+  zope-interface brotli aiohttp aiohappyeyeballs aiosignal frozenlist multidict propcache yarl attrs certifi googleapis-common-protos wrapt \
+  asgiref setuptools python-multipart opentelemetry-api opentelemetry-sdk opentelemetry-proto opentelemetry-semantic-conventions \
+  opentelemetry-util-http opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common opentelemetry-exporter-otlp-proto-grpc \
+  opentelemetry-instrumentation opentelemetry-instrumentation-asgi opentelemetry-instrumentation-fastapi opentelemetry-instrumentation-grpc
 lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to move versions)
 	$(LOCK) $(UPGRADE) pyproject.toml --python-version 3.11 -o requirements/operator.txt
 	$(LOCK) $(UPGRADE) pyproject.toml --group dev -c requirements/operator.txt --python-version 3.11 -o requirements/dev.txt
@@ -52,6 +59,9 @@ lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to mov
 	$(LOCK_TRAINER) $(UPGRADE) --no-deps trainer_image/requirements-datasets.in -o trainer_image/requirements-datasets.txt
 	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-cuda.in -o trainer_image/requirements-cuda.txt
 	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-test.in -o trainer_image/requirements-test.txt
+	$(LOCK_SERVER) $(UPGRADE) $(UNUSED_BY_SERVER:%=--no-emit-package %) trainer_image/requirements-server.in -o trainer_image/requirements-server.txt
+	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-test.in -o trainer_image/requirements-server-test.txt
+	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-bench.in -o trainer_image/requirements-server-bench.txt
 
 # --- demo and sandbox --------------------------------------------------------------------------------------------
 
@@ -67,7 +77,7 @@ sandbox-down: $(VENV)/complete  ## remove it, with every process, mount and rule
 
 # --- tests -------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint unit trainer controlplane e2e
+.PHONY: test lint unit trainer server controlplane e2e
 test: lint unit controlplane e2e  ## everything that CI runs
 
 lint: $(VENV)/complete  ## ruff, pyright (strict), layers
@@ -76,13 +86,17 @@ lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 	@$(BIN)/basedpyright --warnings --pythonpath $(BIN)/python
 	@PYTHONPATH=operator $(BIN)/lint-imports
 
-unit: $(VENV)/complete trainer  ## no cluster; the trainer's tests run inside its image
+unit: $(VENV)/complete trainer server  ## no cluster; trainer's and server's tests run inside their images
 	$(call say,unit)
 	@$(PYTEST) tests/unit $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
 
 trainer: $(VENV)/complete
 	$(call say,trainer)
 	@$(PY) -m tests.in_trainer_image
+
+server: $(VENV)/complete
+	$(call say,server)
+	@$(PY) -m tests.in_server_image
 
 controlplane: $(VENV)/complete  ## on a real API server and etcd
 	$(call say,controlplane)

@@ -83,7 +83,7 @@ def check(inputs: Inputs, version: Version) -> None:
         which = ", ".join(np.asarray(names)[absent][:8])
         raise Missing(
             f"{which} cannot be computed from the rows sent; expected the last row complete, and at least three "
-            "quarters of the rows before it"
+            "quarters of the rows before it (a session whose prices are all equal has no volatility)"
         )
     where = tuple(np.argwhere(~inside)[0])
     place = where[-1]

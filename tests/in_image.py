@@ -1,0 +1,84 @@
+"""Run a folder of tests inside one of the images of trainer_image/Dockerfile: they test the very packages that ship."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandbox import images, requirements
+from sandbox.console import Console
+from sandbox.steps import Run, StepFailed, Steps, Uses
+from tests import mlflow_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCKERFILE = ROOT / "trainer_image" / "Dockerfile"
+NEEDED = {program: requirements.NODE[program] for program in ("mmdebstrap", "buildah", "unshare")}
+MOUNTS = {ROOT / name: f"/work/{name}" for name in ("tests", "trainer_image", "deploy/samples")}
+SECONDS = 1500
+
+
+def image(target: str, run: Run) -> images.Image:
+    """The image of a stage, built where it is missing."""
+    if images.engine() is None:
+        requirements.ensure(NEEDED, run)
+    tag = f"fiduciary-{target}:{images.key(DOCKERFILE, ROOT, target)}"
+    return images.build(tag, DOCKERFILE, ROOT, target=target, run=run)
+
+
+def main(name: str, target: str, folder: str, made: Callable[[Run], Mapping[Path, str]] | None = None) -> int:
+    """Build the stage ``target``, run pytest in it on ``/work/tests/<folder>``; exit code 0 when all tests passed.
+
+    A real MLflow server runs beside it on this machine; its address is in FIDUCIARY_TEST_MLFLOW_URI.
+
+    Args:
+        name: whose tests they are, for the display.
+        target, folder: see above.
+        made: makes what the tests need first; returns more mounts.
+    """
+    requirements.widen_path()
+    built: list[images.Image] = []
+    mounts: dict[Path, str] = dict(MOUNTS)
+    reports: list[str] = []
+
+    def test(run: Run) -> None:
+        words = [
+            "python",
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-q",
+            "-ra",
+            *sys.argv[1:],
+            f"/work/tests/{folder}",
+        ]
+        # pytest's own exit code is passed on as text: its report is wanted above all when it is not 0.
+        argv = ["sh", "-c", f"{shlex.join(words)} 2>&1; echo $?"]
+        run.detail("starting MLflow")
+        with tempfile.TemporaryDirectory() as scratch, mlflow_server.running(Path(scratch)) as address:
+            run.detail("pytest in the image")
+            env = {"FIDUCIARY_TEST_MLFLOW_URI": address}
+            said = images.run(built[0], argv, mounts=mounts, env=env, timeout=SECONDS, progress=run)
+        report, _, code = said.strip().rpartition("\n")
+        reports.append(report)
+        if code != "0":
+            raise StepFailed(f"pytest ended with exit code {code}; its report is above")
+
+    steps = Steps()
+    before = [steps.add(f"image of the {name}'s tests", lambda run: built.append(image(target, run)), uses=Uses.IO)]
+    if made is not None:
+        before.append(steps.add(f"what the {name}'s tests need", lambda run: mounts.update(made(run)), uses=Uses.IO))
+    steps.add(f"the {name}'s tests", test, after=before)
+    failed = ""
+    try:
+        steps.run(Console())
+    except StepFailed as error:
+        failed = str(error)
+    print(*reports, failed, sep="\n")
+    return 1 if failed else 0
