@@ -121,8 +121,13 @@ def test_route_that_a_person_edited_is_put_back(cluster: Cluster, two: TwoVersio
         "route", service.name, service.namespace, lambda found: answering(found) == {ours}, 30, "the champion is back"
     )
     service.until_serves(two.first)
-    events = {event["reason"] for event in cluster.list("event", service.namespace)}
-    assert "RouteRestored" in events, f"nobody is told: {sorted(events)}"
+    cluster.until_all(
+        "event",
+        service.namespace,
+        lambda events: any(event["reason"] == "RouteRestored" for event in events),
+        10,
+        "an event tells it",
+    )
 
 
 def answering(route: Object) -> set[str]:
@@ -161,9 +166,11 @@ def test_route_that_takes_host_and_path_is_seen(cluster: Cluster, two: TwoVersio
         },
     }
     cluster.apply(hijacker, namespace=service.namespace)
-    found = service.until("RouteHijacked", "True", within=90)
+    try:
+        found = service.until("RouteHijacked", "True")
+    finally:
+        cluster.delete("route", "hijacker", service.namespace)
     assert not has(found, "Ready", "True")
-    cluster.delete("route", "hijacker", service.namespace)
     service.until_serves(two.first)
     assert not condition(service.found, "RouteHijacked"), "it is said of what is no more"
 
