@@ -62,6 +62,7 @@ lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to mov
 	$(LOCK_SERVER) $(UPGRADE) $(UNUSED_BY_SERVER:%=--no-emit-package %) trainer_image/requirements-server.in -o trainer_image/requirements-server.txt
 	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-test.in -o trainer_image/requirements-server-test.txt
 	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-bench.in -o trainer_image/requirements-server-bench.txt
+	$(LOCK) $(UPGRADE) trainer_image/requirements-outcomes.in -c requirements/dev.txt --python-version 3.11 -o trainer_image/requirements-outcomes.txt
 
 # --- demo and sandbox --------------------------------------------------------------------------------------------
 
@@ -88,7 +89,7 @@ lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 
 unit: $(VENV)/complete trainer server  ## no cluster; trainer's and server's tests run inside their images
 	$(call say,unit)
-	@$(PYTEST) tests/unit $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
+	@$(PYTEST) tests/unit tests/outcomes $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
 
 trainer: $(VENV)/complete
 	$(call say,trainer)
@@ -116,3 +117,8 @@ bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare 
 bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLflow; promotions under load on the node
 	$(call say,bench-serving)
 	@$(PY) -m bench.serving
+
+.PHONY: bench-decisions
+REPLICATIONS ?= 10000
+bench-decisions: $(VENV)/complete  ## how often we and the usual rules decide wrongly (REPLICATIONS=500 CELLS=errors,cv for a part)
+	@$(PY) -m bench.decisions --replications $(REPLICATIONS) $(if $(CELLS),--cells $(CELLS)) $(if $(PUBLISH),--publish)

@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -71,6 +71,36 @@ class RecordSettings(_Strict):
 
     url: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$")
     egress: tuple[Mapping[str, Any], ...] = Field(default=(), description="as in a NetworkPolicy: the way there")
+
+
+class PrometheusSettings(_Strict):
+    """The Prometheus that scrapes serving pods and the gateway's proxies, and how it does so."""
+
+    url: str = Field(pattern=r"^https?://[^\s/]+(/\S*)?$", description="e.g. http://prometheus.monitoring.svc:9090")
+    ca_file: Path | None = Field(default=None, validation_alias=_names("caFile"))
+    token_file: Path | None = Field(default=None, validation_alias=_names("tokenFile"))
+    timeout_seconds: float = Field(default=10.0, validation_alias=_names("timeoutSeconds"), gt=0.0, le=120.0)
+    scrape_seconds: int = Field(default=15, validation_alias=_names("scrapeSeconds"), ge=1, le=300)
+    scrape_timeout_seconds: int = Field(default=10, validation_alias=_names("scrapeTimeoutSeconds"), ge=1, le=300)
+    namespace_label: str = Field(
+        default="namespace",
+        validation_alias=_names("namespaceLabel"),
+        pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$",
+        description="label of the scrape target that holds its namespace; no pod may set it (honor_labels: false)",
+    )
+    pod_label: str = Field(default="pod", validation_alias=_names("podLabel"), pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+    gateway: Literal["Contour"] | None = Field(
+        default=None, description="whose proxies' counters are known; their pods run in gatewayNamespaces"
+    )
+
+    @model_validator(mode="after")
+    def _in_time(self) -> PrometheusSettings:
+        if self.scrape_timeout_seconds > self.scrape_seconds:
+            raise ValueError(
+                f"scrapeTimeoutSeconds ({self.scrape_timeout_seconds}) is longer than scrapeSeconds "
+                f"({self.scrape_seconds}): write both as Prometheus' configuration has them"
+            )
+        return self
 
 
 class LeaseSettings(_Strict):
@@ -145,6 +175,7 @@ class Settings(_Strict):
     )
     wave: int = Field(default=5, ge=1, description="Deployments that a new server image rolls at once, over all models")
     probes: ProbeSettings = Field(default_factory=ProbeSettings)
+    prometheus: PrometheusSettings | None = Field(default=None, description="absent: experiments see nothing and hold")
     job_ttl_seconds: int = Field(default=3600, validation_alias=_names("jobTtlSeconds"), ge=0)
     progress_seconds: int = Field(default=15, validation_alias=_names("progressSeconds"), ge=1)
     resync_seconds: int = Field(default=600, validation_alias=_names("resyncSeconds"), ge=10)

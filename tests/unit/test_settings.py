@@ -61,16 +61,16 @@ def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> 
         ("workers: 0", "workers: Input should be greater than or equal to 1"),
         ("gateways: {contour: {url: http://a}}", "'contour' names no Gateway: expected <namespace>/<name>"),
         ("gateways: {a/b: {url: envoy:80}}", "gateways.a/b.url: String should match"),
-        ("hostnames: {quant: ['*']}", "'*' of quant is no host name: expected e.g. models.example.com or *.example.com"),
+        ("hostnames: {quant: ['*']}", "'*' of quant is no host name: expected e.g. models.example.com or"),
         ("probes: {fastSeconds: 0}", "probes.fastSeconds: Input should be greater than or equal to 0.05"),
         ("drainSeconds: 0", "drainSeconds: Input should be greater than or equal to 1"),
         ("- a\n- list", "expected a mapping of settings, found list"),
         ("a: [", "is no valid YAML"),
     ],
     ids=[
-        "unknown-key", "address", "prefix", "lease", "workers",
-        "gateway", "gateway-url", "hostname", "probes", "drain", "list", "yaml",
-    ],  # fmt: skip
+        *("unknown-key", "address", "prefix", "lease", "workers", "gateway", "gateway-url", "hostname", "probes"),
+        *("drain", "list", "yaml"),
+    ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError) as refused:

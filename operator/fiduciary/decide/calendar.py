@@ -1,4 +1,4 @@
-"""Exchange calendars as a table: which days have a session.
+"""Exchange calendars as a table: which days have a session, and when it opens and closes.
 
 The table is made by ``operator/calendars/generate.py`` when the image is built, from exchange_calendars; the operator
 carries the result only. ``24/7`` needs no table.
@@ -6,8 +6,9 @@ carries the result only. ``24/7`` needs no table.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,3 +37,32 @@ def is_session(calendars: Mapping[str, Any], exchange: str, day: date) -> bool:
             f"the calendar of {exchange} covers {table['from']} to {table['to']}, not {day}; update the operator"
         )
     return table["weekmask"][day.weekday()] == "1" and day.isoformat() not in table["holidays"]
+
+
+def session_times(calendars: Mapping[str, Any], exchange: str, day: date) -> tuple[datetime, datetime] | None:
+    """Open and close of the session of this day; None if it has none. ``24/7`` is open from midnight to midnight UTC.
+
+    Raises:
+        CalendarUnknown: as :func:`is_session`.
+    """
+    if not is_session(calendars, exchange, day):
+        return None
+    if exchange == ALWAYS_OPEN:
+        start = datetime.combine(day, time(), UTC)
+        return start, start + timedelta(days=1)
+    table = calendars[exchange]
+    opens, closes = table["special"].get(day.isoformat(), (table["open"], table["close"]))
+    zone = ZoneInfo(table["timeZone"])
+    close = datetime.combine(day, time.fromisoformat(closes), zone)
+    open_ = datetime.combine(day, time.fromisoformat(opens), zone)
+    # Futures sessions open on the evening before.
+    return (open_ if open_ < close else open_ - timedelta(days=1)), close
+
+
+def zone_of(calendars: Mapping[str, Any], exchange: str) -> ZoneInfo:
+    """The time zone in which the exchange counts its days. Raises CalendarUnknown as :func:`is_session`."""
+    if exchange == ALWAYS_OPEN:
+        return ZoneInfo("UTC")
+    if exchange not in calendars:
+        is_session(calendars, exchange, date.min)  # says what is known
+    return ZoneInfo(calendars[exchange]["timeZone"])

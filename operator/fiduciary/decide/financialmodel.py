@@ -79,7 +79,8 @@ def decide(world: World, now: datetime) -> Decision:
     step = next(step for policy in POLICIES if (step := policy(case)) is not None)
     history = case.history if step.record is None else after(case.history, step.record)
     # Beside whatever the step is: what serves is kept while a training runs, MLflow is away, or the model is suspended.
-    care = Upkeep() if world.model.metadata.deletion_timestamp is not None else upkeep(case, history)
+    going = world.namespace_terminating or world.model.metadata.deletion_timestamp is not None
+    care = Upkeep() if going else upkeep(case, history)
     status, mirror, events = report(case, step, history, care)
     return Decision(
         status=status,
@@ -104,6 +105,14 @@ def decide(world: World, now: datetime) -> Decision:
 def deleted(case: Case) -> Step | None:
     """A model that goes starts nothing and judges nothing."""
     return retirement.retire(case) if case.world.model.metadata.deletion_timestamp is not None else None
+
+
+def leaving(case: Case) -> Step | None:
+    """A namespace that goes takes its objects in any order: what is missing is not lost, and nothing can be made."""
+    if not case.world.namespace_terminating:
+        return None
+    note = Note(reasons.DELETING, f"namespace {case.world.model.metadata.namespace} is being deleted")
+    return Step(training=case.status.training, note=note)
 
 
 def broken_log(case: Case) -> Step | None:
@@ -301,6 +310,7 @@ TRAINING: tuple[Callable[[Case], Step | None], ...] = (
 
 POLICIES: tuple[Callable[[Case], Step | None], ...] = (
     deleted,  # before all: what follows would write to an object that goes
+    leaving,
     acts.engage,  # a kill works whatever else is wrong
     broken_log,  # before anything else is decided on it
     acts.resume,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.evidence.proportions import log_factor_equality, log_factor_noninferiority
 from fiduciary.evidence.rates import Beliefs
-from fiduciary.evidence.refusal import Refusal, Why, check_dispersion, check_trials
+from fiduciary.evidence.refusal import Refusal, Why, check_dispersion, check_next, check_trials
 
 if TYPE_CHECKING:
     from fiduciary.evidence.blocks import Block, Counts
@@ -33,11 +33,12 @@ class NonInferiority:
 
         Args:
             history: the champion's requests before, for its plug-in.
-            margin: difference of rates that still counts as not worse, 0 < margin < 1.
+            margin: difference of rates that still counts as not worse, -1 < margin < 1; not positive: the challenger
+                has to be better by that much.
             last: number of the block before the first one to fold.
         """
-        if not 0.0 < margin < 1.0:
-            return Refusal(Why.PARAMETER, f"margin is {margin}; expected 0 < margin < 1, a difference of rates")
+        if not -1.0 < margin < 1.0:
+            return Refusal(Why.PARAMETER, f"margin is {margin}; expected -1 < margin < 1, a difference of rates")
         problem = check_trials("history", history.trials, history.bad)
         return problem or cls(margin, last, Beliefs.of_history(history), 0.0)
 
@@ -54,6 +55,10 @@ class NonInferiority:
             beliefs=self.beliefs.after(block, None),
             log_e=self.log_e + factor / dispersion,
         )
+
+    def skip(self, first: int, last: int) -> NonInferiority | Refusal:
+        """After a block that is not folded: another weight than the final one, or a merged gap."""
+        return check_next(self.last, first, last) or replace(self, last=last)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def log_factor_noninferiority(block: Block, champion: float, challenger: float, 
     derivative ``nₐ[(1-pₐ)/(1-q) - pₐ/q] + n_b[(1-p_b)/(1-q-d) - p_b/(q+d)]``. 0 (no bet) if p_b >= pₐ + d, if the
     minimiser leaves the unit square, or if an arm has no trials.
 
-    Args: as :func:`log_factor_equality`; ``margin``: 0 <= d < 1, a difference of rates.
+    Args: as :func:`log_factor_equality`; ``margin``: -1 < d < 1, a difference of rates.
     """
     na, nb = block.champion.trials, block.challenger.trials
     if na == 0 or nb == 0 or challenger >= champion + margin or champion + margin >= 1.0:

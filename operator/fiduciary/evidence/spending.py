@@ -69,19 +69,14 @@ class Margins:
         return max(0.0, self.differences)
 
     def left(self, absolute: float) -> float | Refusal:
-        """min(absolute, max(25 % of the anchor's rate, .001)) - consumed; a refusal where nothing is left.
+        """min(absolute, max(25 % of the anchor's rate, .001)) - consumed.
+
+        Not positive where earlier promotions have used it up: the next version then has to be better than the champion
+        by what is missing, which gives the anchor's level back instead of ending all promotions.
 
         Args:
-            absolute: the margin that the spec declares, in (0, 1).
+            absolute: the margin that the spec declares, in [0, 1].
         """
-        problem = check_open_unit("margin", absolute)
-        if problem is not None:
-            return problem
-        margin = min(absolute, max(MARGIN_SHARE * self.anchor_rate, MARGIN_FLOOR)) - self.consumed
-        if margin > 0.0:
-            return margin
-        return Refusal(
-            Why.PARAMETER,
-            f"promotions since the anchor have consumed {self.consumed:.6g} of the margin; "
-            "only a version that shows superiority, a new anchor, can be promoted",
-        )
+        if not 0.0 <= absolute <= 1.0:
+            return Refusal(Why.PARAMETER, f"margin is {absolute}; expected 0 to 1, a difference of rates")
+        return min(absolute, max(MARGIN_SHARE * self.anchor_rate, MARGIN_FLOOR)) - self.consumed

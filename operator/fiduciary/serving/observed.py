@@ -118,6 +118,7 @@ class RouteView:
     backends: tuple[tuple[str, int], ...] = ()  # (Service, weight) of the first rule, as stored
     parents: tuple[ParentStatus, ...] = ()
     written_at: datetime | None = None  # when we wrote it last (managedFields)
+    seen_at: datetime | None = None  # since when this generation is known: who changed it does not matter
     confirmed_at: datetime | None = None  # when every parent was first seen to have taken this generation over
     deleting: bool = False
 

@@ -266,6 +266,39 @@ def test_a_hijacked_route_is_told_and_lifted() -> None:
     assert sim.condition("Ready")[0] == "True"
 
 
+def test_a_route_to_another_version_of_the_model_is_a_hijack_too() -> None:
+    sim = challenged()
+    sim.serving.hijacked_by = service_name(sim, digest_of(sim, "2"))
+    sim.advance(seconds=5)
+    sim.settle()
+    assert sim.condition("Ready")[:2] == ("False", reasons.WRONG_VERSION_ANSWERS)
+    assert sim.condition("RouteHijacked")[0] == ""
+    calm(sim, 30)
+    assert sim.condition("RouteHijacked")[0] == sim.condition("Stalled")[0] == "True"
+    assert "version 2180 answers" in sim.condition("RouteHijacked")[2], "the simulated probe shows digits of the digest"
+    assert sim.status.phase == "Degraded"
+    sim.serving.hijacked_by = None
+    calm(sim, 10)
+    assert sim.condition("Ready")[0] == "True"
+
+
+def test_the_right_version_that_fails_is_no_hijack() -> None:
+    sim = served()
+    for _ in range(5):
+        sim.advance(seconds=20)
+        sim.serving.turn(sim.now)
+        sim.serving.prober_works = False
+        sim.serving.results = {
+            target: replace(
+                found, ok=False, status=500, message="status 500", at=sim.now, since=sim.now - timedelta(90)
+            )
+            for target, found in sim.serving.results.items()
+        }
+        sim.step()
+    assert sim.condition("Ready")[:2] == ("False", reasons.PROBE_FAILED)
+    assert sim.condition("RouteHijacked")[0] == ""
+
+
 def test_a_prober_that_is_away_is_no_success() -> None:
     sim = served()
     sim.serving.prober_works = False
@@ -286,6 +319,10 @@ def test_a_route_that_is_edited_by_hand_is_set_back() -> None:
             ref["weight"] = 100 - ref["weight"]
     sim.serving.edit("HTTPRoute", "spx-volatility", {"spec": rules})
     assert answers(sim) == "2"
+    sim.serving.controller_works = False
+    sim.settle()
+    assert sim.condition("Ready")[1] != reasons.GATEWAY_CONTROLLER_SILENT, "the edit is news to it"
+    sim.serving.controller_works = True
     calm(sim, 20)
     assert answers(sim) == "1"
     assert sim.condition("Ready")[0] == "True"

@@ -28,13 +28,16 @@ CHALLENGER = {"training": {"architecture": "Linear"}}
 class ServingStory:
     """One cluster with a node and a Gateway, and the processes that look after it one after the other."""
 
-    def __init__(self, die_at: int = -1, order: tuple[Step, ...] = ORDER, *, gateway: bool = True) -> None:
+    def __init__(
+        self, die_at: int = -1, order: tuple[Step, ...] = ORDER, *, gateway: bool = True, refusals: bool = False
+    ) -> None:
         self.clock = Clock()
         self.cluster = MemoryCluster(self.clock.now)
         self.registry = MemoryRegistry()
         self.node = ServingNode(self.cluster, gateway=gateway)
         self.die_at = die_at
         self.order = order
+        self.refusals = refusals
         self.points: list[str] = []
         self.broken: list[str] = []
         self.expected: str | None = None  # digest that clients must get, whatever dies
@@ -55,6 +58,7 @@ class ServingStory:
             platform=PLATFORM,
             servers=self.node,
             guards=(GUARD,),
+            refusals=self.refusals,
         )
         process.start()
         return process

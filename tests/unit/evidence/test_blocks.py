@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,28 @@ def test_harm_has_mean_at_most_one_when_the_challenger_is_no_worse(rates: Any, p
 @pytest.mark.parametrize("phi", [1.0, 3.0])
 def test_noninferiority_has_mean_at_most_one_at_and_beyond_the_margin(rates: Any, phi: float) -> None:
     assert mean_over_two_blocks(started(NonInferiority.start(HISTORY, 0.2)), rates, phi) <= 1.0 + 1e-12
+
+
+BETTER = {0.0: [((0.3, 0.3), (0.5, 0.5)), ((0.1, 0.4), (0.2, 0.2))], -0.1: [((0.4, 0.3), (0.6, 0.5))]}
+
+
+@pytest.mark.parametrize(("margin", "rates"), [(m, rates) for m, many in BETTER.items() for rates in many])
+def test_a_margin_that_is_used_up_asks_for_more_and_keeps_its_mean(margin: float, rates: Any) -> None:
+    assert mean_over_two_blocks(started(NonInferiority.start(HISTORY, margin)), rates, 1.0) <= 1.0 + 1e-12
+
+
+def test_a_margin_that_is_used_up_is_shown_by_a_better_challenger_only() -> None:
+    better = equal = started(NonInferiority.start(Counts(10_000, 500), -0.01))
+    for k in range(60):
+        better = started(better.fold(block(k, (500, 25), (500, 5)), 1.0))
+        equal = started(equal.fold(block(k, (500, 25), (500, 25)), 1.0))
+    assert better.log_e > math.log(20.0) > equal.log_e
+
+
+def test_a_skipped_block_moves_nothing_but_its_number() -> None:
+    state = started(NonInferiority.start(HISTORY, 0.1))
+    assert started(state.skip(0, 4)) == replace(state, last=4)
+    assert isinstance(state.skip(1, 4), Refusal)
 
 
 @pytest.mark.parametrize("rates", [((0.3, 0.3), (0.3, 0.3)), ((0.05, 0.05), (0.8, 0.8))])

@@ -140,9 +140,9 @@ def test_margins_are_measured_from_the_anchor() -> None:
     worse = ok(margins.promoted(0.003))
     assert ok(worse.left(0.01)) == pytest.approx(0.002)
     assert ok(ok(worse.promoted(-0.01)).left(0.01)) == pytest.approx(0.005)
-    assert isinstance(ok(worse.promoted(0.002)).left(0.01), Refusal)
+    assert ok(ok(worse.promoted(0.004)).left(0.01)) == pytest.approx(-0.002)  # the next one has to be better
     assert isinstance(margins.promoted(math.nan), Refusal)
-    assert isinstance(margins.left(1.0), Refusal)
+    assert isinstance(margins.left(1.1), Refusal)
     assert isinstance(Margins.of_anchor(-0.1), Refusal)
 
 

@@ -15,6 +15,7 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving import objects, podfacts
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
+from fiduciary.decide.serving.again import as_before
 from fiduciary.decide.serving.arrival import arrival, direct, imitating, takes_other_requests
 from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
 from fiduciary.decide.serving.listing import listed
@@ -100,11 +101,15 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     coming = arrival(case, history, able, wish.version, compatible=wish.compatible) if wish is not None else None
     answered = route is not None and not route.blocked and state.note is None
     lacking = None if answered else _lacking(case, history, able, route, state)
+    hijacked = state.hijacked
+    before = as_before(case, history, state)
+    if before is not None:
+        lacking, hijacked = before.lacking, before.hijacked
     pending = promotion_pending(case, history, wish, coming)
     on_its_way = pending if wish is not None else None
     notes = [note for note in (pin_refused(case, history), lacking, on_its_way, kept.waiting) if note is not None]
     moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
-    moments.append(_window(case, history))
+    moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(
         route=writes,
         children=(*kept.children, *shrunk, *gone),
@@ -115,7 +120,7 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
         notes=tuple(notes),
         pending=pending,
         refused=act_refused(case, history),
-        hijacked=state.hijacked,
+        hijacked=hijacked,
         endpoint=_endpoint(case, able) if route is not None else None,
         runtime=_runtime(case, history),
         wake_at=_earliest(moments),

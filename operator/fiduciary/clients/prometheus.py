@@ -1,0 +1,125 @@
+"""Prometheus' HTTP API: instant queries at a given time, and every way in which an answer can be no answer.
+
+No data is never a pass, so nothing here turns a failure into an empty result: what is not a complete, well-formed
+answer is a :class:`PrometheusError` whose reason and message are fit for a condition. Nothing is asked twice: the next
+interval asks anyway, and a server that is overloaded must not be asked more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from fiduciary.clients import prometheus_answers
+from fiduciary.clients.prometheus_answers import PrometheusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fiduciary.clients.prometheus_answers import Answer
+    from fiduciary.decide.counters.samples import Series
+
+MAX_BYTES = 16 << 20
+"""An answer beyond it was not what was asked for: queries are cut to a tenth of it."""
+
+
+class Prometheus:
+    """One Prometheus, or whatever speaks its API (Thanos, Mimir, VictoriaMetrics).
+
+    ``address`` is an entry of the operator's settings, never a user's text. ``token_file`` is read for each query, so
+    that a rotated token needs no restart; its content never reaches a log or a message. At most ``in_flight`` queries
+    run at once. ``observe`` is told of each (HTTP status, 0 where none came) for the metrics.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        ca_file: Path | None = None,
+        token_file: Path | None = None,
+        timeout: float = 10.0,
+        in_flight: int = 4,
+        max_bytes: int = MAX_BYTES,
+        observe: Callable[[int], None] = lambda status: None,
+        connector: aiohttp.BaseConnector | None = None,
+    ) -> None:
+        self._url = address.rstrip("/") + "/api/v1/query"
+        self._token_file = token_file
+        self._slots = asyncio.Semaphore(in_flight)
+        self._seconds = timeout
+        self._max_bytes = max_bytes
+        self._observe = observe
+        tls = ssl.create_default_context(cafile=str(ca_file)) if ca_file is not None else True
+        # No proxy of the environment may see the traffic inside the cluster; cookies are nobody's.
+        self._http = aiohttp.ClientSession(
+            connector=connector or aiohttp.TCPConnector(ssl=tls),
+            timeout=aiohttp.ClientTimeout(total=timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def matrix(self, promql: str, at: int) -> tuple[Series, ...]:
+        """The raw samples of a range selector that ends at ``at`` (ms since 1970). Raises :class:`PrometheusError`."""
+        return (await self._query(promql, at)).of("matrix")
+
+    async def vector(self, promql: str, at: int) -> tuple[Series, ...]:
+        """The value of each series at ``at`` (ms), with that time; a scalar is one series without labels.
+
+        Raises :class:`PrometheusError`. An empty answer is none: the caller knows whether something should be there.
+        """
+        return (await self._query(promql, at)).of("vector", "scalar")
+
+    async def _query(self, promql: str, at: int) -> Answer:
+        # POST: a query for hundreds of versions is longer than a URL may be
+        form = {"query": promql, "time": f"{at / 1000:.3f}", "timeout": f"{self._seconds:g}s"}
+        async with self._slots:
+            status, body = 0, b""
+            try:
+                async with self._http.post(
+                    self._url, data=form, headers=self._headers(), allow_redirects=False
+                ) as response:
+                    status = response.status
+                    body = await self._read(response)
+            except TimeoutError as error:
+                message = f"{self._url} gave no answer within {self._seconds:g} s"
+                raise PrometheusError("PrometheusTimeout", message) from error
+            except (aiohttp.ClientError, OSError) as error:
+                message = f"{self._url} cannot be reached: {_said(error)}"
+                raise PrometheusError("PrometheusUnreachable", message) from error
+            finally:
+                self._observe(status)
+        return prometheus_answers.decoded(self._url, status, body)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json"}
+        if self._token_file is None:
+            return headers
+        try:
+            token = self._token_file.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            message = f"the token in {self._token_file} cannot be read: {type(error).__name__}"
+            raise PrometheusError("PrometheusUnauthorized", message) from None
+        return {**headers, "Authorization": f"Bearer {token}"}
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body, which is not kept beyond the bound: whoever answers may be anything."""
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_chunked(1 << 16):
+            size += len(part)
+            if size > self._max_bytes:
+                message = f"{self._url} answered with more than {self._max_bytes} bytes: too many series match"
+                raise PrometheusError("PrometheusTooLarge", message)
+            parts.append(part)
+        return b"".join(parts)
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,163 @@
+"""What Prometheus' query API answers, decoded strictly: the shape is checked to the last sample, nothing is guessed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from fiduciary.decide.counters.samples import Series
+
+Reason = Literal[
+    "PrometheusUnreachable",
+    "PrometheusTimeout",
+    "PrometheusUnauthorized",
+    "PrometheusRefused",
+    "PrometheusOverloaded",
+    "PrometheusTooLarge",
+    "PrometheusPartial",
+    "PrometheusWrongSchema",
+]
+Kind = Literal["vector", "matrix", "scalar", "string"]
+
+_NUMBER = re.compile(r"NaN|[+-]?(Inf|[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?)")
+_SHOWN = 200
+MOST_SECONDS = 1e11
+"""A time beyond it, some 3,000 years, is none."""
+
+
+class PrometheusError(Exception):
+    """There is no answer that evidence may rest on. ``reason`` and the message are fit for a condition.
+
+    Refused is for good (this query is not accepted); all others may pass.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer."""
+
+    kind: Kind
+    series: tuple[Series, ...]
+
+    def of(self, *kinds: Kind) -> tuple[Series, ...]:
+        """Its series. Raises :class:`PrometheusError` where the answer is of another kind than was asked for."""
+        if self.kind not in kinds:
+            raise PrometheusError(
+                "PrometheusWrongSchema", f"Prometheus answered with a {self.kind}; expected {' or '.join(kinds)}"
+            )
+        return self.series
+
+
+def decoded(url: str, status: int, body: bytes) -> Answer:
+    """The answer in ``body``. Raises :class:`PrometheusError` for everything else that a server may have sent."""
+    if status in (401, 403):
+        raise PrometheusError("PrometheusUnauthorized", f"{url} answered {status}: see the token that is configured")
+    try:
+        content: object = json.loads(body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise _strange(url, status, body)
+    answer = cast("dict[str, Any]", content)
+    if status != 200 or answer.get("status") != "success":
+        raise _refused(url, status, answer, body)
+    if warnings := answer.get("warnings"):
+        # Thanos and Mimir say so when a store did not answer: what is missing would look like no traffic.
+        raise PrometheusError("PrometheusPartial", f"{url} answered with a warning: {_shown(warnings)}")
+    data = answer.get("data")
+    if not isinstance(data, dict):
+        raise _schema("data", data, "an object")
+    result = cast("dict[str, Any]", data)
+    return _answer(result.get("resultType"), result.get("result"))
+
+
+def _strange(url: str, status: int, body: bytes) -> PrometheusError:
+    start = _shown(body[:_SHOWN].decode("utf-8", "replace"))
+    if status in (429, 502, 503, 504):
+        return PrometheusError("PrometheusOverloaded", f"{url} answered {status}: {start}")
+    return PrometheusError(
+        "PrometheusWrongSchema", f"{url} answered {status} with what is no answer of Prometheus: {start}"
+    )
+
+
+def _refused(url: str, status: int, answer: dict[str, Any], body: bytes) -> PrometheusError:
+    kind, message = answer.get("errorType"), answer.get("error")
+    if not isinstance(kind, str) or not isinstance(message, str):
+        return _strange(url, status, body)
+    text = f"{url} answered {status} {_shown(kind)}: {_shown(message)}"
+    if kind == "timeout":
+        return PrometheusError("PrometheusTimeout", text)
+    return PrometheusError("PrometheusRefused" if kind == "bad_data" else "PrometheusOverloaded", text)
+
+
+def _answer(kind: object, result: object) -> Answer:
+    if kind == "scalar":
+        return Answer("scalar", (Series({}, (_sample(result, "result"),)),))
+    if kind == "string":
+        return Answer("string", ())
+    if kind not in ("vector", "matrix"):
+        raise _schema("resultType", kind, "vector, matrix or scalar")
+    if not isinstance(result, list):
+        raise _schema("result", result, "a list")
+    series: list[Series] = []
+    for index, item in enumerate(cast("list[object]", result)):
+        series.append(_series(item, f"result[{index}]", kind == "matrix"))
+    if len({tuple(sorted(one.labels.items())) for one in series}) != len(series):
+        raise PrometheusError("PrometheusWrongSchema", "Prometheus answered with the same series twice")
+    return Answer("matrix" if kind == "matrix" else "vector", tuple(series))
+
+
+def _series(item: object, where: str, matrix: bool) -> Series:
+    if not isinstance(item, dict):
+        raise _schema(where, item, "an object")
+    found = cast("dict[str, Any]", item)
+    metric = found.get("metric")
+    if not isinstance(metric, dict):
+        raise _schema(f"{where}.metric", metric, "an object")
+    labels = cast("dict[str, object]", metric)
+    for name, value in labels.items():
+        if not isinstance(value, str):
+            raise _schema(f"{where}.metric.{name}", value, "a text")
+    if "histogram" in found or "histograms" in found:
+        raise _schema(where, found, "numbers, not a native histogram: counters and classic buckets are read")
+    if not matrix:
+        return Series(cast("dict[str, str]", labels), (_sample(found.get("value"), f"{where}.value"),))
+    values: object = found.get("values")
+    if not isinstance(values, list) or not values:
+        raise _schema(f"{where}.values", cast("object", values), "a list of samples")
+    samples = tuple(_sample(value, f"{where}.values") for value in cast("list[object]", values))
+    if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(samples)):
+        raise _schema(f"{where}.values", [at for at, _ in samples], "samples in the order of their times")
+    return Series(cast("dict[str, str]", labels), samples)
+
+
+def _sample(value: object, where: str) -> tuple[int, float]:
+    if not isinstance(value, list) or len(cast("list[object]", value)) != 2:
+        raise _schema(where, cast("object", value), "[time, value]")
+    at, text = cast("list[object]", value)
+    if isinstance(at, bool) or not isinstance(at, (int, float)) or not 0 <= at < MOST_SECONDS:
+        raise _schema(where, at, "a time in seconds")
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text):
+        raise _schema(where, text, "a number as text")
+    return round(at * 1000), float(text)
+
+
+def _schema(where: str, seen: object, expected: str) -> PrometheusError:
+    return PrometheusError(
+        "PrometheusWrongSchema", f"Prometheus' answer has {where} = {_shown(seen)}; expected {expected}"
+    )
+
+
+def _shown(value: object) -> str:
+    """The beginning of what a server sent, on one line and without what could steer a terminal."""
+    text = value if isinstance(value, str) else repr(value)
+    printable = "".join(letter if letter.isprintable() else " " for letter in text[: 2 * _SHOWN])
+    return printable if len(printable) <= _SHOWN else printable[: _SHOWN - 1] + "…"

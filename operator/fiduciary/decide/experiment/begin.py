@@ -1,0 +1,165 @@
+"""What is fixed when an experiment starts: levels, margins, plug-ins. A refusal says why it cannot start."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from fiduciary.api.quantities import timedelta_of
+from fiduciary.decide.experiment.state import (
+    Course,
+    Evidence,
+    GuardrailEvidence,
+    GuardrailTerms,
+    ObjectiveEvidence,
+    ObjectiveTerms,
+    State,
+    Terms,
+)
+from fiduciary.decide.experiment.world import TRANSPORT, History
+from fiduciary.evidence.blocks import Counts
+from fiduciary.evidence.dispersion import Dispersion
+from fiduciary.evidence.harm import Harm
+from fiduciary.evidence.noninferiority import NonInferiority
+from fiduciary.evidence.refusal import Refusal
+from fiduciary.evidence.spending import Margins, e_lond_level
+
+if TYPE_CHECKING:
+    from fiduciary.api.experiment import Guardrail, Objective
+    from fiduciary.decide.experiment.world import Carried, World
+
+DAY = 86_400
+
+
+def begin(world: World, now: int) -> State | Refusal:
+    """The state before the first block. ``now``: seconds since 1970; block 0 begins at the next wall-clock edge."""
+    terms = _terms(world, now)
+    if isinstance(terms, Refusal):
+        return terms
+    histories = {history.name: history for history in world.history}
+    guardrails: list[GuardrailEvidence] = []
+    for its in terms.guardrails:
+        started = _guardrail(terms, its, histories.get(its.name))
+        if isinstance(started, Refusal):
+            return started
+        guardrails.append(started)
+    if terms.transport:
+        started = _transport(terms, histories.get(TRANSPORT), _carried(world, TRANSPORT, "Harm"))
+        if isinstance(started, Refusal):
+            return started
+        guardrails.append(started)
+    objectives = tuple(ObjectiveEvidence(o.name, carried=o.carried, through=o.through) for o in terms.objectives)
+    return State(terms, Evidence(-1, tuple(guardrails), objectives), Course())
+
+
+def seconds_of(duration: str) -> int:
+    """Whole seconds of a duration of the spec, at least 0."""
+    return round(timedelta_of(duration).total_seconds())
+
+
+def _terms(world: World, now: int) -> Terms | Refusal:
+    spec, spending = world.experiment.spec, world.spending
+    plan = spec.evidence
+    block = max(1, seconds_of(plan.block))
+    alpha = float(plan.alpha.promote)
+    # A retrain of the same spec cannot beat itself: it claims no superiority and spends nothing of the sequence.
+    improves = spec.purpose == "Improve"
+    level = e_lond_level(alpha, spending.test, spending.discoveries) if improves else alpha
+    if isinstance(level, Refusal):
+        return level
+    guardrails: list[GuardrailTerms] = []
+    for guardrail in spec.guardrails:
+        its = _guardrail_terms(world, guardrail)
+        if isinstance(its, Refusal):
+            return its
+        guardrails.append(its)
+    return Terms(
+        origin=-(-now // block) * block,
+        block=block,
+        planned=max(1, seconds_of(spec.stopping.max_duration) // block),
+        dispersion=float(plan.dispersion),
+        least_blocks=math.ceil(DAY / block),
+        sticky=spec.traffic.sticky is not None,
+        transport=world.transport,
+        final_weight=spec.traffic.steps[-1].weight,
+        prequential=plan.outcomes == "Prequential" or (plan.outcomes == "Auto" and world.procedures_known),
+        horizon=max(1, world.model.horizon),
+        promote=alpha,
+        rollback=float(plan.alpha.rollback),
+        ratio=float(plan.alpha.srm),
+        test=spending.test,
+        discoveries=spending.discoveries,
+        configurations=spending.configurations,
+        level=level,
+        guardrails=tuple(guardrails),
+        objectives=tuple(_objective_terms(world, its) for its in spec.objectives) if improves else (),
+    )
+
+
+def _guardrail_terms(world: World, guardrail: Guardrail) -> GuardrailTerms | Refusal:
+    anchor = next((anchor for anchor in world.spending.anchors if anchor.name == guardrail.name), None)
+    history = next((history for history in world.history if history.name == guardrail.name), None)
+    # The first champion is the first anchor; without either only the floor of the margin is sure.
+    seen = 0.0 if history is None or not history.counts.trials else history.counts.bad / history.counts.trials
+    margins = Margins.of_anchor(seen if anchor is None else anchor.rate)
+    if isinstance(margins, Refusal):
+        return margins
+    lost = margins.promoted(0.0 if anchor is None else anchor.differences)
+    if isinstance(lost, Refusal):
+        return lost
+    left = lost.left(float(guardrail.margin.absolute))
+    if isinstance(left, Refusal):
+        return left
+    harm, noninferiority = (_carried(world, guardrail.name, side) for side in ("Harm", "NonInferiority"))
+    return GuardrailTerms(
+        guardrail.name,
+        margin=left,
+        anchor_rate=lost.anchor_rate,
+        consumed=lost.consumed,
+        carried_harm=0.0 if harm is None else harm.log_e,
+        carried_noninferiority=0.0 if noninferiority is None else noninferiority.log_e,
+    )
+
+
+def _objective_terms(world: World, objective: Objective) -> ObjectiveTerms:
+    carried = _carried(world, objective.name, "Superiority")
+    return ObjectiveTerms(
+        objective.name,
+        objective.metric,
+        float(objective.margin),
+        None if objective.loss_bound is None else float(objective.loss_bound),
+        carried=0.0 if carried is None else carried.log_e,
+        through=-1 if carried is None else carried.through,
+    )
+
+
+def _guardrail(terms: Terms, its: GuardrailTerms, history: History | None) -> GuardrailEvidence | Refusal:
+    known = history or History(its.name, Counts(0, 0), Dispersion.start())
+    harm = Harm.start(known.counts, terms.planned)
+    noninferiority = NonInferiority.start(known.counts, its.margin)
+    if isinstance(harm, Refusal):
+        return harm
+    if isinstance(noninferiority, Refusal):
+        return noninferiority
+    return GuardrailEvidence(
+        its.name,
+        harm,
+        noninferiority,
+        champion=known.dispersion,
+        challenger=Dispersion.start(),
+        carried_harm=its.carried_harm,
+        carried_noninferiority=its.carried_noninferiority,
+    )
+
+
+def _transport(terms: Terms, history: History | None, carried: Carried | None) -> GuardrailEvidence | Refusal:
+    known = history or History(TRANSPORT, Counts(0, 0), Dispersion.start())
+    harm = Harm.start(known.counts, terms.planned)
+    if isinstance(harm, Refusal):
+        return harm
+    before = 0.0 if carried is None else carried.log_e
+    return GuardrailEvidence(TRANSPORT, harm, None, known.dispersion, Dispersion.start(), carried_harm=before)
+
+
+def _carried(world: World, name: str, side: str) -> Carried | None:
+    return next((one for one in world.spending.carried if one.name == name and one.side == side), None)

@@ -1,0 +1,80 @@
+"""Where an experiment is, moved by the rule that applied: steps, weights, latch and the request for signatures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fiduciary.api.modeldecision import Traffic
+from fiduciary.decide import reasons
+from fiduciary.decide.experiment.state import Course, Latch, Request, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fiduciary.api.experiment import Step
+    from fiduciary.decide.experiment.rules import Rule
+    from fiduciary.decide.experiment.world import ClosedBlock
+
+SEGMENTS_KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What moves the course besides the rule: the time, whether an arm is dark, the evidence, and the words of harm."""
+
+    now: int
+    dark: bool
+    digest: str
+    test: str
+    message: str
+
+
+def with_block(course: Course, steps: Sequence[Step], block: ClosedBlock) -> Course:
+    """A block counts for the present step if its weights were in force from edge to edge; a merged gap does not."""
+    segments = course.segments
+    if segments:
+        segments = (replace(segments[0], blocks=segments[0].blocks + block.last - block.first + 1), *segments[1:])
+    counts = course.step >= 0 and not block.merged and in_force(steps[course.step], block.weight, block.mirror)
+    return replace(course, blocks=course.blocks + counts, segments=segments)
+
+
+def in_force(step: Step, weight: int, mirror: int) -> bool:
+    """Whether weights are what the step asks for. A mirror beside a split is dropped where nobody could count it apart
+    (protocols §4), so it is only asked for where it is all that the challenger gets."""
+    return weight == step.weight and (step.weight > 0 or mirror > 0)
+
+
+def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -> Course:
+    """The course after this evaluation."""
+    now = moment.now
+    dark_since = (course.dark_since if course.dark_since is not None else now) if moment.dark else None
+    course = replace(course, judged=now, dark_since=dark_since)
+    if rule.exposure == "Next":
+        entered = course.step + 1
+        segment = Segment(now, steps[entered].name, rule.reason)
+        return replace(
+            course,
+            step=entered,
+            blocks=0,
+            started=course.started if course.started is not None else now,
+            segments=(segment, *course.segments)[:SEGMENTS_KEPT],
+        )
+    if rule.reason == reasons.AWAITING_APPROVAL and course.request is None:
+        return replace(course, request=Request(moment.digest, now))
+    if rule.verdict == "RollBack" and rule.final:
+        latch = course.latch or Latch(now, rule.reason, moment.test, moment.message)
+        return replace(course, latch=latch, request=None)
+    if rule.final and rule.verdict == "KeepChampion":
+        return replace(course, request=None)
+    return course
+
+
+def traffic(course: Course | None, steps: Sequence[Step], rule: Rule, carried_out: str | None) -> Traffic:
+    """The weights to ask for after :func:`advance`. ``carried_out``: the recorded verdict that still stands."""
+    if rule.exposure == "Full" or (rule.reason == reasons.VERDICT_RECORDED and carried_out == "Promote"):
+        return Traffic(champion=0, challenger=100)
+    if rule.exposure == "Zero" or rule.reason == reasons.VERDICT_RECORDED or course is None or course.step < 0:
+        return Traffic(champion=100)
+    step = steps[course.step]
+    return Traffic(champion=100 - step.weight, challenger=step.weight, mirror=step.mirror, step=step.name)

@@ -1,0 +1,153 @@
+"""The status of a ModelExperiment, and the events that tell what changed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fiduciary.api.modelexperiment import (
+    ApprovalRequest,
+    DataHealth,
+    Feasibility,
+    Harm,
+    ModelExperimentStatus,
+    SampleRatio,
+    Segment,
+    TestStatus,
+)
+from fiduciary.decide import reasons
+from fiduciary.decide.decision import Event
+from fiduciary.decide.experiment.conditions import Outlook, conditions
+from fiduciary.decide.experiment.rows import ALL, decimal, tests
+from fiduciary.decide.experiment.times import at
+
+if TYPE_CHECKING:
+    from fiduciary.api.modeldecision import Traffic
+    from fiduciary.decide.experiment.case import Case
+    from fiduciary.decide.experiment.decision import Ruling
+    from fiduciary.decide.experiment.forecast import Expected
+    from fiduciary.decide.experiment.read import Reading
+    from fiduciary.decide.experiment.state import Course, State
+
+PHASES = {"Promote": "Promoted", "RollBack": "RolledBack", "KeepChampion": "Kept", "Hold": "Holding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an evaluation came to: the words, the state after it, the weights asked for, and the forecasts."""
+
+    reading: Reading
+    ruling: Ruling
+    state: State | None  # None: not started
+    traffic: Traffic | None
+    expected: tuple[Expected, ...]
+
+
+def report(case: Case, outcome: Outcome) -> ModelExperimentStatus:
+    """The status that is true once this evaluation is written."""
+    ruling, state, recorded = outcome.ruling, outcome.state, case.world.recorded
+    rows = () if state is None else tests(case, state, outcome.expected)
+    deciding = _deciding(rows)
+    stands = recorded if ruling.reason == reasons.VERDICT_RECORDED else None
+    status = ModelExperimentStatus(
+        observed_generation=case.world.experiment.metadata.generation,
+        phase=_phase(case, ruling),
+        conditions=conditions(Outlook(case, outcome.reading, ruling, outcome.expected)),
+        weight=case.world.route.weight,
+        verdict=ruling.verdict if stands is None else stands.verdict,
+        reason=ruling.reason if stands is None else stands.reason,
+        log_e=None if deciding is None else deciding.log_e,
+        n=None if deciding is None else deciding.n,
+        desired_traffic=outcome.traffic,
+        tests=rows,
+        srm=None if state is None else _ratio(state),
+        data_health=_health(case, outcome.reading),
+        feasibility=_feasibility(outcome.expected),
+        evidence_digest=None if state is None else case.evidence_digest,
+    )
+    return status if state is None else status.model_copy(update=_of_course(case, state.course))
+
+
+def events(case: Case, ruling: Ruling, status: ModelExperimentStatus) -> tuple[Event, ...]:
+    """One event for each new reason; a step entered is always one."""
+    if status.reason == case.status.reason and ruling.reason != reasons.STEP_ENTERED:
+        return ()
+    bad = ruling.verdict in ("RollBack", "Hold", "KeepChampion")
+    return (Event("Warning" if bad else "Normal", ruling.reason, ruling.message),)
+
+
+def _of_course(case: Case, course: Course) -> dict[str, object]:
+    latch, request = course.latch, course.request
+    return {
+        "step": case.spec.traffic.steps[course.step].name if course.step >= 0 else None,
+        "harm": None if latch is None else Harm(at=at(latch.at), test=latch.test or latch.reason),
+        "segments": tuple(
+            Segment(since=at(one.since), step=one.step, reason=one.reason, blocks=one.blocks) for one in course.segments
+        ),
+        "approval_request": None if request is None else ApprovalRequest(digest=request.digest, at=at(request.at)),
+    }
+
+
+def _phase(case: Case, ruling: Ruling) -> str:
+    recorded = case.world.recorded
+    if ruling.reason == reasons.VERDICT_RECORDED and recorded is not None:
+        return "RolledBack" if recorded.rolled_back is not None else PHASES[recorded.verdict]
+    if ruling.reason == reasons.QUEUED:
+        return "Queued"
+    if ruling.reason == reasons.AWAITING_APPROVAL:
+        return "AwaitingApproval"
+    return "Running" if ruling.verdict is None else PHASES[ruling.verdict]
+
+
+def _deciding(rows: tuple[TestStatus, ...]) -> TestStatus | None:
+    """The objective that is furthest from shown; without objectives the non-inferiority, without either, harm."""
+
+    def distance(row: TestStatus) -> float:
+        return math.inf if row.log_e is None or row.threshold is None else float(row.threshold) - float(row.log_e)
+
+    for side in ("Superiority", "NonInferiority", "Harm"):
+        found = [row for row in rows if row.side == side and row.name != ALL]
+        if found:
+            return max(found, key=distance)
+    return None
+
+
+def _ratio(state: State) -> SampleRatio | None:
+    ratio, threshold = state.evidence.ratio, -math.log(state.terms.ratio)
+    if state.terms.sticky:
+        return SampleRatio(alarm=state.evidence.misrouted > 0)
+    if ratio is None:
+        return None
+    return SampleRatio(log_e=decimal(ratio.log_e), threshold=decimal(threshold), alarm=state.evidence.ratio_alarm)
+
+
+def _health(case: Case, reading: Reading) -> DataHealth | None:
+    numbers = reading.numbers
+    if not case.started:
+        return None
+    champion, challenger = numbers.champion_dark, numbers.challenger_dark and numbers.exposed
+    state = (
+        "BothDark"
+        if numbers.champion_dark and numbers.challenger_dark
+        else "ChampionDark"
+        if champion
+        else "ChallengerDark"
+        if challenger
+        else "Stale"
+        if case.world.health.champion_missed or case.world.health.challenger_missed
+        else "Good"
+    )
+    course = None if case.state is None else case.state.course
+    since = None if course is None or course.dark_since is None else at(course.dark_since)
+    return DataHealth(state=state, since=since, message=case.world.health.message or None)
+
+
+def _feasibility(expected: tuple[Expected, ...]) -> Feasibility | None:
+    """Of the test that takes longest; one that cannot be shown has no number."""
+    if not expected:
+        return None
+    if any(one.needed is None for one in expected):
+        return Feasibility()
+    last = max(expected, key=lambda one: (one.at or 0, one.needed or 0))
+    return Feasibility(blocks_needed=last.needed, expected_at=None if last.at is None else at(last.at))

@@ -1,0 +1,151 @@
+"""Folding closed sessions of the scorer's ledger (statistics.md rules 11–15 and 17). No rule is in here either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fiduciary.decide.experiment.fold import chained
+from fiduciary.evidence.bernstein import Bernstein
+from fiduciary.evidence.betting import CLIP, Betting
+from fiduciary.evidence.refusal import Refusal, Why, check_count, check_measure, check_next
+
+if TYPE_CHECKING:
+    from fiduciary.decide.experiment.state import Evidence, ObjectiveEvidence, ObjectiveTerms, Sessions, Terms
+    from fiduciary.decide.experiment.world import LedgerRow
+    from fiduciary.evidence.moments import Moments
+
+BURN_IN = 250
+"""Sessions from which the scale is frozen; they are not folded."""
+DAY = 86_400
+
+
+def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow) -> Evidence | Refusal:
+    """With the next row of the ledger. A refusal folds nothing of it."""
+    problem = _impossible(evidence.sessions, row)
+    if problem is not None:
+        return problem
+    objectives: list[ObjectiveEvidence] = []
+    for objective, its in zip(evidence.objectives, terms.objectives, strict=True):
+        folded = _objective(terms, its, objective, row)
+        if isinstance(folded, Refusal):
+            return folded
+        objectives.append(folded)
+    return replace(
+        evidence,
+        objectives=tuple(objectives),
+        sessions=_counted(terms, evidence.sessions, row),
+        chain=chained(evidence.chain, row),
+    )
+
+
+def difference(row: LedgerRow, its: ObjectiveTerms, scale: float | None) -> float | None:
+    """The session's one number, positive is better for the challenger; None where there is nothing to compare.
+
+    A missing challenger scores the worst clipped loss, -4 sd an entity; a missing champion is left out (rule 13).
+    """
+    if its.metric == "PaperPnL":
+        return None if row.profit is None else row.profit[1] - row.profit[0]
+    imputed = row.missing_challenger if scale is not None else 0
+    entities = row.entities + imputed
+    return None if entities == 0 else (row.total - CLIP * (scale or 0.0) * imputed) / entities
+
+
+def _impossible(sessions: Sessions, row: LedgerRow) -> Refusal | None:
+    counts = {
+        "entities": row.entities,
+        "missing champion": row.missing_champion,
+        "missing challenger": row.missing_challenger,
+        "dropped": row.dropped,
+        "late": row.late,
+    }
+    problem = check_next(sessions.last, row.number, row.number)
+    for name, value in counts.items():
+        problem = problem or check_count(name, value)
+    for name, value in (("sum", row.total), ("profit", 0.0 if row.profit is None else sum(row.profit))):
+        problem = problem or check_measure(name, value)
+    return problem
+
+
+def _objective(
+    terms: Terms, its: ObjectiveTerms, state: ObjectiveEvidence, row: LedgerRow
+) -> ObjectiveEvidence | Refusal:
+    scaled = state.betting.scale if state.betting is not None else None
+    d = difference(row, its, scaled)
+    # A session that our own transport damaged says nothing about the model; overlapping labels say it twice.
+    if d is None or row.dropped > 0 or row.number % terms.horizon != 0 or state.void is not None:
+        return state
+    wanted = "Prequential" if terms.prequential else "Live"
+    if state.betting is None and state.bernstein is None:
+        return _burn_in(terms, its, state, d)
+    # What an earlier experiment on this pair has folded is in `carried`.
+    if row.source != wanted or row.number <= state.through:
+        return state
+    return _folded(state, d)
+
+
+def _burn_in(terms: Terms, its: ObjectiveTerms, state: ObjectiveEvidence, d: float) -> ObjectiveEvidence | Refusal:
+    seen = state.burn_in.add(d)
+    if isinstance(seen, Refusal):
+        return seen
+    state = replace(state, burn_in=seen)
+    if seen.count < BURN_IN:
+        return state
+    started = _bernstein(terms, its, seen) if its.loss_bound is not None else _betting(its, seen)
+    if isinstance(started, Refusal):
+        return replace(state, void=started.message)
+    if isinstance(started, Bernstein):
+        return replace(state, bernstein=started)
+    return replace(state, betting=started)
+
+
+def _betting(its: ObjectiveTerms, burn_in: Moments) -> Betting | Refusal:
+    scale = burn_in.sd()
+    return scale if isinstance(scale, Refusal) else Betting.start(scale, its.margin / scale)
+
+
+def _bernstein(terms: Terms, its: ObjectiveTerms, burn_in: Moments) -> Bernstein | Refusal:
+    """The declared loss is the floor; the guess of the mean never rises above the null value, which loses little."""
+    sd = burn_in.sd()
+    if isinstance(sd, Refusal):
+        return sd
+    bound = its.loss_bound or 0.0
+    sessions = max(BURN_IN, terms.planned * terms.block // DAY)
+    return Bernstein.start(its.margin, -bound, its.margin + bound, sessions * sd * sd)
+
+
+def _folded(state: ObjectiveEvidence, d: float) -> ObjectiveEvidence | Refusal:
+    mean = state.mean.add(d)
+    if isinstance(mean, Refusal):
+        return mean
+    betting, bernstein = state.betting, state.bernstein
+    if betting is not None:
+        betting = betting.fold(state.folded, d)
+    elif bernstein is not None:
+        bernstein = bernstein.fold(state.folded, state.folded, 1, d, d * d)
+    if isinstance(betting, Refusal):
+        return betting
+    if isinstance(bernstein, Refusal):
+        # A loss beyond the declared bound: the bound was wrong, and with it all evidence that rests on it.
+        return replace(state, void=bernstein.message) if bernstein.why is Why.PARAMETER else bernstein
+    return replace(state, betting=betting, bernstein=bernstein, folded=state.folded + 1, mean=mean)
+
+
+def _counted(terms: Terms, sessions: Sessions, row: LedgerRow) -> Sessions:
+    profit = row.profit if row.profit is not None and row.source == "Live" else (0.0, 0.0)
+    challenger = sessions.profit_challenger + profit[1]
+    return replace(
+        sessions,
+        last=row.number,
+        session=row.session,
+        dropped=sessions.dropped + (row.dropped > 0),
+        empty=sessions.empty + (row.entities + row.missing_challenger == 0),
+        overlapping=sessions.overlapping + (row.number % terms.horizon != 0),
+        entities=sessions.entities + row.entities,
+        missing_champion=sessions.missing_champion + row.missing_champion,
+        missing_challenger=sessions.missing_challenger + row.missing_challenger,
+        late=sessions.late + row.late,
+        profit_champion=sessions.profit_champion + profit[0],
+        profit_challenger=challenger,
+        peak_challenger=max(sessions.peak_challenger, challenger),
+    )

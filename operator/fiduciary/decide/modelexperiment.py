@@ -1,0 +1,91 @@
+"""The judgement of a ModelExperiment: ``decide(world, now)``, pure and total.
+
+fold (evidence) → read (plain numbers) → judge (the first rule of the table that applies) → advance (course) → report.
+The same world and time give the same bits; folding the same blocks in other batches does, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fiduciary.decide import reasons
+from fiduciary.decide.experiment import course, forecast
+from fiduciary.decide.experiment.case import Case
+from fiduciary.decide.experiment.decision import Decision
+from fiduciary.decide.experiment.read import read
+from fiduciary.decide.experiment.report import Outcome, events, report
+from fiduciary.decide.experiment.rules import judge
+from fiduciary.decide.experiment.times import at
+from fiduciary.decide.experiment.words import explain
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fiduciary.api.modeldecision import Traffic
+    from fiduciary.decide.experiment.decision import Ruling
+    from fiduciary.decide.experiment.read import Reading
+    from fiduciary.decide.experiment.state import State
+    from fiduciary.decide.experiment.world import World
+
+
+def decide(world: World, now: datetime) -> Decision:
+    """What this experiment asks for next, what it has learned, and what its status is then."""
+    case = Case.of(world, now)
+    expected = forecast.expected(case)
+    reading = read(case, forecast.impossible(case))
+    ruling = explain(case, reading, judge(reading.numbers))
+    state = _after(case, reading, ruling)
+    outcome = Outcome(reading, ruling, state, _traffic(case, ruling, state), expected)
+    status = report(case, outcome)
+    return Decision(state, status, ruling, outcome.traffic, events(case, ruling, status), _wake(case, reading, state))
+
+
+def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
+    """The state with the course moved; an experiment that has not begun keeps none until its first step."""
+    state, rule = case.state, ruling.rule
+    if state is None or not (case.started or rule.exposure == "Next"):
+        return None
+    numbers = reading.numbers
+    moment = course.Moment(
+        now=case.now,
+        dark=numbers.champion_dark or (numbers.challenger_dark and numbers.exposed),
+        digest=case.evidence_digest or "",
+        test=ruling.test,
+        message=ruling.message,
+    )
+    return replace(state, course=course.advance(state.course, case.spec.traffic.steps, rule, moment))
+
+
+def _traffic(case: Case, ruling: Ruling, state: State | None) -> Traffic | None:
+    """No wish while queued: the model follows another one; none in DryRun: no route is written."""
+    if case.spec.mode == "DryRun" or ruling.reason == reasons.QUEUED:
+        return None
+    recorded = case.world.recorded
+    stands = None if recorded is None or recorded.rolled_back is not None else recorded.verdict
+    return course.traffic(None if state is None else state.course, case.spec.traffic.steps, ruling.rule, stands)
+
+
+def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
+    """The earliest moment at which the answer could be another one, though nobody calls until then."""
+    moments = [case.now + case.world.platform.resync_seconds]
+    if state is not None and not reading.numbers.recorded:
+        moments.append(_next_block(case, state))
+        if reading.numbers.exposed:
+            moments.append(case.now + case.world.scrape_seconds)  # breakers look at each scrape
+        if state.course.started is not None:
+            moments += [state.course.started + case.max_duration, state.course.started + case.min_duration]
+        if state.course.dark_since is not None:
+            moments.append(state.course.dark_since + int(reading.numbers.max_hold))
+    if reading.numbers.watching:
+        moments.append(case.now + case.world.scrape_seconds)
+    if case.closure.until is not None:
+        moments.append(int(case.closure.until.timestamp()))
+    return at(min((moment for moment in moments if moment > case.now), default=case.now + 1))
+
+
+def _next_block(case: Case, state: State) -> int:
+    """Edge of the block that is open now, and the two scrapes and a timeout after which it is closed (rule 2)."""
+    terms, settles = state.terms, 3 * case.world.scrape_seconds
+    elapsed = case.now - settles - terms.origin
+    return terms.origin + (max(elapsed // terms.block, 0) + 1) * terms.block + settles

@@ -1,0 +1,481 @@
+"""Requests: steps, harm, non-inferiority, breakers, sample ratio, missing data, played minute by minute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from fiduciary.decide import reasons
+from fiduciary.decide.experiment.begin import begin
+from fiduciary.decide.experiment.world import (
+    TRANSPORT,
+    Anchor,
+    ArmCounts,
+    Carried,
+    ClosedBlock,
+    Live,
+    LiveCounts,
+    PodFacts,
+    Recorded,
+    Spending,
+)
+from fiduciary.evidence.blocks import Counts
+from tests.unit.decide.experiment.trials import T0, Trial, past
+
+EASY = Spending(anchors=(Anchor("errors", 0.02),))  # a margin of .005
+PODS = PodFacts(ready=1)
+
+
+def easy(**parts: Any) -> Trial:
+    """An experiment whose margin is large enough to be shown within an hour."""
+    return Trial(spending=EASY, **parts)
+
+
+def test_an_equal_challenger_walks_through_the_steps_and_is_promoted() -> None:
+    trial = easy(bad=(0.0, 0.0))
+    first = trial.evaluate()
+    assert (first.ruling.reason, first.traffic.mirror, first.traffic.challenger) == (reasons.STEP_ENTERED, 100, 0)
+    last = trial.until(reasons.PROMOTED)
+    assert [d.traffic.step for d in trial.decisions if d.ruling.reason == reasons.STEP_ENTERED] == [
+        "shadow", "canary", "half"
+    ]  # fmt: skip
+    assert last.ruling.verdict == "Promote"
+    assert (last.traffic.champion, last.traffic.challenger) == (0, 100)
+    assert "errors not worse 3." in last.ruling.message
+    assert last.status.phase == "Promoted"
+
+
+def test_steps_are_left_on_blocks_at_their_weights_only() -> None:
+    trial = easy()
+    trial.evaluate()
+    trial.follows = False  # the gateway does not take the new weights
+    trial.until(reasons.STEP_ENTERED)
+    stuck = trial.minutes(5)
+    assert stuck.ruling.reason == reasons.ROUTE_NOT_CONFIRMED
+    assert "asks for weight 10" in stuck.ruling.message
+    assert trial.state is not None
+    assert trial.state.course.blocks == 0
+
+
+def test_a_step_is_not_entered_before_its_capacity_is_ready() -> None:
+    trial = easy(ready=(4, 0))
+    held = trial.evaluate()
+    assert (held.ruling.reason, held.state, held.traffic.challenger) == (reasons.WAITING_FOR_CAPACITY, None, 0)
+    trial.ready = (4, 3)  # copies of all requests load as much as the champion's four pods
+    assert trial.evaluate().ruling.reason == reasons.WAITING_FOR_CAPACITY
+    trial.ready = (4, 4)
+    assert trial.evaluate().ruling.reason == reasons.STEP_ENTERED
+    trial.until(reasons.STEP_ENTERED)  # canary
+    trial.ready = (4, 1)  # 10 % of four pods is one
+    trial.minutes(3)
+    assert trial.decisions[-1].ruling.reason == reasons.WAITING_FOR_CAPACITY  # half needs two
+    trial.ready = (4, 2)
+    assert trial.evaluate().traffic.step == "half"
+
+
+def test_a_promotion_needs_as_many_pods_as_the_champion_has() -> None:
+    trial = easy(bad=(0.0, 0.0))
+    trial.evaluate()
+    trial.until(reasons.STEP_ENTERED)
+    trial.until(reasons.STEP_ENTERED)
+    trial.ready = (4, 3)
+    assert "3 pods of the challenger" in trial.until(reasons.WAITING_FOR_CAPACITY).ruling.message
+    trial.ready = (4, 4)
+    assert trial.evaluate().ruling.verdict == "Promote"
+
+
+def test_min_duration_is_waited_for() -> None:
+    trial = easy(bad=(0.0, 0.0), spec={"stopping": {"minDuration": "2h", "maxDuration": "1d"}})
+    trial.evaluate()
+    trial.until(reasons.MIN_DURATION)
+    trial.until(reasons.PROMOTED)
+    assert trial.now == T0 + timedelta(hours=2)
+
+
+def test_five_percent_errors_are_rolled_back_within_minutes_and_stay_so() -> None:
+    trial = easy(history=(past(0.005, 60),))
+    trial.evaluate()
+    trial.until(reasons.STEP_ENTERED)
+    trial.bad = (0.005, 0.05)
+    before = trial.now
+    found = trial.until(reasons.HARM_SHOWN, 20)
+    assert trial.now - before <= timedelta(minutes=8)  # at a tenth of 300 requests a minute
+    assert (found.ruling.verdict, found.ruling.test, found.traffic.challenger) == ("RollBack", "errors", 0)
+    assert found.status.harm is not None
+    assert found.status.harm.test == "errors"
+    trial.bad = (0.5, 0.0)  # whatever the numbers say now
+    for _ in range(30):
+        kept = trial.minute()
+        assert (kept.ruling.verdict, kept.ruling.reason, kept.traffic.challenger) == ("RollBack", "HarmShown", 0)
+        assert kept.ruling.message == found.ruling.message
+    trial.record()
+    assert trial.minutes(3).ruling.reason == reasons.VERDICT_RECORDED
+    assert trial.status.phase == "RolledBack"
+    assert trial.status.verdict == "RollBack"
+
+
+def test_harm_in_the_shadow_is_found_before_anybody_was_served_by_it() -> None:
+    trial = easy(bad=(0.005, 0.2), spec={"traffic": {"steps": [{"name": "shadow", "mirror": 100, "minBlocks": 30}]}})
+    trial.evaluate()
+    found = trial.until(reasons.HARM_SHOWN, 10)
+    assert all(d.traffic.challenger == 0 for d in trial.decisions)
+    assert found.ruling.verdict == "RollBack"
+
+
+def test_only_blocks_at_the_final_weight_count_for_promotion() -> None:
+    trial = easy(bad=(0.0, 0.0))
+    trial.evaluate()
+    trial.until(reasons.STEP_ENTERED)
+    trial.until(reasons.STEP_ENTERED)
+    assert trial.state is not None
+    guardrail = trial.state.evidence.guardrails[0]
+    assert guardrail.final_challenger == Counts(0, 0)
+    assert guardrail.noninferiority is not None
+    assert guardrail.noninferiority.log_e == 0.0
+    assert guardrail.seen_challenger.trials == 3 * 300 + 3 * 30
+
+
+def test_a_challenger_at_the_margin_is_kept_out_at_max_duration() -> None:
+    trial = easy(bad=(0.02, 0.025), history=(past(0.02, 60),), spec={"stopping": {"maxDuration": "45m"}})
+    trial.evaluate()
+    last = trial.until(reasons.NOT_SHOWN)
+    assert trial.now == T0 + timedelta(minutes=45)
+    assert (last.ruling.verdict, last.traffic.challenger) == ("KeepChampion", 0)
+    assert "non-inferiority of errors" in last.ruling.message
+
+
+# --- margins ---------------------------------------------------------------------------------------------------------
+
+
+def terms(spending: Spending, rate: float = 0.02) -> Any:
+    trial = Trial(spending=spending, history=(past(rate, 60),))
+    trial.evaluate()
+    assert trial.state is not None
+    return trial.state.terms
+
+
+def test_margins_are_measured_from_the_anchor_and_less_what_is_consumed() -> None:
+    assert terms(Spending()).guardrails[0].margin == pytest.approx(0.005)  # the first champion is the first anchor
+    assert terms(Spending(anchors=(Anchor("errors", 0.012),))).guardrails[0].margin == pytest.approx(0.003)
+    consumed = Spending(anchors=(Anchor("errors", 0.012, 0.002),))
+    assert terms(consumed).guardrails[0].margin == pytest.approx(0.001)
+    better = Spending(anchors=(Anchor("errors", 0.012, -0.002),))
+    assert terms(better).guardrails[0].margin == pytest.approx(0.003)
+
+
+def test_a_margin_that_is_used_up_says_so_and_a_better_challenger_gives_it_back() -> None:
+    used_up = Spending(anchors=(Anchor("errors", 0.02, 0.006),))
+    trial = Trial(spending=used_up, bad=(0.026, 0.026), history=(past(0.026, 60),))
+    said = trial.evaluate()
+    found = next(c for c in said.status.conditions if c.type == "Underpowered")
+    assert (found.status, found.reason) == ("True", reasons.MARGIN_CONSUMED)
+    trial.bad = (0.026, 0.0)
+    assert trial.until(reasons.PROMOTED).ruling.verdict == "Promote"
+
+
+def test_twenty_slightly_worse_refreshes_do_not_pass() -> None:
+    anchor = Anchor("errors", 0.02)
+    for _ in range(20):
+        trial = Trial(
+            spending=Spending(anchors=(anchor,)),
+            bad=(0.02 + max(0.0, anchor.differences), 0.0215 + max(0.0, anchor.differences)),
+            history=(past(0.02, 60),),
+            spec={"stopping": {"maxDuration": "45m"}},
+            per_minute=1200,
+        )
+        trial.evaluate()
+        while not trial.decisions[-1].ruling.rule.final:
+            trial.minute()
+        if trial.decisions[-1].ruling.verdict == "Promote":
+            anchor = replace(anchor, differences=anchor.differences + 0.0015)
+    assert anchor.differences <= 0.005
+
+
+# --- no data ---------------------------------------------------------------------------------------------------------
+
+
+def running(duration: str = "1d", **parts: Any) -> Trial:
+    """In the last step, with no promotion before its end."""
+    stopping = {"minDuration": duration, "maxDuration": duration}
+    trial = easy(history=(past(0.005, 60),), spec={"stopping": stopping}, **parts)
+    trial.evaluate()
+    trial.until(reasons.STEP_ENTERED)
+    trial.until(reasons.STEP_ENTERED)
+    trial.minutes(3)
+    return trial
+
+
+def test_both_arms_dark_take_the_weight_away_and_freeze_evidence_and_light_gives_it_back() -> None:
+    trial = running()
+    assert trial.state is not None
+    before = trial.state.evidence
+    trial.seen = False
+    assert trial.minute().ruling.reason == reasons.GATHERING_EVIDENCE  # one closing is not dark yet
+    dark = trial.minute()
+    assert (dark.ruling.reason, dark.ruling.verdict, dark.traffic.challenger) == (reasons.BOTH_DARK, "Hold", 0)
+    assert dark.status.data_health.state == "BothDark"
+    trial.minutes(20)
+    assert trial.state.evidence == before
+    trial.seen = True
+    back = trial.minute()
+    assert back.traffic.challenger == 50
+    assert trial.state.evidence.last > before.last + 20
+    merged = trial.state.evidence.guardrails[0]
+    assert merged.final_champion == before.guardrails[0].final_champion  # the gap is folded for harm only
+    assert merged.seen_champion.trials > before.guardrails[0].seen_champion.trials
+    assert trial.state.evidence.ratio is not None
+    assert before.ratio is not None
+    assert trial.state.evidence.ratio.log_e == before.ratio.log_e
+    assert trial.state.course.blocks == 3
+
+
+def test_the_champion_is_kept_after_max_hold_without_data() -> None:
+    trial = running()
+    trial.seen = False
+    trial.until(reasons.BOTH_DARK)
+    since = trial.now
+    last = trial.until(reasons.NO_DATA)
+    assert trial.now - since == timedelta(hours=2)
+    assert (last.ruling.verdict, last.traffic.challenger) == ("KeepChampion", 0)
+
+
+def test_only_the_challenger_dark_rolls_back() -> None:
+    trial = running()
+    trial.health = replace(trial.health, challenger_missed=2)
+    found = trial.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict) == (reasons.CHALLENGER_DARK, "RollBack")
+
+
+def test_a_challenger_without_traffic_is_not_dark() -> None:
+    trial = running()
+    trial.seen = False
+    trial.until(reasons.BOTH_DARK)
+    trial.health = replace(trial.health, champion_missed=0)  # it comes back first, and nothing is sent to the other one
+    assert trial.evaluate().ruling.verdict is None
+
+
+def test_only_the_champion_dark_holds() -> None:
+    trial = running()
+    trial.health = replace(trial.health, champion_missed=2)
+    found = trial.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict, found.traffic.challenger) == (reasons.CHAMPION_DARK, "Hold", 50)
+
+
+def test_zero_increments_are_data() -> None:
+    trial = running(per_minute=0)
+    assert trial.minutes(5).ruling.reason == reasons.GATHERING_EVIDENCE
+
+
+def test_harm_that_happened_in_a_gap_is_found_when_it_closes() -> None:
+    trial = running()
+    trial.seen = False
+    trial.minutes(3)
+    trial.bad, trial.seen, trial.route = (0.005, 0.4), True, replace(trial.route, weight=50)
+    assert trial.minute().ruling.reason == reasons.HARM_SHOWN
+
+
+def test_too_many_series_hold() -> None:
+    trial = running()
+    trial.health = replace(trial.health, excess_series=7, message="pods come and go")
+    assert trial.evaluate().ruling.reason == reasons.TOO_MANY_SERIES
+
+
+# --- what cannot be ---------------------------------------------------------------------------------------------------
+
+
+def block(k: int, tests: tuple[ArmCounts, ...], **parts: Any) -> ClosedBlock:
+    return ClosedBlock(k, k, 50, 0, (150, 150), tests, **parts)
+
+
+def test_impossible_blocks_are_refused_aloud_and_fold_nothing() -> None:
+    trial = running()
+    assert trial.state is not None
+    before, k = trial.state.evidence, trial.state.evidence.last + 1
+    for bad in (
+        block(k, (ArmCounts("errors", Counts(150, 151), Counts(150, 0)),)),
+        block(k, (ArmCounts("other", Counts(150, 1), Counts(150, 0)),)),
+        block(k + 1, (ArmCounts("errors", Counts(150, 1), Counts(150, 0)),)),
+        block(k, (ArmCounts("errors", Counts(150, 1), Counts(150, 0)),), misrouted=-1),
+    ):
+        trial.blocks = (bad,)
+        found = trial.evaluate()
+        assert (found.ruling.reason, found.ruling.verdict) == (reasons.EVIDENCE_REFUSED, "Hold")
+        assert trial.state.evidence == before
+
+
+def test_a_block_that_was_folded_is_not_folded_again() -> None:
+    trial = running()
+    assert trial.state is not None
+    before = trial.state.evidence
+    trial.blocks = (block(before.last, (ArmCounts("errors", Counts(150, 150), Counts(150, 150)),)),)
+    trial.evaluate()
+    assert trial.state.evidence == before
+
+
+# --- breakers --------------------------------------------------------------------------------------------------------
+
+BREAKER = [{"metric": "ErrorRate", "above": "0.25", "normal": "0.01"}]
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "trips"),
+    [
+        (Counts(30, 15), Counts(30, 0), True),
+        (Counts(3, 3), Counts(30, 0), False),  # three unlucky requests
+        (Counts(30, 15), Counts(30, 15), False),  # an outage that both share
+        (Counts(300, 60), Counts(300, 0), False),  # beyond luck, not beyond `above`
+        (Counts(0, 0), Counts(0, 0), False),
+    ],
+)
+def test_breakers_see_what_is_not_settled(challenger: Counts, champion: Counts, trips: bool) -> None:
+    trial = easy(spec={"circuitBreakers": BREAKER})
+    trial.evaluate()
+    trial.live = Live((LiveCounts(0, champion, challenger),), PODS, PODS)
+    found = trial.evaluate()
+    assert (found.ruling.reason == reasons.BREAKER_TRIPPED) is trips
+    if trips:
+        assert (found.ruling.verdict, found.traffic.challenger) == ("RollBack", 0)
+        assert "15 of 30 requests" in found.ruling.message
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "trips"),
+    [
+        (PODS, PodFacts(1, restarts=1), True),
+        (PODS, PodFacts(1, out_of_memory=1), True),
+        (PODS, PodFacts(0), True),
+        (PodFacts(1, restarts=1), PodFacts(1, restarts=1), False),  # the node restarted
+        (PodFacts(0), PodFacts(0), False),
+    ],
+)
+def test_breakers_on_pods_are_always_on(champion: PodFacts, challenger: PodFacts, trips: bool) -> None:
+    trial = easy()
+    trial.evaluate()
+    trial.live = Live((), champion, challenger)
+    assert (trial.evaluate().ruling.reason == reasons.PODS_FAILED) is trips
+
+
+def test_lost_requests_are_a_harm_test_of_their_own() -> None:
+    trial = easy(history=(past(), past(name=TRANSPORT)))
+    world = replace(trial.world(), transport=True)
+    state: Any = begin(world, 0)
+    assert [(g.name, g.noninferiority is None) for g in state.evidence.guardrails] == [
+        ("errors", False), (TRANSPORT, True)
+    ]  # fmt: skip
+
+
+# --- sample ratio ----------------------------------------------------------------------------------------------------
+
+
+def test_a_challenger_that_gets_less_than_its_share_is_rolled_back() -> None:
+    trial = running()
+    trial.share = 0.4
+    found = trial.until(reasons.REQUESTS_LOST, 40)
+    assert found.ruling.verdict == "RollBack"
+    assert "where the route says 50 %" in found.ruling.message
+
+
+def test_a_challenger_that_gets_more_than_its_share_holds_until_the_end() -> None:
+    trial = running(duration="2h")
+    trial.share = 0.6
+    trial.until(reasons.SAMPLE_RATIO_MISMATCH, 40)
+    trial.share = None  # repaired: what was counted since the start is still not what the route said
+    held = trial.minutes(30)
+    assert (held.ruling.verdict, held.status.srm.alarm) == ("Hold", True)
+    assert trial.until(reasons.NOT_SHOWN).ruling.verdict == "KeepChampion"
+
+
+def test_an_exact_router_raises_no_alarm_over_changing_weights() -> None:
+    trial = running()
+    trial.minutes(100)
+    assert trial.status.srm.alarm is False
+    assert float(trial.status.srm.log_e) < 0.0
+
+
+STICKY = {"traffic": {"sticky": {"header": "fiduciary-bucket"}}}
+
+
+def test_sticky_routes_tolerate_no_misrouted_request_and_compare_copies_only() -> None:
+    trial = easy(spec=STICKY)
+    trial.evaluate()
+    trial.minutes(5)
+    assert trial.state is not None
+    assert trial.state.evidence.ratio is None
+    assert trial.state.evidence.guardrails[0].seen_challenger.trials == 900  # three minutes of copies, no live request
+    trial.misrouted = 1
+    found = trial.minute()
+    assert (found.ruling.reason, found.ruling.verdict) == (reasons.MISROUTED, "Hold")
+
+
+# --- after the verdict ------------------------------------------------------------------------------------------------
+
+
+def promoted() -> Trial:
+    trial = easy(bad=(0.005, 0.005), history=(past(0.005, 60),), spec={"circuitBreakers": BREAKER})
+    trial.evaluate()
+    trial.until(reasons.PROMOTED)
+    trial.record()
+    return trial
+
+
+def test_a_new_champion_is_watched_and_taken_back_for_harm() -> None:
+    trial = promoted()
+    assert trial.minutes(30).ruling.reason == reasons.VERDICT_RECORDED
+    assert trial.decisions[-1].traffic.challenger == 100
+    trial.bad = (0.005, 0.05)
+    found = trial.until(reasons.HARM_AFTER_PROMOTION, 30)
+    assert (found.ruling.verdict, found.ruling.test, found.traffic.champion) == ("RollBack", "errors", 100)
+    assert trial.minute().ruling.verdict == "RollBack"  # latched until its record exists
+    trial.record()
+    after = trial.minutes(3)
+    assert (after.ruling.reason, after.traffic.champion, after.traffic.challenger) == ("VerdictRecorded", 100, 0)
+    assert after.status.phase == "RolledBack"
+
+
+def test_a_new_champion_is_taken_back_by_a_breaker() -> None:
+    trial = promoted()
+    trial.live = Live((LiveCounts(0, Counts(0, 0), Counts(60, 30)),), PODS, PODS)
+    assert trial.evaluate().ruling.reason == reasons.HARM_AFTER_PROMOTION
+
+
+def test_after_the_window_nothing_is_judged() -> None:
+    trial = promoted()
+    trial.now += timedelta(hours=25)
+    trial.live = Live((LiveCounts(0, Counts(0, 0), Counts(60, 30)),), PODS, PODS)
+    assert trial.evaluate().ruling.reason == reasons.VERDICT_RECORDED
+
+
+@pytest.mark.parametrize("verdict", ["RollBack", "KeepChampion"])
+def test_a_recorded_refusal_stays_whatever_the_evidence_says(verdict: Any) -> None:
+    trial = easy(bad=(0.0, 0.0))
+    trial.evaluate()
+    trial.recorded = Recorded(verdict, "HarmShown", "a record", 4, trial.now)
+    for _ in range(100):
+        kept = trial.minute()
+        assert (kept.ruling.reason, kept.status.verdict, kept.traffic.challenger) == ("VerdictRecorded", verdict, 0)
+
+
+def test_resuming_a_pair_multiplies_its_old_evidence() -> None:
+    carried = (Carried("errors", "Harm", 2.9), Carried("errors", "NonInferiority", -1.0))
+    trial = Trial(spending=replace(EASY, carried=carried), history=(past(0.005, 60),))
+    trial.evaluate()
+    trial.minute()
+    assert trial.state is not None
+    guardrail = trial.state.evidence.guardrails[0]
+    assert guardrail.harm_log_e == 2.9 + guardrail.harm.log_e
+    assert guardrail.noninferiority_log_e == pytest.approx(-1.0)
+    trial.bad = (0.005, 0.03)
+    found = trial.until(reasons.HARM_SHOWN, 3)
+    assert found.ruling.verdict == "RollBack"
+
+
+def test_time_never_runs_backwards() -> None:
+    trial = running()
+    assert trial.state is not None
+    judged = trial.state.course.judged
+    trial.now -= timedelta(hours=5)
+    assert trial.evaluate().status.conditions
+    assert trial.state.course.judged == judged
