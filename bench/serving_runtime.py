@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from bench import results
 from sandbox import images, requirements
 from sandbox.steps import Run
 from tests import in_image, in_server_image
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 GOALS = {
     "p50_ratio_vs_bare_onnxruntime": 1.5,
@@ -30,12 +28,32 @@ SECONDS = 900
 PROGRAM = "python -m bench.serving_image.measure /work/versions"
 
 
-def measure(run: Run | None = None) -> tuple[dict[str, float], list[dict[str, Any]], dict[str, str]]:
-    """Build what is needed and measure.
+@dataclass(frozen=True)
+class Measured:
+    """What one run found.
 
-    Returns:
-        Figures by the names of the issue; rows of the tables, by what was done and which server did it; versions.
+    Attributes:
+        figures: by the names of the issue.
+        rows: of the tables; ``what`` was done, and which ``server`` did it.
+        versions: of the libraries inside the image.
     """
+
+    figures: dict[str, float]
+    rows: list[dict[str, Any]]
+    versions: dict[str, str]
+
+    def show(self) -> None:
+        """Print one table for each thing that was done, and the figures beside their goals."""
+        for what in dict.fromkeys(str(row["what"]) for row in self.rows):
+            rows = [row for row in self.rows if row["what"] == what]
+            results.table(what, [{key: value for key, value in row.items() if key != "what"} for row in rows])
+        goals = {name: f"≤ {GOALS[name]}" if name in GOALS else "" for name in self.figures}
+        rows = [{"figure": name, "value": value, "goal": goals[name]} for name, value in self.figures.items()]
+        results.table("figures", rows)
+
+
+def measure(run: Run | None = None) -> Measured:
+    """Build what is needed and measure."""
     run = run or Run()
     requirements.widen_path()
     results.progress("images and a real version")
@@ -46,23 +64,13 @@ def measure(run: Run | None = None) -> tuple[dict[str, float], list[dict[str, An
     env = {"PYTHONPATH": "/opt/server/app:/work"}
     said = images.run(image, ["sh", "-c", PROGRAM], mounts=mounts, env=env, timeout=SECONDS, progress=run)
     found = json.loads(said.strip().splitlines()[-1])
-    return found["figures"], found["rows"], found["versions"]
-
-
-def show(figures: Mapping[str, float], rows: Sequence[Mapping[str, object]]) -> None:
-    """Print one table for each thing that was done, and the figures beside their goals."""
-    for what in dict.fromkeys(str(row["what"]) for row in rows):
-        results.table(
-            what, [{key: value for key, value in row.items() if key != "what"} for row in rows if row["what"] == what]
-        )
-    goals = {name: f"≤ {GOALS[name]}" if name in GOALS else "" for name in figures}
-    results.table("figures", [{"figure": name, "value": figures[name], "goal": goals[name]} for name in figures])
+    return Measured(**found)
 
 
 def main() -> int:
-    figures, rows, versions = measure()
-    show(figures, rows)
-    print(f"\n{results.write('serving-runtime', figures, rows, versions)}")
+    found = measure()
+    found.show()
+    print(f"\n{results.write('serving-runtime', found.figures, found.rows, found.versions)}")
     return 0
 
 

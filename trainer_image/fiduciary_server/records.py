@@ -91,7 +91,7 @@ class Records:
         """Take the records of one request. Never waits."""
         if not self.enabled:
             return
-        self._metrics.records.inc(len(records))
+        self._metrics.recorded(len(records))
         room = self._settings.buffer - len(self._waiting)
         if room < len(records):
             self._lose(records[max(room, 0) :], "buffer_full")
@@ -112,7 +112,7 @@ class Records:
 
     def _lose(self, records: Iterable[Record], reason: str) -> None:
         times = [record.time for record in records]
-        self._metrics.dropped[reason].inc(len(times))
+        self._metrics.dropped(reason, len(times))
         with self._lost_guard:
             self._lost.update(times)
 
@@ -144,28 +144,27 @@ class Records:
         if not records:
             return []
         raw = np.stack([record.features for record in records])
-        missing = ~np.isfinite(raw)
-        bins = self._reference.bins(raw)
-        edges = self._reference.prediction_edges
-        result: list[dict[str, Any]] = []
-        for record, own, absent in zip(records, bins.tolist(), missing, strict=True):
-            places = np.flatnonzero(absent).tolist()
-            for place in places:
-                own[place] = None
-            value = record.prediction
-            result.append(
-                {
-                    "predictionId": record.prediction_id,
-                    "requestId": record.request_id,
-                    "entity": record.entity,
-                    "time": record.time,
-                    "prediction": value,
-                    "predictionBin": None if value is None else int(np.searchsorted(edges, value, side="left")),
-                    "bins": own,
-                    "missing": places,
-                }
-            )
-        return result
+        values = np.array([record.prediction for record in records], dtype=np.float64)  # None: NaN
+        # All rows at once: done record by record, this would cost as much as answering.
+        bins: list[list[int | None]] = self._reference.bins(raw).tolist()
+        places = np.searchsorted(self._reference.prediction_edges, values, side="left").tolist()
+        missing: list[list[int]] = [[] for _ in records]
+        for row, column in np.argwhere(~np.isfinite(raw)).tolist():
+            bins[row][column] = None
+            missing[row].append(column)
+        return [
+            {
+                "predictionId": record.prediction_id,
+                "requestId": record.request_id,
+                "entity": record.entity,
+                "time": record.time,
+                "prediction": record.prediction,
+                "predictionBin": None if record.prediction is None else place,
+                "bins": own,
+                "missing": absent,
+            }
+            for record, place, own, absent in zip(records, places, bins, missing, strict=True)
+        ]
 
     def _deliver(self, batch: tuple[list[Record], bytes]) -> bool:
         """Send one batch until it is taken or refused; False where the process ends first."""

@@ -100,10 +100,10 @@ class Rest:
                 body = await _body(headers, receive)
                 trace = _text(headers.get(b"x-request-id"))
                 if len(body) < APART_FROM:
-                    content, identity = self._predict(body, not probe, trace)
+                    content, identity = self._predict(body, probe is None, trace)
                 else:
                     apart = asyncio.get_running_loop().run_in_executor
-                    content, identity = await apart(runtime.apart, self._predict, body, not probe, trace)
+                    content, identity = await apart(runtime.apart, self._predict, body, probe is None, trace)
                 counted.outcome = "success"
                 status, extra = 200, (*self._own, (b"fiduciary-prediction-id", identity))
             except MLServerError as error:

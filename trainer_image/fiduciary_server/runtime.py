@@ -197,8 +197,8 @@ class FiduciaryRuntime(MLModel):
         """The raw form as tensors; the form of feature rows, the example and the digest as parameters."""
         version = self.loaded
         columns = [
-            MetadataTensor(name=name, datatype=Datatype.FP64, shape=[-1, version.rows])
-            for name in version.features.columns
+            MetadataTensor(name=name, datatype=Datatype.FP64, shape=[-1, version.form.rows])
+            for name in version.form.columns
         ]
         optional = [
             MetadataTensor(name=name, datatype=Datatype.BYTES, shape=[-1], parameters=Parameters(optional=True))
