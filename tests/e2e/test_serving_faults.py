@@ -83,7 +83,7 @@ def test_operator_sigkilled_in_the_middle_of_a_promotion(cluster: Cluster, node:
         cluster.until_all(
             "md", service.namespace, lambda found: len(_of(found, service.name)) > before, 60, "the record is there"
         )
-        assert node.sigkill("python", "-m", "fiduciary") >= 1, "no process of the operator was found"
+        assert node.signal("SIGKILL", "python", "-m", "fiduciary") >= 1, "no process of the operator was found"
         cluster.until_all(
             "pod",
             "fiduciary-system",
