@@ -35,7 +35,8 @@ def run(cells: Sequence[Cell], replications: int, processes: int, seconds: float
     Where ``seconds`` are over before everything is played, cells have fewer replications, as their rows say.
     """
     work = [piece for cell in cells for piece in pieces(cell, replications)]
-    work.sort(key=lambda piece: (piece.chunk, -piece.cost))
+    # everything once, then all of ours, whose levels are claimed, then the rest of the others
+    work.sort(key=lambda piece: (piece.chunk > 0, RULES[0] not in piece.rules, piece.chunk, -piece.cost))
     missing: dict[str, int] = defaultdict(int)
     for piece in work:
         missing[piece.cell.name] += 1
