@@ -8,91 +8,23 @@ make bench-decisions PUBLISH=1                         # also the tables and pic
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import math
 import os
 import time
-from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import results
-from bench.decisions import plots, report, sweep
-from bench.decisions.cells import ALL, LIVES, OUTCOMES, REQUESTS, Cell
-from bench.decisions.experiments import RULES, Piece, pieces
-from bench.decisions.outcome import Outcomes
-from bench.decisions.score import Row
+from bench.decisions import plots, report, runner
+from bench.decisions.cells import ALL, FAMILIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
+
+    from bench.decisions.score import Row
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/benchmarks.md"
-FAMILIES = {"requests": REQUESTS, "outcomes": OUTCOMES, "lives": LIVES}
-
-
-def run(cells: Sequence[Cell], replications: int, processes: int) -> list[Row]:
-    """All rules in all cells; rows in the order of the cells."""
-    work = [piece for cell in cells for piece in pieces(cell, replications)]
-    work.sort(key=lambda piece: -piece.cost)
-    missing = defaultdict(int)
-    for piece in work:
-        missing[piece.cell.name] += 1
-    parts: dict[tuple[str, str], dict[int, Outcomes]] = defaultdict(dict)
-    started, done = time.monotonic(), 0.0
-    whole = sum(piece.cost for piece in work)
-    told = [(piece.cell.name, piece.rule, piece.chunk, piece.size) for piece in work]
-    for index, outcome in _parallel(_piece, told, processes):
-        piece = work[index]
-        parts[piece.cell.name, piece.rule][piece.chunk] = outcome
-        missing[piece.cell.name] -= 1
-        done += piece.cost
-        if not missing[piece.cell.name]:
-            left = sum(count > 0 for count in missing.values())
-            spent = time.monotonic() - started
-            results.progress(
-                f"{spent:5.0f} s  {100 * done / whole:3.0f} %  {piece.cell.title} "
-                f"({left} cell{'' if left == 1 else 's'} left)"
-            )
-    family = {cell.name: name for name, members in FAMILIES.items() for cell in members}
-    return [
-        Row.of(cell, family[cell.name], rule, Outcomes.joined([part for _, part in sorted(mine.items())]))
-        for cell in cells
-        for rule in RULES
-        if (mine := parts[cell.name, rule])
-    ]
-
-
-def _piece(arguments: tuple[int, tuple[str, str, int, int]]) -> tuple[int, Outcomes]:
-    """In another process: worlds hold functions, which do not travel, so that cells go by name."""
-    index, (name, *rest) = arguments
-    return index, Piece(next(cell for cell in ALL if cell.name == name), *rest).run()
-
-
-def _point(arguments: tuple[int, tuple[int, int]]) -> tuple[int, sweep.Point]:
-    index, (setting, replications) = arguments
-    return index, sweep.point(setting, replications)
-
-
-def _parallel(task, work: Sequence, processes: int) -> Iterable:  # type: ignore[no-untyped-def]
-    """(index, answer) as they come. One process: in this one."""
-    numbered = list(enumerate(work))
-    if processes <= 1:
-        yield from map(task, numbered)
-        return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(task, numbered)
-
-
-def fronts(replications: int, processes: int) -> list[sweep.Point]:
-    """All settings of all rules."""
-    work = [(index, replications) for index in range(len(sweep.settings()))]
-    found: list[sweep.Point | None] = [None] * len(work)
-    started = time.monotonic()
-    for count, (index, point) in enumerate(_parallel(_point, work, processes), start=1):
-        found[index] = point
-        if count % 20 == 0 or count == len(work):
-            results.progress(f"{time.monotonic() - started:5.0f} s  {count} of {len(work)} settings")
-    return [point for point in found if point is not None]
 
 
 def main() -> None:
@@ -101,6 +33,7 @@ def main() -> None:
     parser.add_argument("--cells", default="", help="comma-separated beginnings of names; default: all")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--sweep", type=int, default=2000, help="experiments a setting of the fronts; 0: none")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin nothing new after these")
     parser.add_argument("--publish", action="store_true", help="renew tables and pictures of docs/benchmarks.md")
     options = parser.parse_args()
     beginnings = tuple(part for part in options.cells.split(",") if part)
@@ -108,15 +41,18 @@ def main() -> None:
     if not cells:
         parser.error(f"no cell begins with {options.cells}; there are: {', '.join(cell.name for cell in ALL)}")
     started = time.monotonic()
-    rows = run(cells, options.replications, options.processes)
-    points = fronts(options.sweep, options.processes) if options.sweep and not beginnings else []
+    rows = runner.run(cells, options.replications, options.processes, options.seconds)
+    points = []
+    if options.sweep and not beginnings:
+        points = runner.fronts(options.sweep, options.processes, options.seconds)
     numbers = report.figures(rows, time.monotonic() - started)
     show(rows)
     results.table("Figures", [{"figure": name, "value": value} for name, value in numbers.items()])
     for row in report.over_level(rows):
         print(f"ABOVE ITS LEVEL: {row.title}: {report.share(row.wrong or 0.0, row.replications)}")
     used = results.versions("numpy", "scipy")
-    path = results.write("decisions", numbers, [*map(asdict, rows), *map(asdict, points)], used)
+    numbers = {name: value for name, value in numbers.items() if not math.isnan(value)}
+    path = results.write("decisions", numbers, [*(row.known() for row in rows), *map(asdict, points)], used)
     print(f"\nwritten: {path}")
     if options.publish:
         PAGE.write_text(report.document(PAGE.read_text(encoding="utf-8"), rows, points), encoding="utf-8")

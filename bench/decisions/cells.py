@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from bench.decisions import market
@@ -160,6 +161,8 @@ REQUESTS: tuple[Cell, ...] = (
     Cell("sticky_hidden", "equal, sticky clients, not declared", "neither", replace(BASE, sticky=True)),
 )  # fmt: skip
 
+SP500 = partial(s.SessionWorld, tried=2)
+
 OUTCOMES: tuple[Cell, ...] = (
     Cell("t3", "no better, t₃", "bad", s.SessionWorld(s.student())),
     Cell("garch", "no better, GARCH-t", "bad", s.SessionWorld(s.garch())),
@@ -181,10 +184,10 @@ OUTCOMES: tuple[Cell, ...] = (
         "pnl_bound", "fair short-volatility profit, declared loss bound 20 sd", "bad",
         s.SessionWorld(s.short_volatility(), loss_bound=20.0),
     ),
-    Cell("sp500_null", "S&P 500: HAR → linear without its advantage, resampled", "bad", s.SessionWorld(market.centred)),
-    Cell("sp500_noise", "S&P 500: linear against its copy with noise", "bad", s.SessionWorld(market.noisy_copy)),
-    Cell("sp500", "S&P 500: HAR → linear, resampled", "good", s.SessionWorld(market.har_to_linear)),
-    Cell("sp500_real", "S&P 500: HAR → linear, as it happened", "good", s.SessionWorld(market.as_it_happened), most=1),
+    Cell("sp500_null", "S&P 500: HAR → linear less its advantage, resampled", "bad", SP500(market.centred)),
+    Cell("sp500_noise", "S&P 500: linear against its copy with noise", "bad", SP500(market.noisy_copy)),
+    Cell("sp500", "S&P 500: HAR → linear, resampled", "good", SP500(market.har_to_linear)),
+    Cell("sp500_real", "S&P 500: HAR → linear, as it happened", "good", SP500(market.as_it_happened), most=1),
     Cell(
         "regimes_0.2", "no better, regimes ±.2 sd of 125 days", "bad", s.SessionWorld(s.regimes(0.2)),
         unclaimed="a challenger that is better only in long regimes was better so far; reported as regimes",
@@ -202,4 +205,5 @@ LIVES: tuple[Cell, ...] = (
     Cell("specs", "ten changed specs, none better: one promoted", "bad", Life("specs")),
     Cell("best_of_20", "the best of 20 configurations, none better", "bad", Life("best_of_20")),
 )
+FAMILIES = {"requests": REQUESTS, "outcomes": OUTCOMES, "lives": LIVES}
 ALL = (*REQUESTS, *OUTCOMES, *LIVES)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.decisions.outcome import Rule
 
 SEED = 20261126
-CHUNK = 2500
+FIRST, CHUNK = 1000, 4500
 RULES = ("fiduciary", "flagger", "argo_success", "argo_failure", "kayenta", "z_peeked", "welch_fixed", "growthbook")
 
 
@@ -80,11 +80,13 @@ class Piece:
 
 
 def pieces(cell: Cell, replications: int, rules: tuple[str, ...] = RULES) -> list[Piece]:
-    """All pieces of a cell; sessions take memory, so their pieces are smaller."""
-    replications = min(replications, cell.most)
-    chunk = 1000 if isinstance(cell.world, (SessionWorld, Life)) else CHUNK
-    return [
-        Piece(cell, rule, start // chunk, min(chunk, replications - start))
-        for rule in rules
-        for start in range(0, replications, chunk)
-    ]
+    """All pieces of a cell: a small one first, so that every cell is known early, then large ones, which are faster.
+
+    Sessions and lives take memory: there all are small.
+    """
+    left, sizes = min(replications, cell.most), []
+    while left > 0:
+        small = not sizes or isinstance(cell.world, (SessionWorld, Life))
+        sizes.append(min(left, FIRST if small else CHUNK))
+        left -= sizes[-1]
+    return [Piece(cell, rule, chunk, size) for rule in rules for chunk, size in enumerate(sizes)]

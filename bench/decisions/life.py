@@ -111,8 +111,7 @@ def best_of_20(rule: session_rules.SessionRule, rng: np.random.Generator, replic
         other = student()(rng, replications, SESSIONS)
         wins = other.mean(axis=1) > best.mean(axis=1)
         best[wins] = other[wins]
-    one = replace(rule, configurations=CONFIGURATIONS) if isinstance(rule, session_rules.Betting) else rule
-    return one.run(_drawn(best))
+    return rule.run(replace(_drawn(best), tried=CONFIGURATIONS))
 
 
 def _drawn(values: Floats) -> Drawn:

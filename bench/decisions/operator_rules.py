@@ -5,7 +5,8 @@ What is repeated here as arrays is arithmetic: folding a block, and the counter 
 tests/decisions/test_operator_rules.py proves both equal to ``fiduciary.decide`` on sampled paths of every kind of cell.
 
 Time: the evaluation after block k comes when two scrape intervals and a timeout have passed (rule 2), 40 s into the
-next minute; the weight that it asks for is in force from the next edge on. Circuit breakers are asked at each scrape.
+next minute; the weight that it asks for is in force from the next edge on, and the minute of the change counts for
+harm only. Circuit breakers are asked at each scrape.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class Guardrail:
 class State:
     """``step`` as asked for; ``serving``: the step whose weights are in force in this minute (ZERO: no weight).
 
-    ``settling``: the last minute and what was in force in it, not yet judged; ``gap``: dark minutes, not yet folded.
+    ``settling``: the last minute, what was in force in it, and where that changed within it, not yet judged; ``gap``:
+    dark minutes, not yet folded.
     """
 
     guardrails: dict[str, Guardrail]
@@ -106,7 +108,7 @@ class State:
     step: NDArray[np.int64]
     blocks: NDArray[np.int64]
     serving: NDArray[np.int64]
-    settling: tuple[Seen, NDArray[np.int64]] | None
+    settling: tuple[Seen, NDArray[np.int64], NDArray[np.bool_]] | None
     dark_since: Floats
     missed: list[int]
     gap: list[Seen]
@@ -179,13 +181,13 @@ class Fiduciary:
         verdict, at = np.where(trips <= 1.0, ROLLED_BACK, 0).astype(np.int8), trips
         served = state.serving
         if state.settling is not None:
-            before, serving = state.settling
+            before, serving, mixed = state.settling
             for arm in (CHAMPION, CHALLENGER):
                 state.missed[arm] = state.missed[arm] + 1 if before.dark[arm] else 0
             if any(before.dark):
                 state.gap.append(before)
             else:
-                self._fold(state, minute - 1, before, serving)
+                self._fold(state, minute - 1, before, serving, mixed)
             settled, exposure = self._rule(state, minute)
             first = (settled != 0) & (trips > SETTLE_SECONDS / 60.0)
             verdict, at = np.where(first, settled, verdict), np.where(first, SETTLE_SECONDS / 60.0, at)
@@ -193,11 +195,13 @@ class Fiduciary:
             state.step = state.step + enters
             state.blocks = np.where(enters, 0, state.blocks)
             state.serving = np.where(exposure == "Zero", ZERO, state.step)
-        state.settling = (replace(seen, suspects=None, scrapes=[]), served)
+        state.settling = (replace(seen, suspects=None, scrapes=[]), served, state.serving != served)
         promotes = (verdict == PROMOTED).any()
         return Judged(verdict, at, {n: g.difference() for n, g in state.guardrails.items()} if promotes else None)
 
-    def _fold(self, state: State, minute: int, seen: Seen, serving: NDArray[np.int64]) -> None:
+    def _fold(
+        self, state: State, minute: int, seen: Seen, serving: NDArray[np.int64], mixed: NDArray[np.bool_]
+    ) -> None:
         weights = np.array([*(step.weight for step in self.steps), 0.0])[serving]
         merged = bool(state.gap)
         for name, guardrail in state.guardrails.items():
@@ -205,15 +209,15 @@ class Fiduciary:
             half = len(both) // 2
             champion, challenger = _sum(both[:half]), _sum(both[half:])
             block = Block(state.first, minute, champion, challenger)
-            promotes = (weights == self.steps[-1].weight) & (not merged)
+            promotes = (weights == self.steps[-1].weight) & ~mixed
             guardrail.fold(block, None if merged else block, promotes, self)
         if not merged:
-            state.ratio = state.ratio.fold(weights, *seen.live)
+            state.ratio = state.ratio.fold(np.where(mixed, 0.0, weights), *seen.live)
             alarm = state.ratio.log_e() >= -math.log(self.alpha_ratio)
             rises = alarm & ~state.ratio_alarm
             state.shortfall = np.where(rises, state.ratio.shortfall(), state.shortfall)
             state.ratio_alarm = state.ratio_alarm | alarm
-            state.blocks = state.blocks + (serving == state.step)
+            state.blocks = state.blocks + ((serving == state.step) & ~mixed)
         state.gap, state.first = [], minute + 1
 
     def _breaker(self, seen: Seen) -> Floats:

@@ -72,10 +72,13 @@ class Outcomes:
 
 
 def play(rule: Rule, world: World, budget: int, replications: int, rng: np.random.Generator) -> Outcomes:
-    """All replications in lockstep for at most ``budget`` minutes; those that are decided leave the arrays."""
+    """All replications in lockstep for at most ``budget`` minutes.
+
+    Decided ones leave the arrays when they are a tenth of them: until then they go on, and nobody looks.
+    """
     tape = Tape(world, rng, replications)
     state = rule.start(world, tape, budget)
-    alive = np.arange(replications)
+    alive, open_ = np.arange(replications), np.ones(replications, dtype=bool)
     outcome = Outcomes(
         np.zeros(replications, dtype=np.int8), np.full(replications, np.inf), np.zeros(replications, dtype=float)
     )
@@ -83,17 +86,20 @@ def play(rule: Rule, world: World, budget: int, replications: int, rng: np.rando
         route = rule.route(state, minute)
         seen = tape.minute(route.weight, route.mirror, route.control)
         judged = rule.judge(state, minute, seen)
-        decided = judged.verdict != UNDECIDED
+        decided = open_ & (judged.verdict != UNDECIDED)
         passed = np.where(decided, judged.at, 1.0)
-        outcome.excess_bad[alive] += passed * seen.excess
-        if decided.any():
-            outcome.verdict[alive[decided]] = judged.verdict[decided]
-            outcome.minutes[alive[decided]] = minute + passed[decided]
-            for name, values in (judged.estimates or {}).items():
-                outcome.estimates.setdefault(name, np.zeros(replications))[alive[decided]] = values[decided]
-            alive = alive[~decided]
-            if not alive.size:
-                break
-            state = select(state, ~decided)
-            tape.keep(~decided)
+        outcome.excess_bad[alive] += np.where(open_, passed * seen.excess, 0.0)
+        if not decided.any():
+            continue
+        outcome.verdict[alive[decided]] = judged.verdict[decided]
+        outcome.minutes[alive[decided]] = minute + passed[decided]
+        for name, values in (judged.estimates or {}).items():
+            outcome.estimates.setdefault(name, np.zeros(replications))[alive[decided]] = values[decided]
+        open_ &= ~decided
+        if not open_.any():
+            break
+        if open_.mean() < 0.9:
+            alive, state = alive[open_], select(state, open_)
+            tape.keep(open_)
+            open_ = open_[open_]
     return outcome

@@ -6,7 +6,7 @@ tests/decisions/test_arrays.py proves them equal to the operator's own on random
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,11 +44,11 @@ class Block:
 
 
 def log_ratio(block: Block, bet: tuple[Floats, Floats], null: tuple[Floats, Floats]) -> Floats:
-    """ln of the likelihood ratio of two pairs of rates; 0 where an arm has no trials."""
-    total: Floats = np.zeros_like(block.champion.trials)
+    """ln of the likelihood ratio of two pairs of rates, shape (replications) or (bets, replications)."""
+    parts = []
     for arm, p, q in ((block.champion, bet[0], null[0]), (block.challenger, bet[1], null[1])):
-        total += arm.bad * np.log(p / q) + (arm.trials - arm.bad) * np.log((1.0 - p) / (1.0 - q))
-    return total
+        parts.append(arm.bad * np.log(p / q) + (arm.trials - arm.bad) * np.log((1.0 - p) / (1.0 - q)))
+    return parts[0] + parts[1]
 
 
 def log_factor_equality(block: Block, champion: Floats, challenger: Floats) -> Floats:
@@ -134,66 +134,64 @@ class Beliefs:
 
 @dataclass(slots=True)
 class Harm:
-    """Array form of ``fiduciary.evidence.harm.Harm``."""
+    """Array form of ``fiduciary.evidence.harm.Harm``.
+
+    ``log_sums``: shape (6, replications), the Shiryaev–Roberts sums of the five alternatives and of the fast plug-in.
+    """
 
     planned: int
     slow: Beliefs
     fast: Beliefs
     spent: float
     log_plugin: Floats
-    log_fixed: list[Floats] = field(default_factory=list)
-    log_fast: list[Floats] = field(default_factory=list)
+    log_sums: Floats
 
     @classmethod
     def start(cls, history: Counts, planned: int) -> Harm:
         beliefs = Beliefs.of_history(history)
-        return cls(planned, beliefs, beliefs, 0.0, np.zeros_like(history.trials))
+        nothing = np.full((len(ALTERNATIVES) + 1, history.trials.size), -np.inf)
+        return cls(planned, beliefs, beliefs, 0.0, np.zeros_like(history.trials), nothing)
 
     def fold(self, block: Block, dispersion: Floats) -> Harm:
-        champion, blunt = self.slow.champion(), dispersion**ONSET_POWER
-        plugin = log_factor_harm(block, champion, self.slow.challenger_near(champion)) / dispersion
-        fixed = [
-            log_factor_harm(block, champion, np.minimum(0.5 + 0.5 * champion, r * champion)) / blunt
-            for r in ALTERNATIVES
-        ]
-        fast = log_factor_harm(block, champion, self.fast.challenger_near(champion)) / blunt
+        champion = self.slow.champion()
+        bets = np.stack(
+            [
+                self.slow.challenger_near(champion),
+                *(np.minimum(0.5 + 0.5 * champion, r * champion) for r in ALTERNATIVES),
+                self.fast.challenger_near(champion),
+            ]
+        )
+        factors = log_factor_harm(block, champion, bets)
         weight = onset_weight(block.first, block.last, self.planned)
         return Harm(
             self.planned,
             self.slow.after(block, SLOW_HALF_LIFE),
             self.fast.after(block, FAST_HALF_LIFE),
             self.spent + weight,
-            self.log_plugin + plugin,
-            _shiryaev_roberts(self.log_fixed, weight, fixed),
-            _shiryaev_roberts(self.log_fast, weight, [fast]),
+            self.log_plugin + factors[0] / dispersion,
+            np.logaddexp(self.log_sums, math.log(weight)) + factors[1:] / dispersion**ONSET_POWER,
         )
 
     def log_e(self) -> Floats:
         unspent = np.full_like(self.log_plugin, math.log(max(1.0 - self.spent, 1e-300)))
-        fixed = log_sum_exp(self.log_fixed) - math.log(len(ALTERNATIVES)) if self.log_fixed else None
+        fixed = log_sum_exp([*self.log_sums[:-1]]) - math.log(len(ALTERNATIVES))
         parts = [
             math.log(0.5) + self.log_plugin,
-            math.log(0.25) + (unspent if fixed is None else log_sum_exp([fixed, unspent])),
-            math.log(0.25) + log_sum_exp([*self.log_fast, unspent]),
+            math.log(0.25) + np.logaddexp(fixed, unspent),
+            math.log(0.25) + np.logaddexp(self.log_sums[-1], unspent),
         ]
         return log_sum_exp(parts)
 
 
-def _shiryaev_roberts(log_sums: list[Floats], weight: float, factors: list[Floats]) -> list[Floats]:
-    start = math.log(weight)
-    if not log_sums:
-        return [start + factor for factor in factors]
-    return [np.logaddexp(log, start) + factor for log, factor in zip(log_sums, factors, strict=True)]
-
-
 def log_sum_exp(terms: Sequence[Floats]) -> Floats:
-    top = terms[0]
+    top = np.maximum(terms[0], -1e300)  # all are -inf before the first block
     for term in terms[1:]:
         top = np.maximum(top, term)
     total = np.exp(terms[0] - top)
     for term in terms[1:]:
         total += np.exp(term - top)
-    return top + np.log(total)
+    with np.errstate(divide="ignore"):
+        return top + np.log(total)
 
 
 @dataclass(slots=True)

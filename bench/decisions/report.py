@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from bench.decisions.cells import ALL
 from bench.decisions.experiments import RULES
 from bench.decisions.score import Row, standard_error
 
@@ -35,7 +36,7 @@ def figures(rows: Sequence[Row], seconds: float) -> dict[str, float]:
     answer = {
         "max_null_false_promotion": max((row.promoted for row in bad), default=math.nan),
         "max_null_false_rollback": max((row.rolled_back for row in good), default=math.nan),
-        "replications": float(max((row.replications for row in ours), default=0)),
+        "replications": float(min((row.replications for row in claimed if row.cell not in LIMITED), default=0)),
         "worst_unclaimed_cell": max(
             (row.wrong or 0.0 for row in ours if not row.claimed and row.truth != "neither"), default=math.nan
         ),
@@ -87,22 +88,38 @@ def markdown_wrong(rows: Sequence[Row]) -> str:
     """P(wrong decision), a row a cell, a column a rule."""
     lines = ["| cell | wrong is | " + " | ".join(TITLES[rule] for rule in RULES) + " |"]
     lines.append("|---|---|" + "---|" * len(RULES))
-    for cell in dict.fromkeys(row.cell for row in rows):
-        mine = {row.rule: row for row in rows if row.cell == cell}
+    for mine in _by_cell(rows).values():
         one = next(iter(mine.values()))
-        if one.truth == "neither":
-            continue
-        kind = "to promote" if one.truth == "bad" else "to roll back"
-        cells = [_cell(mine.get(rule)) for rule in RULES]
-        lines.append(f"| {one.title}{'' if one.claimed else ' (not claimed)'} | {kind} | " + " | ".join(cells) + " |")
+        if one.truth != "neither":
+            kind = "to promote" if one.truth == "bad" else "to roll back"
+            title = one.title if one.claimed else f"{one.title} (not claimed)"
+            lines.append(f"| {title} | {kind} | " + " | ".join(_plain(mine, rule, "wrong") for rule in RULES) + " |")
     return "\n".join(lines)
 
 
-def _cell(row: Row | None) -> str:
-    if row is None or row.wrong is None:
+def markdown_power(rows: Sequence[Row]) -> str:
+    """P(promote) of good challengers."""
+    lines = ["| cell | " + " | ".join(TITLES[rule] for rule in RULES) + " |", "|---|" + "---|" * len(RULES)]
+    for mine in _by_cell(rows).values():
+        one = next(iter(mine.values()))
+        if one.truth == "good":
+            lines.append(f"| {one.title} | " + " | ".join(_plain(mine, rule, "promoted") for rule in RULES) + " |")
+    return "\n".join(lines)
+
+
+def _by_cell(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    answer: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        answer.setdefault(row.cell, {})[row.rule] = row
+    return answer
+
+
+def _plain(mine: dict[str, Row], rule: str, field: str) -> str:
+    """A share without its error, whose size the number of replications tells."""
+    p = getattr(mine[rule], field) if rule in mine else None
+    if p is None:
         return ""
-    text = f"{row.wrong:.4f}".rstrip("0").rstrip(".") if 0.0 < row.wrong < 1.0 else f"{row.wrong:.0f}"
-    return text.removeprefix("0") if text != "0" else text
+    return f"{p:.0f}" if p in (0.0, 1.0) else f"{p:.4f}".rstrip("0").removeprefix("0")
 
 
 def markdown_full(rows: Sequence[Row]) -> str:
@@ -135,6 +152,8 @@ def markdown_times(rows: Sequence[Row], cells: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+LIMITED = frozenset(cell.name for cell in ALL if cell.most < 10_000)
+"""Cells of fewer replications than all others, each with its number in the tables."""
 TIMED = ("equal", "errors_1pct", "errors_2pct", "errors_5pct", "errors_all", "slow_2pct", "late_5d")
 BEGIN, END = "<!-- decisions: generated -->", "<!-- decisions: end -->"
 
@@ -148,6 +167,8 @@ def document(text: str, rows: Sequence[Row], points: Sequence[Point]) -> str:
     parts = [
         "### P(wrong decision)",
         markdown_wrong(rows),
+        "### P(promote) of good challengers",
+        markdown_power(rows),
         "### Time to a verdict, and bad answers that clients got in excess",
         "Median / 95 % in minutes since harm began; excess bad answers a run.",
         markdown_times(rows, TIMED),

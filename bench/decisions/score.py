@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,6 +61,15 @@ class Row:
             float(outcomes.excess_bad.mean()),
             tuple(float((back <= minutes).mean()) for minutes in MINUTES),
         )
+
+    def known(self) -> dict[str, object]:
+        """For JSON: what could be computed, with standard errors of the three shares."""
+        errors = {
+            f"{name}_se": standard_error(getattr(self, name), self.replications)
+            for name in ("promoted", "rolled_back", "undecided")
+        }
+        values = {**asdict(self), "wrong": self.wrong, **errors}
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
     @property
     def wrong(self) -> float | None:

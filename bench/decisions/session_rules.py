@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bench.decisions.sessions import Drawn
 
 WINDOW, LEAST = 20, 20
+FIRST_LEVEL = 0.05 * 6.0 / math.pi**2
+"""α₁ of e-LOND (rule 18)."""
 
 
 class SessionRule(Protocol):
@@ -51,14 +53,13 @@ def _first(hits: np.ndarray) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Betting:
-    """The operator's objective: ``level`` α_j, ``configurations`` N."""
+    """The operator's objective at ``level`` α_j: that of a model's first changed spec, unless said."""
 
-    level: float = 0.05
-    configurations: int = 1
+    level: float = FIRST_LEVEL
     name: str = "fiduciary"
 
     def run(self, drawn: Drawn) -> Outcomes:
-        threshold = math.log(self.configurations / self.level)
+        threshold = math.log(drawn.tried / self.level)
         values, at = _folded(drawn)
         scale, rest = values[:, :BURN_IN].std(axis=1, ddof=1), values[:, BURN_IN:]
         if drawn.loss_bound is None:

@@ -27,6 +27,7 @@ class Drawn:
     differences: Floats
     unanswered: NDArray[np.bool_]
     loss_bound: float | None = None
+    tried: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class SessionWorld:
     hides: float = math.inf
     loss_bound: float | None = None
     """Declared largest loss in sd, where the number is a profit and not a paired loss."""
+    tried: int = 1
+    """Configurations whose results on these sessions were seen before this one was chosen."""
 
     def play(self, rng: np.random.Generator, replications: int, sessions: int) -> Drawn:
         values = self.draw(rng, replications, sessions)
@@ -51,7 +54,7 @@ class SessionWorld:
         late = rng.random(values.shape) < self.late
         if self.late_if_large:
             late &= np.abs(values) > 1.0
-        return Drawn(np.where(unanswered | late, np.nan, values), unanswered & ~late, self.loss_bound)
+        return Drawn(np.where(unanswered | late, np.nan, values), unanswered & ~late, self.loss_bound, self.tried)
 
 
 def student(mean: float = 0.0, degrees: float = 3.0) -> Callable[[np.random.Generator, int, int], Floats]:

@@ -6,6 +6,7 @@ Equal budget: all have two days and half the traffic at most (Argo's documented 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -44,14 +45,12 @@ def settings() -> list[tuple[str, Rule]]:
             for slo in (0.99, 0.992, 0.994):
                 rule = Flagger(interval=interval, threshold=threshold, slo=slo)
                 variants.append((f"every {interval} min, threshold {threshold}, min {100 * slo:g} %", rule))
-    for interval in (1, 5, 30):
-        for limit in (0, 3):
-            for slo in (0.99, 0.992, 0.994):
-                for pause in (10, 120, 720):
-                    rule = Argo(interval=interval, failure_limit=limit, slo=slo, pause=pause, starting_step=0)
-                    text = f"every {interval} min, limit {limit}, {100 * slo:g} %, pauses {pause} min"
-                    if interval <= pause:
-                        variants.append((text, rule))
+    for interval, limit, slo, pause in (
+        *product((5,), (0, 3), (0.99, 0.992, 0.994), (10, 120)),
+        *product((30,), (0, 3), (0.99, 0.992, 0.994), (120, 720)),
+    ):
+        rule = Argo(interval=interval, failure_limit=limit, slo=slo, pause=pause, starting_step=1)
+        variants.append((f"every {interval} min, limit {limit}, {100 * slo:g} %, pauses {pause} min", rule))
     variants += [(f"{life} min", Kayenta(lifetime=life, interval=life)) for life in (15, 30, 60, 120)]
     for alpha in (0.2, 0.05, 0.01, 0.001):
         variants += [(f"α {alpha:g}, from {least} min", Peeked(alpha=alpha, least=least)) for least in (60, 1440)]

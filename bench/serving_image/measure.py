@@ -7,13 +7,15 @@ that whatever else the machine does falls on all of them.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -22,6 +24,9 @@ from mlserver.grpc.dataplane_pb2_grpc import GRPCInferenceServiceStub
 
 from bench.serving_image import servers
 from bench.serving_image.load import Target, closed_loop, one_by_one, open_loop, quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PACKAGES = ("mlserver", "onnxruntime", "numpy", "uvicorn", "starlette", "grpcio")
 
@@ -33,7 +38,7 @@ RATE, OPEN_SECONDS = 200.0, 6.0
 METERED_ROUNDS, METERED_REQUESTS = 40, 500
 
 PORT = {"ours": 18080, "unmetered": 18090, "threads": 18100, "transports": 18110, "bare": 18120, "bare_grpc": 18130,
-        "stock": 18140, "sink": 18150, "lstm": 18160}  # fmt: skip
+        "stock": 18140, "sink": 18150, "coarse": 18170}  # fmt: skip
 
 
 def say(text: str) -> None:
@@ -62,6 +67,7 @@ def started(versions: Path, scratch: Path) -> dict[str, servers.Server]:
         "ours": servers.ours(linear, PORT["ours"], scratch, PORT["sink"]),
         "unmetered": servers.ours(linear, PORT["unmetered"], scratch, None, "unmetered"),
         "threads": servers.ours(linear, PORT["threads"], scratch, PORT["sink"], "threads"),
+        "coarse": servers.ours(linear, PORT["coarse"], scratch, PORT["sink"], "coarse"),
         "transports": servers.our_model_in_stock_mlserver(linear, PORT["transports"], scratch),
         "bare": servers.script("bare", str(model), str(PORT["bare"]), scratch=scratch),
         "bare_grpc": servers.script("bare_grpc", str(model), str(PORT["bare_grpc"]), scratch=scratch),
@@ -114,12 +120,19 @@ def measured(versions: Path, running: dict[str, servers.Server]) -> dict[str, An
     ]
     say("REST, one request at a time")
     taken: dict[str, list[float]] = {target.name: [] for target in targets}
+    spent = dict.fromkeys(taken, 0.0)
     for target in targets:
         one_by_one(target, REQUESTS)
     for turn in range(ROUNDS):
         for target in _rotated(targets, turn):
+            server = running[next(name for name, port in PORT.items() if port == target.port)]
+            before = server.cpu_seconds()
             taken[target.name] += one_by_one(target, REQUESTS)
-    table = [_row("REST, 1 connection", name, values) for name, values in taken.items()]
+            spent[target.name] += server.cpu_seconds() - before
+    table = [
+        {**_row("REST, 1 connection", name, values), "cpu_us": 1e6 * spent[name] / len(values)}
+        for name, values in taken.items()
+    ]
 
     say("REST, as many as one processor answers")
     rates: dict[str, list[float]] = {}
@@ -135,16 +148,36 @@ def measured(versions: Path, running: dict[str, servers.Server]) -> dict[str, An
     for target in targets[:4]:
         table.append(_row("REST, open loop", target.name, open_loop(target, RATE, OPEN_SECONDS), RATE))
 
+    memory = {name: running[name].rss_mib() for name in ("ours", "bare", "stock", "transports")}
+    table += [{"what": "memory", "server": name, "rss_mib": value} for name, value in memory.items()]
+
+    say("REST, beside large requests")
+    many = json.dumps(
+        {"inputs": [tensor(name, np.tile(values.round(2), (500, 1)), "FP64") for name, values in columns.items()]}
+    ).encode()
+    for name, server in (("ours", "fiduciary"), ("coarse", "fiduciary, thread changes as in plain Python")):
+        with busy(Target("large", PORT[name], ours, many)):
+            table.append(
+                _row("REST, beside large requests", server, one_by_one(Target(name, PORT[name], ours, rows), 400))
+            )
+
     say("gRPC, one request at a time")
     table += over_grpc(row)
 
     say("what counters and records cost")
-    metered, unmetered = _cost(targets[1], running["ours"]), _cost(targets[-1], running["unmetered"])
-    costs: dict[str, list[float]] = {"metered": [], "unmetered": []}
-    for _ in range(METERED_ROUNDS):
-        costs["metered"].append(metered())
-        costs["unmetered"].append(unmetered())
-    overhead = float(np.median(costs["metered"]) / np.median(costs["unmetered"]) - 1.0)
+    overhead = {}
+    for form, body in (("raw bars", bars), ("a feature row", rows)):
+        costs = {name: _cost(Target(name, PORT[name], ours, body), running[name]) for name in ("ours", "unmetered")}
+        found: dict[str, list[float]] = {name: [] for name in costs}
+        for _ in range(METERED_ROUNDS):
+            for name, cost in costs.items():
+                found[name].append(cost())
+        cpu = {name: float(np.median(values)) for name, values in found.items()}
+        overhead[form] = cpu["ours"] / cpu["unmetered"] - 1.0
+        table += [
+            {"what": "processor time of a request", "server": f"fiduciary{ending}, {form}", "cpu_us": 1e6 * cpu[name]}
+            for name, ending in (("ours", ""), ("unmetered", " unmetered"))
+        ]
 
     p50 = {name: quantile(values, 0.5) for name, values in taken.items()}
     p99 = {name: quantile(values, 0.99) for name, values in taken.items()}
@@ -154,14 +187,26 @@ def measured(versions: Path, running: dict[str, servers.Server]) -> dict[str, An
         "p99_ratio_vs_bare_onnxruntime": p99[own] / p99[baseline],
         "p50_ratio_vs_mlserver_mlflow": p50[own] / p50[other],
         "rps_one_core": max(rates[own]),
-        "rss_mib_per_version": running["ours"].rss_mib(),
-        "record_overhead_fraction": overhead,
+        "rss_mib_per_version": memory["ours"],
+        "record_overhead_fraction": overhead["raw bars"],
     }
-    for name in ("bare", "stock", "transports"):
-        table.append({"what": "memory", "server": name, "rss_mib": running[name].rss_mib()})
-    table.append({"what": "memory", "server": "fiduciary", "rss_mib": running["ours"].rss_mib()})
+    after = {"what": "memory", "server": "ours, after requests of 2 MB", "rss_mib": running["ours"].rss_mib()}
+    table.append(after)
     table += settings(versions)
     return {"figures": figures, "rows": table, "versions": {name: metadata.version(name) for name in PACKAGES}}
+
+
+@contextmanager
+def busy(target: Target) -> Iterator[None]:
+    """One large request after the other, from a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=one_by_one, args=(target, 10_000), daemon=True)
+    process.start()
+    time.sleep(3.0)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
 
 
 def _rotated(targets: list[Target], turn: int) -> list[Target]:

@@ -1,7 +1,8 @@
 """Our server with one thing changed, to see what that thing costs: ``python -m ... NAME serve [options]``.
 
-``unmetered`` counts nothing and keeps no record; ``threads`` answers every request in a thread of its own. ``stock``
-serves our runtime through MLServer's own transports: ``stock FOLDER PORT``.
+``unmetered`` counts nothing and keeps no record; ``threads`` answers every request in a thread of its own;
+``coarse`` lets Python change threads as seldom as it does by itself. ``stock`` serves our runtime through MLServer's
+own transports: ``stock FOLDER PORT``.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ def threads() -> None:
     rest.APART_FROM = 0
 
 
+def coarse() -> None:
+    from fiduciary_server import __main__
+
+    __main__.SWITCH_SECONDS = 0.005
+
+
 def stock(folder: str, port: int) -> None:
     """MLServer as it is: REST by FastAPI, its metrics, our model."""
     import asyncio
@@ -81,7 +88,7 @@ if __name__ == "__main__":
     if which == "stock":
         stock(rest_of[0], int(rest_of[1]))
     else:
-        {"unmetered": unmetered, "threads": threads}[which]()
+        {"unmetered": unmetered, "threads": threads, "coarse": coarse}[which]()
         from fiduciary_server.__main__ import main
 
         sys.exit(main(rest_of))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.decision import Decision
 
 CLOSE = 1e-9
-PATHS = int(os.environ.get("PATHS", "4"))
+PATHS = int(os.environ.get("PATHS", "3"))
 CODES = {"Promote": PROMOTED, "RollBack": ROLLED_BACK, "KeepChampion": KEPT}
 STEPS = (Step(0.0, 1.0, 4), Step(0.1, 0.0, 4), Step(0.5, 0.0, 8))
 BUDGET = 70
@@ -59,8 +59,9 @@ def spec(rule: Fiduciary) -> dict[str, Any]:
                     **({"weight": round(100 * step.weight)} if step.weight else {}),
                     **({"mirror": round(100 * step.mirror)} if step.mirror else {}),
                 }
-                for name, step in zip(names, rule.steps, strict=True)
-            ]
+                for name, step in zip(names, rule.steps, strict=False)
+            ],
+            **({"sticky": {"header": "fiduciary-bucket"}} if len(rule.steps) == 1 else {}),
         },
         "evidence": {"dispersion": f"{rule.dispersion}"},
         "guardrails": [
@@ -119,7 +120,10 @@ class Single:
                 dispersion = dispersion.fold(at, at, single(minute[name], r))
             sums = [single(minute[name], r) for minute in past]
             history.append(History(name, Counts(sum(c.trials for c in sums), sum(c.bad for c in sums)), dispersion))
-        anchors = (Anchor("errors", float(recipe.errors[A])), Anchor("latency", float(recipe.slow[A])))
+        anchors = (
+            Anchor("errors", float(recipe.errors[A]), float(rule.consumed[0])),
+            Anchor("latency", float(recipe.slow[A]), float(rule.consumed[1])),
+        )
         world = OperatorWorld(
             experiment=experiment(spec(rule)),
             model=FACTS,
@@ -161,7 +165,8 @@ class Single:
             self.gap.append(before)
         else:
             parts = [*self.gap, before]
-            blocks = (closed(parts, self.first, minute - 1, *weights, r),)
+            block = closed(parts, self.first, minute - 1, *weights, r)
+            blocks = (replace(block, mixed=weights != self.in_force),)
             self.gap, self.first = [], minute
         health = Health(champion_missed=self.missed[A], challenger_missed=self.missed[B])
         self.ask(minute, SETTLE_SECONDS / 60.0, blocks=blocks, health=health, route=self.route())
@@ -260,7 +265,16 @@ KINDS: dict[str, tuple[Fiduciary, World]] = {
     "router gives more": (RULE, replace(CLEAN, routed=1.6)),
     "router gives less": (RULE, replace(CLEAN, routed=0.5)),
     "eaten": (RULE, replace(CLEAN, eaten=0.3)),
-    "sticky": (RULE, replace(CLEAN, sticky=True)),
+    "sticky, not declared": (RULE, replace(CLEAN, sticky=True)),
+    "sticky": (replace(RULE, steps=(Step(0.0, 1.0, 8),)), replace(CLEAN, sticky=True)),
+    "sticky, better": (
+        replace(RULE, steps=(Step(0.0, 1.0, 8),)),
+        replace(CLEAN, sticky=True, errors=(0.08, 0.01), slow=(0.08, 0.01), per_minute=1000.0),
+    ),
+    "margin used up": (
+        replace(RULE, consumed=(0.06, 0.0)),
+        replace(CLEAN, errors=(0.08, 0.01), slow=(0.08, 0.01), per_minute=1000.0),
+    ),
 }
 
 

@@ -232,13 +232,15 @@ class FiduciaryRuntime(MLModel):
         if not self.records.enabled:
             return
         traced = asked.identity or asked.trace
-        several = len(predictions) > 1
+        if len(predictions) == 1:
+            only = Record(identity, traced, given.entities[0], given.times[0], predictions[0], given.last[0])
+            self.records.add((only,))
+            return
+        rows = enumerate(zip(given.entities, given.times, predictions, given.last, strict=True))
         self.records.add(
             [
-                Record(f"{identity}-{place}" if several else identity, traced, entity, when, prediction, features)
-                for place, (entity, when, prediction, features) in enumerate(
-                    zip(given.entities, given.times, predictions, given.last, strict=True)
-                )
+                Record(f"{identity}-{place}", traced, entity, when, prediction, features)
+                for place, (entity, when, prediction, features) in rows
             ]
         )
 

@@ -16,6 +16,7 @@ from fiduciary.decide.experiment.decision import Decision
 from fiduciary.decide.experiment.read import read
 from fiduciary.decide.experiment.report import Outcome, events, report
 from fiduciary.decide.experiment.rules import judge
+from fiduciary.decide.experiment.summary import grounds, summary
 from fiduciary.decide.experiment.times import at
 from fiduciary.decide.experiment.words import explain
 
@@ -38,7 +39,17 @@ def decide(world: World, now: datetime) -> Decision:
     state = _after(case, reading, ruling)
     outcome = Outcome(reading, ruling, state, _traffic(case, ruling, state), expected)
     status = report(case, outcome)
-    return Decision(state, status, ruling, outcome.traffic, events(case, ruling, status), _wake(case, reading, state))
+    final = ruling.rule.final
+    return Decision(
+        state,
+        status,
+        ruling,
+        outcome.traffic,
+        events(case, ruling, status),
+        _wake(case, reading, state),
+        summary=summary(case, state) if final else {},
+        grounds=grounds(case, ruling, state) if final else (),
+    )
 
 
 def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:

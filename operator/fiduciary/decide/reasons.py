@@ -315,6 +315,13 @@ INFEASIBLE = "Infeasible"
 VERDICT_RECORDED = "VerdictRecorded"
 """The verdict is in the decision log and is carried out. It is never judged again."""
 
+PREQUENTIAL_EVIDENCE = "PrequentialEvidence"
+"""The challenger was better on walk-forward days replayed by the trainer: a ground of a promotion."""
+LIVE_EVIDENCE = "LiveEvidence"
+"""The challenger was better on live sessions: a ground of a promotion."""
+NOT_WORSE = "NotWorse"
+"""The challenger's rate is below the champion's plus the margin that is left: a ground of a promotion."""
+
 # --- experiments: holds and waits -------------------------------------------------------------------------------------
 
 GATHERING_EVIDENCE = "GatheringEvidence"
@@ -370,8 +377,6 @@ APPROVALS_GIVEN = "ApprovalsGiven"
 """Enough people have signed."""
 NO_APPROVAL_NEEDED = "NoApprovalNeeded"
 """Nobody has to sign."""
-STARTED = "Started"
-"""The experiment began: what it may claim is fixed from here on."""
 EVIDENCE_REFUSED = "EvidenceRefused"
 """A block or session is impossible (counts that fall, a hole in the numbering) and was not folded, or a guardrail
 cannot be counted here. The message says what was seen."""

@@ -68,6 +68,7 @@ class Stored:
     replicas: int = 1
     ready: int = 0
     rolled: bool = True
+    leaving: int = 0  # ready pods that are being deleted
 
 
 @dataclass
@@ -266,6 +267,7 @@ class SimulatedServing:
                 "Running" if number < stored.ready else str(wrong.get("phase", "Pending")),
                 ready=number < stored.ready,
                 created_at=stored.created_at,
+                deleting=number < stored.leaving,
                 image_id="docker.io/fiduciary-server@sha256:" + "5" * 64,
                 **{key: value for key, value in wrong.items() if key != "phase"},
             )

@@ -122,7 +122,7 @@ def test_gateway_api_that_comes_later_is_used_and_until_then_named() -> None:
 
 
 def test_a_kill_is_one_record_and_one_write_to_the_route(story: ServingStory) -> None:
-    story.registry.away = True
+    story.registry.silent = True  # a timeout would be seconds in which clients are still answered
     model = story.model()
     assert model is not None
     before = len(story.cluster.writes)
@@ -133,6 +133,19 @@ def test_a_kill_is_one_record_and_one_write_to_the_route(story: ServingStory) ->
     done = [write[:2] for write in story.cluster.writes[before:]]
     assert done[:2] == [("create", "ModelDecision"), ("apply", "HTTPRoute")], done
     assert not any(story.weights().values())
+
+
+def test_an_edited_route_is_put_back_while_mlflow_is_silent(story: ServingStory) -> None:
+    story.registry.silent = True
+    route = story.route()
+    assert route is not None
+    story.cluster.put(kinds.HTTPROUTE, {**route, "spec": {**route["spec"], "rules": []}})
+    while story.cluster.outbox:
+        story.process.deliver(story.cluster.outbox.pop(0))
+    story.process.step()
+    restored = story.route()
+    assert restored is not None
+    assert restored["spec"] == route["spec"]
 
 
 def test_what_is_somebody_else_s_is_named_and_holds_up_nothing_else() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fiduciary.evidence import feasibility
 from fiduciary.evidence.asympcs import tuning
 from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.breaker import Breaker, circuit_breaker
@@ -192,9 +193,19 @@ def test_discordant_is_total_and_associative(a: int, b: int, c: int, d: int) -> 
         assert both == ok(Discordant(0, 0).fold(a + c, b + d))
 
 
-def test_optimizely_ssrm_test_sequential_posteriors() -> None:
-    # test_sequential_posteriors of optimizely/ssrm: Dirichlet(1, 1, 1), five one-hot rows
-    assert log_bayes_factor((0.4, 0.4, 0.2), (2, 2, 1), (1.0, 1.0, 1.0)) == pytest.approx(-1.1711190, abs=5e-8)
+@pytest.mark.parametrize(
+    ("counts", "published"),
+    [
+        ((2, 2, 1), -1.1711190),  # five one-hot rows
+        ((20, 17, 9), -2.9505608),  # rows that are sums over time, one after the other
+        ((38, 38, 17), -3.6819009),
+        ((42, 44, 21), -3.8606584),
+        ((60, 63, 32), -4.1838140),
+    ],
+)
+def test_optimizely_ssrm_test_sequential_posteriors(counts: tuple[int, ...], published: float) -> None:
+    # log marginal of M1 less that of M0 in optimizely/ssrm's test_sequential_posteriors: Dirichlet(1, 1, 1)
+    assert log_bayes_factor((0.4, 0.4, 0.2), counts, (1.0, 1.0, 1.0)) == pytest.approx(published, abs=6e-8)
 
 
 @pytest.mark.parametrize("counts", [(3, 4, 9), (0, 0, 1), (400, 380, 230)])
@@ -254,3 +265,23 @@ def test_sticky_tolerates_nothing() -> None:
     assert ok(state.fold(1000, 1)).alarm
     assert isinstance(state.fold(1, 2), Refusal)
     assert isinstance(state.fold(-1, 0), Refusal)
+
+
+@pytest.mark.parametrize(("bound", "days"), [(5.0, 72), (10.0, 141), (20.0, 232)])
+def test_forecast_of_the_bernstein_process_is_near_what_was_simulated(bound: float, days: int) -> None:
+    # statistics.md 3.2: an edge of .5 sd a day with a declared loss of 5, 10 and 20 sd takes a median of these days
+    found = ok(feasibility.bounded_mean(0.5, 1.0, bound, math.log(20.0)))
+    assert days <= found.blocks <= 1.5 * days
+
+
+def test_forecast_of_the_bernstein_process_is_never_without_an_edge_and_total() -> None:
+    assert ok(feasibility.bounded_mean(0.5, 1.0, 40.0, math.log(20.0))).blocks > 250  # "never" within a year
+    assert ok(feasibility.bounded_mean(0.0, 1.0, 5.0, 3.0)).blocks is None
+    assert ok(feasibility.bounded_mean(1e-90, 1.0, 5.0, 3.0)).blocks is None
+    assert isinstance(feasibility.bounded_mean(0.5, 0.0, 5.0, 3.0), Refusal)
+    assert isinstance(feasibility.bounded_mean(math.nan, 1.0, 5.0, 3.0), Refusal)
+
+
+def test_no_margin_left_is_never_shown_by_equal_arms() -> None:
+    assert ok(feasibility.noninferiority((150, 150), 0.01, 0.0, 1.0, 0.05)).blocks is None
+    assert ok(feasibility.noninferiority((150, 150), 0.01, -0.001, 1.0, 0.05)).blocks is None

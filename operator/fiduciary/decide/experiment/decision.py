@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from fiduciary.api.modeldecision import Traffic
+    from fiduciary.api.modeldecision import Reason, Traffic
     from fiduciary.api.modelexperiment import ModelExperimentStatus
     from fiduciary.decide.decision import Event
     from fiduciary.decide.experiment.rules import Rule, Verdict
@@ -44,3 +45,5 @@ class Decision:
     traffic: Traffic | None
     events: tuple[Event, ...]
     wake_at: datetime
+    summary: Mapping[str, Any] = field(default_factory=dict[str, Any])  # evidence.summary of the record; final only
+    grounds: tuple[Reason, ...] = ()  # cause.reasons of the record; final only

@@ -127,6 +127,7 @@ def _guardrail(
         seen_challenger=_sum(state.seen_challenger, challenger),
         final_champion=_sum(state.final_champion, final[0]),
         final_challenger=_sum(state.final_challenger, final[1]),
+        final_blocks=state.final_blocks + (counted is not None),
     )
 
 

@@ -32,6 +32,15 @@ if TYPE_CHECKING:
 
 PHASES = {"Promote": "Promoted", "RollBack": "RolledBack", "KeepChampion": "Kept", "Hold": "Holding"}
 
+PLANNED = (
+    reasons.AWAITING_APPROVAL,
+    reasons.IN_FREEZE,
+    reasons.NO_PROMOTE_WINDOW,
+    reasons.PROMOTION_ADVISED,
+    reasons.SUSPENDED,
+)
+"""Holds that somebody asked for: nothing is wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -70,10 +79,11 @@ def report(case: Case, outcome: Outcome) -> ModelExperimentStatus:
 
 
 def events(case: Case, ruling: Ruling, status: ModelExperimentStatus) -> tuple[Event, ...]:
-    """One event for each new reason; a step entered is always one."""
-    if status.reason == case.status.reason and ruling.reason != reasons.STEP_ENTERED:
+    """One event for each new reason; a step entered is always one, that evidence is gathered is none."""
+    same = status.reason == case.status.reason and ruling.reason != reasons.STEP_ENTERED
+    if same or ruling.reason == reasons.GATHERING_EVIDENCE:
         return ()
-    bad = ruling.verdict in ("RollBack", "Hold", "KeepChampion")
+    bad = ruling.verdict is not None and ruling.verdict != "Promote" and ruling.reason not in PLANNED
     return (Event("Warning" if bad else "Normal", ruling.reason, ruling.message),)
 
 

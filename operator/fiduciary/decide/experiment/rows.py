@@ -87,7 +87,7 @@ def _noninferiority(
         side="NonInferiority",
         log_e=None if log is None else decimal(log),
         threshold=decimal(threshold),
-        n=one.final_challenger.trials,
+        n=one.final_blocks,
         estimate=estimate,
         interval=interval,
         last_block=ends,
@@ -98,7 +98,7 @@ def _noninferiority(
 
 def _harm(case: Case, state: State, ends: datetime | None) -> tuple[TestStatus, ...]:
     """Each with weight 1/m: alone it would need ln m/α; the row of all is what is compared with ln 1/α."""
-    terms, guardrails = state.terms, state.evidence.guardrails
+    terms, guardrails, blocks = state.terms, state.evidence.guardrails, state.evidence.last + 1
     if not guardrails:
         return ()
     rows: list[TestStatus] = []
@@ -110,7 +110,7 @@ def _harm(case: Case, state: State, ends: datetime | None) -> tuple[TestStatus, 
                 side="Harm",
                 log_e=decimal(one.harm_log_e),
                 threshold=decimal(math.log(len(guardrails)) - math.log(terms.rollback)),
-                n=one.seen_challenger.trials,
+                n=blocks,
                 estimate=estimate,
                 interval=interval,
                 last_block=ends,
@@ -119,10 +119,9 @@ def _harm(case: Case, state: State, ends: datetime | None) -> tuple[TestStatus, 
     if len(guardrails) > 1:
         combined = read.harm(state.evidence)
         threshold = decimal(-math.log(terms.rollback))
-        sample = min(one.seen_challenger.trials for one in guardrails)
         rows.append(
             TestStatus(
-                name=ALL, side="Harm", log_e=decimal(combined.log_e), threshold=threshold, n=sample, last_block=ends
+                name=ALL, side="Harm", log_e=decimal(combined.log_e), threshold=threshold, n=blocks, last_block=ends
             )
         )
     return tuple(rows)

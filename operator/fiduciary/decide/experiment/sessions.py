@@ -35,7 +35,6 @@ def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow) -> Evidence |
         evidence,
         objectives=tuple(objectives),
         sessions=_counted(terms, evidence.sessions, row),
-        chain=chained(evidence.chain, row),
     )
 
 
@@ -148,4 +147,5 @@ def _counted(terms: Terms, sessions: Sessions, row: LedgerRow) -> Sessions:
         profit_champion=sessions.profit_champion + profit[0],
         profit_challenger=challenger,
         peak_challenger=max(sessions.peak_challenger, challenger),
+        chain=chained(sessions.chain, row),
     )

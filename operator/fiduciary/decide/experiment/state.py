@@ -83,6 +83,7 @@ class GuardrailEvidence:
     seen_challenger: Counts = EMPTY
     final_champion: Counts = EMPTY  # live, at the final weight: what the non-inferiority test has folded
     final_challenger: Counts = EMPTY
+    final_blocks: int = 0  # in which they came
     carried_harm: float = 0.0
     carried_noninferiority: float = 0.0
     watch: AboveEdge | None = None  # after a promotion: the new champion against the old one's rate
@@ -133,6 +134,7 @@ class Sessions:
     profit_champion: float = 0.0
     profit_challenger: float = 0.0
     peak_challenger: float = 0.0
+    chain: str = ""  # SHA-256 over all rows, in order: blocks and rows come in any order between each other
 
     @property
     def missing_share(self) -> float:
@@ -159,7 +161,7 @@ class Evidence:
     misrouted: int = 0
     requests: int = 0  # live, of both arms: what can be expected of a block
     sessions: Sessions = field(default_factory=Sessions)
-    chain: str = ""  # SHA-256 over all folded blocks and rows, in order
+    chain: str = ""  # SHA-256 over all folded blocks, in order
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def _harm_shown(case: Case, reading: Reading) -> str:
         seen = f": {other.bad} of {other.trials} requests against {one.bad} of {one.trials}"
     alpha = case.spec.evidence.alpha.rollback
     return (
-        f"{reading.harm.largest} of the challenger is worse than of the champion{seen}; log evidence of all harm tests "
+        f"the challenger is worse than the champion in {reading.harm.largest}{seen}; log evidence of all harm tests "
         f"{reading.harm.log_e:.2f}, threshold {-math.log(float(alpha)):.2f} (alpha {alpha})"
     )
 
@@ -186,13 +186,17 @@ def missing(case: Case) -> tuple[str, ...]:
         elif log is None:
             found.append(f"objective {objective.name}: {objective.burn_in.count} of 250 sessions that set the scale")
         elif log < threshold:
-            found.append(f"objective {objective.name}: {log:.2f} of {threshold:.2f} after {objective.folded} sessions")
+            found.append(
+                f"objective {objective.name}: log e {log:.2f} of {threshold:.2f} after {objective.folded} sessions"
+            )
     needed = -math.log(terms.promote)
     for guardrail in state.evidence.guardrails:
         log = guardrail.noninferiority_log_e
         if log is not None and log < needed:
             trials = guardrail.final_challenger.trials
-            found.append(f"non-inferiority of {guardrail.name}: {log:.2f} of {needed:.2f} after {trials} requests")
+            found.append(
+                f"non-inferiority of {guardrail.name}: log e {log:.2f} of {needed:.2f} after {trials} requests"
+            )
     return tuple(found)
 
 

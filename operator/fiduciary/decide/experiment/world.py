@@ -134,7 +134,10 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The champion before the experiment, per guardrail: 24 h to 7 days of blocks, the last one numbered -1."""
+    """The champion before the experiment, per guardrail: seven days of blocks, 24 h at least; the last one is block -1.
+
+    With one day only, slow bursts are not seen: size .12 instead of .06 (docs/statistics.md).
+    """
 
     name: str
     counts: Counts

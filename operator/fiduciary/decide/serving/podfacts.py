@@ -32,7 +32,7 @@ OWN_WORDS = {
 
 def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
     """Why fewer than ``need`` replicas are ready; None if enough are."""
-    if view.ready >= need:
+    if view.able >= need:
         return None
     what = f"version {view.version}"
     if view.failure:
@@ -43,7 +43,7 @@ def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
     if told:
         # One that needs a person says more than one that waits.
         return max(told, key=lambda note: note.stalled)
-    return Note(reasons.STARTING, f"{what} is being loaded: {view.ready} of {need} replicas are ready")
+    return Note(reasons.STARTING, f"{what} is being loaded: {view.able} of {need} replicas are ready")
 
 
 def next_look(view: DeploymentView, now: datetime) -> datetime | None:

@@ -155,7 +155,7 @@ def _route(
         return gone, ()
     number = max(route.decision, view.decision if view is not None else 0)
     arms = listed(case, route, [wanted.version for wanted in versions])
-    body = able.backend.route(RoutePlan(case.world.model, number, arms))
+    body = able.backend.route(RoutePlan(case.world.model, number, arms, route.mirrored))
     content, _ = content_of(body)
     if view is None:
         told = (Event("Warning", reasons.SERVING_OBJECT_RESTORED, f"HTTPRoute {case.name} vanished and is made again"),)
@@ -223,7 +223,7 @@ def _lacking(case: Case, history: History, able: Able, route: Routing | None, st
         return state.note
     for arm in route.arms:
         view = view_of(case, arm.version)
-        if arm.weight > 0 and view is not None and view.ready == 0:
+        if arm.weight > 0 and view is not None and view.able == 0:
             return podfacts.not_ready(view, 1, case.now)
     return state.note
 
@@ -253,7 +253,7 @@ def _probes(
 
     def ask(version: VersionRef, *, compatible: bool) -> None:
         view = view_of(case, version)
-        if view is None or view.ready == 0:
+        if view is None or view.able == 0:
             return
         asked.append(direct(case, able, version))
         if compatible and champion is not None and takes_other_requests(history, version):

@@ -142,6 +142,7 @@ class Trial:
     status: Any = None
     decisions: list[Decision] = field(default_factory=list[Decision])
     closed: int = 0  # blocks that are closed since the start
+    twice: bool = False  # judge each world twice: the same inputs, the same bits
 
     def world(self) -> World:
         mx = experiment(self.spec, **self.metadata)
@@ -157,7 +158,10 @@ class Trial:
 
     def evaluate(self) -> Decision:
         """Decide, store state and status through JSON, and let the model follow."""
-        decision = decide(self.world(), self.now)
+        world = self.world()
+        decision = decide(world, self.now)
+        if self.twice:
+            assert decide(world, self.now) == decision
         if decision.state is not None:
             stored = decode(State, json.loads(json.dumps(encode(decision.state))))
             assert stored == decision.state
