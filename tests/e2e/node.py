@@ -21,8 +21,8 @@ VOLUME_OF = "fiduciary-e2e/namespace"  # label of a volume: the namespace that i
 GENERATOR = Path(__file__).with_name("market_data.py")
 
 # A signal to every process for which each word is one of its arguments (an option without its value, a program without
-# its folder), its pod's UID, or after `env:` a part of its environment; again and again until there is one, or the
-# seconds are over. Prints how many there were.
+# its folder) or its pod's UID; looks again and again until there is one, or the seconds are over. Prints how many there
+# were.
 SIGNAL = r"""
 import os, pathlib, signal, sys, time
 def is_word(argument, word):
@@ -31,14 +31,8 @@ def sought(entry):
     line = (entry / "cmdline").read_text(errors="replace").split("\0")
     if "fiduciary-e2e-signal" in " ".join(line):
         return False  # this very command line holds the words, too
-    for word in words:
-        if word.startswith("env:"):
-            if word[4:] not in (entry / "environ").read_text(errors="replace"):
-                return False
-        elif not any(is_word(argument, word) for argument in line):
-            if "pod" + word not in (entry / "cgroup").read_text():
-                return False
-    return True
+    group = (entry / "cgroup").read_text()
+    return all("pod" + word in group or any(is_word(argument, word) for argument in line) for word in words)
 number, until, words, found = signal.Signals[sys.argv[1]], time.monotonic() + float(sys.argv[2]), sys.argv[3:], 0
 while True:
     for entry in pathlib.Path("/proc").iterdir():

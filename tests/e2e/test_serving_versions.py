@@ -34,8 +34,9 @@ def frozen(two_versions: TwoVersions, node: Node) -> Service:
     hangs = Service(here.cluster, here.http, here.namespace, "hangs")
     here.cluster.apply(served(hangs.name), namespace=here.namespace)
 
-    words = ("fiduciary_server", "serve", f'env:"model":"{hangs.name}"')
-    assert node.signal("SIGSTOP", *words, within=TRAINED) > 0, "its server was not seen to start"
+    pods = here.cluster.until_all("pod", here.namespace, bool, TRAINED, "a pod for it", selector=hangs.selector)
+    uid = pods[0]["metadata"]["uid"]
+    assert node.signal("SIGSTOP", "fiduciary_server", "serve", uid, within=60) > 0, "its server was not seen to start"
     return hangs
 
 
