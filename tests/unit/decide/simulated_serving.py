@@ -69,6 +69,8 @@ class Stored:
     ready: int = 0
     rolled: bool = True
     leaving: int = 0  # ready pods that are being deleted
+    new: tuple[Mapping[str, Any], ...] = ()  # pods of a newer template that do not get ready
+    overdue: bool = False
 
 
 @dataclass
@@ -287,11 +289,15 @@ class SimulatedServing:
             owner_uid=_owner(stored.body),
             replicas=stored.replicas,
             ready=stored.ready,
-            updated=stored.replicas,
+            updated=stored.replicas if not stored.new else len(stored.new),
             available=stored.ready,
-            total=stored.replicas,
+            total=stored.replicas + len(stored.new),
             observed=True,
-            pods=pods,
+            overdue=stored.overdue,
+            pods=(
+                *pods,
+                *(ServingPod(f"{name}-new", "Pending", created_at=stored.created_at, **pod) for pod in stored.new),
+            ),
         )
 
     def _route(self, name: str, stored: Stored) -> RouteView:

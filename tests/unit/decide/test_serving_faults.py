@@ -137,6 +137,39 @@ def test_a_champion_whose_pods_die_says_so() -> None:
     assert sim.status.phase == "Serving"
 
 
+@pytest.mark.parametrize(
+    ("pod", "reason", "stalled"),
+    [
+        ({"reason": "ImagePullBackOff", "message": "127.0.0.1:1: refused"}, reasons.IMAGE_NOT_PULLED, False),
+        (
+            {"container": "server", "reason": "CrashLoopBackOff", "last_reason": "OOMKilled"},
+            reasons.OUT_OF_MEMORY,
+            True,
+        ),
+        ({"reason": "ContainerCreating"}, reasons.STARTING, False),
+    ],
+)
+def test_a_roll_out_that_is_stuck_is_told_while_the_old_pods_serve(
+    pod: dict[str, Any], reason: str, stalled: bool
+) -> None:
+    sim = served()
+    ready = next(found for found in sim.status.conditions if found.type == "Ready")
+    stored = sim.serving.deployment(digest_of(sim, "1"))
+    assert stored is not None
+    stored.new = (pod,)
+    calm(sim, 20)
+    assert sim.condition("Reconciling" if not stalled else "Stalled")[:2] == ("True", reason)
+    assert "2 pods go on serving" in sim.condition("Reconciling" if not stalled else "Stalled")[2]
+    assert next(found for found in sim.status.conditions if found.type == "Ready") == ready
+    assert sim.status.phase == "Serving"
+    stored.overdue = True
+    calm(sim, 5)
+    assert sim.condition("Stalled")[:2] == ("True", reason)
+    stored.new, stored.overdue = (), False
+    calm(sim, 5)
+    assert sim.condition("Stalled")[0] == sim.condition("Reconciling")[0] == "False"
+
+
 def test_a_service_that_leads_to_another_artifact_gets_no_traffic() -> None:
     sim = challenged()
     sim.serving.loads[digest_of(sim, "2")] = OTHER_DIGEST

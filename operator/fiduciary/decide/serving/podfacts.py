@@ -46,6 +46,23 @@ def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
     return Note(reasons.STARTING, f"{what} is being loaded: {view.able} of {need} replicas are ready")
 
 
+def rolling_out(view: DeploymentView, now: datetime) -> Note | None:
+    """What keeps a version that answers from being as it should be everywhere: new pods that do not start."""
+    what, stay = f"version {view.version}", f"{view.able} pods go on serving"
+    if view.failure:
+        message = f"the cluster refuses new pods of {what}: {view.failure}; {stay}"
+        return Note(reasons.POD_REFUSED, message, stalled=True)
+    pods = sorted((pod for pod in view.pods if not pod.ready and not pod.deleting), key=lambda pod: pod.name)
+    told = [note for pod in pods if (note := _pod(pod, what, now)) is not None]
+    if told:
+        worst = max(told, key=lambda note: note.stalled)
+        return Note(worst.reason, f"{worst.message}; {stay}", worst.stalled or view.overdue)
+    if view.observed and view.updated >= view.replicas and view.total <= view.updated:
+        return None  # pods of one template that come and go with the load are nobody's news
+    message = f"{what} is rolled out anew: {view.updated} of {view.replicas} pods are new; {stay}"
+    return Note(reasons.STARTING, message, view.overdue)
+
+
 def next_look(view: DeploymentView, now: datetime) -> datetime | None:
     """When a pod that runs and is not ready becomes something to tell."""
     moments = [

@@ -16,7 +16,7 @@ from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving import objects, podfacts
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
 from fiduciary.decide.serving.again import as_before
-from fiduciary.decide.serving.arrival import arrival, direct, imitating, takes_other_requests
+from fiduciary.decide.serving.arrival import arrival, direct, imitating
 from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
 from fiduciary.decide.serving.listing import listed
 from fiduciary.decide.serving.lost import lost_records
@@ -107,8 +107,11 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
         lacking, hijacked = before.lacking, before.hijacked
     pending = promotion_pending(case, history, wish, coming)
     on_its_way = pending if wish is not None else None
-    notes = [note for note in (pin_refused(case, history), lacking, on_its_way, kept.waiting) if note is not None]
+    rolling = None if lacking is not None else _rolling(case, route)
+    told_of = (pin_refused(case, history), lacking, on_its_way, rolling, kept.waiting)
+    notes = [note for note in told_of if note is not None]
     moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
+    moments += [podfacts.next_look(view, case.now) for view in case.world.deployments]
     moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(
         route=writes,
@@ -228,6 +231,15 @@ def _lacking(case: Case, history: History, able: Able, route: Routing | None, st
     return state.note
 
 
+def _rolling(case: Case, route: Routing | None) -> Note | None:
+    """A version that answers and whose newest pods are not there: clients do not notice, a person should."""
+    for arm in route.arms if route is not None else ():
+        view = view_of(case, arm.version)
+        if arm.weight > 0 and view is not None and (note := podfacts.rolling_out(view, case.now)) is not None:
+            return note
+    return None
+
+
 def _earliest(moments: list[datetime | None]) -> datetime | None:
     """Rounded up to whole seconds, at which decisions are made: woken a moment early, they would wake again at once."""
     first = min((moment for moment in moments if moment is not None), default=None)
@@ -256,7 +268,7 @@ def _probes(
         if view is None or view.able == 0:
             return
         asked.append(direct(case, able, version))
-        if compatible and champion is not None and takes_other_requests(history, version):
+        if compatible and champion is not None:
             asked.append(imitating(case, able, version, champion))
 
     if champion is not None and route is None:
