@@ -14,7 +14,7 @@ from sandbox import load
 from tests.e2e.cluster import condition, has, names
 from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE, wait_for_operator
 from tests.e2e.registry import NAMESPACE as MLFLOW_NAMESPACE
-from tests.e2e.serving import TRAINED, Service, is_ready, served
+from tests.e2e.serving import TRAINED, Service, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,15 +34,9 @@ def frozen(two_versions: TwoVersions, node: Node) -> Service:
     hangs = Service(here.cluster, here.http, here.namespace, "hangs")
     here.cluster.apply(served(hangs.name), namespace=here.namespace)
 
-    def stopped(pods: list[Object]) -> bool:
-        states = [(pod, status["state"]) for pod in pods for status in pod["status"].get("containerStatuses", [])]
-        return any(
-            node.signal("SIGSTOP", "fiduciary_server", "serve", pod["metadata"]["uid"]) > 0
-            for pod, state in states
-            if "running" in state and not is_ready(pod)
-        )
-
-    here.cluster.until_all("pod", here.namespace, stopped, TRAINED, "its server is stopped", selector=hangs.selector)
+    pods = here.cluster.until_all("pod", here.namespace, bool, TRAINED, "a pod for it", selector=hangs.selector)
+    uid = pods[0]["metadata"]["uid"]
+    assert node.signal("SIGSTOP", "fiduciary_server", "serve", uid, within=60) > 0, "its server was not seen to start"
     return hangs
 
 
