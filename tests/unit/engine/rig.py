@@ -45,7 +45,7 @@ RECENT = 5.0
 class Unreachable:
     """A network without model servers."""
 
-    async def example(self, target: ProbeTarget) -> tuple[Example, str]:
+    async def example(self, target: ProbeTarget) -> Example:
         raise NoExample(Answer(False, None, message="no route to host"))
 
     async def infer(self, target: ProbeTarget, example: Example) -> Answer:
