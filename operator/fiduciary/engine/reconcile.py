@@ -2,8 +2,8 @@
 
 What goes wrong is one of four things, and each has its own answer. Stale: somebody was faster; observe again soon.
 Unavailable: the API server or MLflow is away; back off. Refused: the cluster will not have this write (admission,
-quota of objects, rights); say so in a condition and come back slowly. A bug: log it with its traceback, say so in a
-condition, back off, and let every other key go on.
+quota of objects, rights); say so in a condition, go on with what does not rest on it, and come back slowly. A bug: log
+it with its traceback, say so in a condition, back off, and let every other key go on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from fiduciary.engine.writes import ORDER, ForeignObject, Stale, Step, Target
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fiduciary.api.financialmodel import FinancialModel, FinancialModelStatus
     from fiduciary.clients.kube import Resource
     from fiduciary.decide.decision import Decision
     from fiduciary.decide.world import Questions, World
@@ -39,6 +40,8 @@ log = structlog.get_logger(part="reconcile")
 
 #: What the cluster refuses today it mostly refuses in a minute too; a person has to act.
 REFUSED_SECONDS = 30.0
+REFUSALS = (Forbidden, Invalid, ForeignObject)
+WRITE_REFUSED = "WriteRefused"
 
 #: An answer may raise one more question (a result that only the run still has names the artifact to look at).
 ROUNDS = 3
@@ -57,7 +60,10 @@ StatusJudge = Callable[[Any, datetime], Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a reconcile came to. ``retry_at_least`` is set where it failed and has to be tried again."""
+    """What a reconcile came to. ``retry_at_least`` is set where it failed and has to be tried again.
+
+    Where only a part of it failed, ``wake_at`` and ``again`` are those of the rest.
+    """
 
     result: str  # success | requeue | requeue_after | gone | stale | unavailable | refused | error
     wake_at: datetime | None = None
@@ -119,11 +125,10 @@ class Reconciler:
         except RegistryError as error:
             log.warning("reconcile.registry", key=str(key), reason=error.reason, why=error.message)
             return Outcome("unavailable", retry_at_least=0.0)
-        except (Forbidden, Invalid, ForeignObject) as error:
-            log.error("reconcile.refused", key=str(key), why=str(error))
-            self._metrics.terminal.labels(controller=key.kind).inc()
+        except REFUSALS as error:
+            self._refused(key, error)
             message = f"The cluster refused a write: {error}. Nothing more is done here until it is accepted."
-            await self._complain(key, "WriteRefused", message)
+            await self._complain(key, WRITE_REFUSED, message)
             return Outcome("refused", retry_at_least=REFUSED_SECONDS)
         except Exception as error:
             log.exception("reconcile.bug", key=str(key))
@@ -151,10 +156,15 @@ class Reconciler:
             decision = self._judge.decide(world, self._now())
         # Before the writes: they may be refused, and what is served meanwhile is still to be looked at.
         self._prober.aim(key, decision.probes)
-        wrote = await self._apply(key, world, decision)
+        wrote, refused = await self._apply(key, world, decision)
         if wrote:
             generation = world.model.metadata.generation
             log.info("decision", key=str(key), generation=generation, **_told(decision), wrote=wrote)
+        if refused is not None:
+            self._refused(key, refused)
+            # A record is written once, so what follows one follows soon; all else waits for the slow retry.
+            again = decision.again and decision.record is not None
+            return Outcome("refused", wake_at=decision.wake_at, again=again, retry_at_least=REFUSED_SECONDS)
         result = "requeue" if decision.again else "requeue_after" if decision.wake_at else "success"
         return Outcome(result, wake_at=decision.wake_at, again=decision.again)
 
@@ -171,14 +181,31 @@ class Reconciler:
             asked = questions
         return world
 
-    async def _apply(self, key: Key, world: World, decision: Decision) -> list[str]:
-        """Carry the decision out; the names of the steps that wrote something."""
+    async def _apply(self, key: Key, world: World, decision: Decision) -> tuple[list[str], Exception | None]:
+        """Carry the decision out; the names of the steps that wrote something, and which child was refused.
+
+        That a Service cannot be written is no reason to hide a kill or a training: the status says both. The finalizer
+        alone does not go before the children are as they should be.
+        """
         target = _target(kinds.FINANCIALMODEL, world.model)
         wrote: list[str] = []
+        refused: Exception | None = None
         for step in self._order:
-            if has_work(decision, step) and await self._step(step, key, target, world, decision):
-                wrote.append(step.value)
-        return wrote
+            if not has_work(decision, step):
+                continue
+            try:
+                if await self._step(step, key, target, world, decision):
+                    wrote.append(step.value)
+            except REFUSALS as error:
+                if step is not Step.CHILDREN or decision.finalizer == "Remove":
+                    raise
+                refused = error
+                decision = replace(decision, status=_refusing(world.model, decision.status, error, self._now()))
+        return wrote, refused
+
+    def _refused(self, key: Key, error: Exception) -> None:
+        log.error("reconcile.refused", key=str(key), why=str(error))
+        self._metrics.terminal.labels(controller=key.kind).inc()
 
     async def _step(self, step: Step, key: Key, target: Target, world: World, decision: Decision) -> bool:
         """One kind of write; whether it wrote."""
@@ -258,6 +285,20 @@ class Reconciler:
             log.warning("complaint.lost", key=str(key), why=str(error))
         except Exception:
             log.exception("complaint.lost", key=str(key))
+
+
+def _refusing(
+    model: FinancialModel, status: FinancialModelStatus, error: Exception, now: datetime
+) -> FinancialModelStatus:
+    """The decided status, with what the cluster refused in its condition Stalled, beside what stands there already."""
+    message = f"The cluster refused a write: {error}. All else goes on; this write is tried again and again."
+    decided = find(status.conditions, "Stalled")
+    if decided is not None and decided.status == "True":
+        message = f"{message} Besides: {decided.message}"
+    generation, before = model.metadata.generation, model.status.conditions
+    told = condition(before, "Stalled", "True", WRITE_REFUSED, message, generation=generation, now=now)
+    conditions = tuple(told if other is decided else other for other in status.conditions)
+    return status.model_copy(update={"conditions": conditions if decided is not None else (*conditions, told)})
 
 
 def _target(resource: Resource, body: Any) -> Target:

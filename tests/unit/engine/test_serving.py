@@ -164,6 +164,38 @@ def test_what_is_somebody_else_s_is_named_and_holds_up_nothing_else() -> None:
     story.serves(digest)
 
 
+def test_one_refused_child_holds_up_neither_the_status_nor_a_kill(story: ServingStory) -> None:
+    story.process.refusals = True
+    aliases = story.registry.alias["quant.spx"] | {}
+    assert aliases
+    story.cluster.remove(kinds.SERVICEACCOUNT, "quant", "spx-serving")
+    story.cluster.put(kinds.SERVICEACCOUNT, {"metadata": {"namespace": "quant", "name": "spx-serving"}})
+    story.calm()
+    assert condition(story, "Stalled")[:2] == ("True", "WriteRefused")
+    model = story.model()
+    assert model is not None
+    story.cluster.put(kinds.FINANCIALMODEL, {**model, "spec": {**model["spec"], "kill": {"engaged": True}}})
+    story.registry.alias["quant.spx"].clear()
+    story.calm(5)
+    assert not any(story.weights().values())
+    assert story.status["phase"] == "Killed"
+    assert story.status["lastDecision"]["sequence"] == len(story.log())
+    assert story.status["observedGeneration"] == story.model()["metadata"]["generation"]  # type: ignore[index]
+    assert condition(story, "Stalled")[:2] == ("True", "WriteRefused"), "a person still has to act"
+    assert condition(story, "Killed")[0] == "True"
+    told = [body["reason"] for (kind, _, _), body in story.cluster.objects.items() if kind == "Event"]
+    assert "NotServingAnyMore" in told or "KillEngaged" in told, told
+    story.calm(60)
+    assert story.registry.alias["quant.spx"] == aliases, "the mirror goes on as well"
+    since, tries = len(writes(story)), story.points.count("2-children.0")
+    story.calm(300)
+    assert writes(story)[since:] == [], "what is refused again and again is not written again and again"
+    assert story.points.count("2-children.0") - tries <= 10
+    story.cluster.remove(kinds.SERVICEACCOUNT, "quant", "spx-serving")
+    story.calm(120)
+    assert condition(story, "Stalled")[0] == "False"
+
+
 # --- write 2 by itself ------------------------------------------------------------------------------------------------
 
 ROUTE: Body = {
