@@ -186,6 +186,8 @@ PROBE_PENDING = "ProbePending"
 """No probe has answered yet. Wait."""
 PROBE_FAILED = "ProbeFailed"
 """A probe got no prediction; the message says what came instead."""
+NAME_TAKEN = "NameTaken"
+"""An object of this name serves another artifact. It is left alone; delete it if nothing needs it."""
 WRONG_VERSION_ANSWERS = "WrongVersionAnswers"
 """Another version of this model answers than the log names. Wait a few seconds while the gateway takes the new route
 over; if it lasts, it becomes RouteHijacked."""

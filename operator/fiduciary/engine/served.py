@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body
 from fiduciary.engine.kinds import annotations_of, created, entries, labels_of, moment, part
-from fiduciary.manifests.content import content_of
+from fiduciary.manifests.content import asked_annotation, content_of
 from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, ParentStatus, RouteView, ServingPod
 
 if TYPE_CHECKING:
@@ -189,8 +189,8 @@ def _place(ref: Body, namespace: str) -> tuple[str, str, str | None]:
 
 
 def decision_of(body: Body) -> int:
-    """The record that a route carries out, 0 where it names none."""
-    text = annotations_of(body).get(meta.ANNOTATION_DECISION, "")
+    """The record that a route carries out, 0 where it names none: as we applied it, for a hand may have changed it."""
+    text = asked_annotation(body, meta.ANNOTATION_DECISION) or annotations_of(body).get(meta.ANNOTATION_DECISION, "")
     return int(text) if text.isdecimal() else 0
 
 
