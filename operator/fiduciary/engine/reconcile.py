@@ -20,7 +20,6 @@ from fiduciary.clients.kube import Conflict, Forbidden, Invalid, KubeError, NotF
 from fiduciary.clients.mlflow import RegistryError
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier, has_work
-from fiduciary.engine.registry import NOTHING, ask, register
 from fiduciary.engine.writes import ORDER, ForeignObject, Stale, Step, Target
 
 if TYPE_CHECKING:
@@ -28,12 +27,12 @@ if TYPE_CHECKING:
 
     from fiduciary.api.financialmodel import FinancialModel, FinancialModelStatus
     from fiduciary.clients.kube import Resource
-    from fiduciary.decide.decision import Decision
+    from fiduciary.decide.decision import Decision, Registration
     from fiduciary.decide.world import Questions, World
     from fiduciary.engine.metrics import Metrics
     from fiduciary.engine.observe import Observer
     from fiduciary.engine.probes import Prober
-    from fiduciary.engine.registry import Mirroring, RegistryClient
+    from fiduciary.engine.registry import Mirroring
     from fiduciary.engine.stores import Key, Stores
 
 log = structlog.get_logger(part="reconcile")
@@ -43,15 +42,19 @@ REFUSED_SECONDS = 30.0
 REFUSALS = (Forbidden, Invalid, ForeignObject)
 WRITE_REFUSED = "WriteRefused"
 
-#: An answer may raise one more question (a result that only the run still has names the artifact to look at).
-ROUNDS = 3
-
 
 class Judge(Protocol):
     """The pure half: :mod:`fiduciary.decide.financialmodel`."""
 
     def questions(self, world: World, now: datetime) -> Questions: ...
     def decide(self, world: World, now: datetime) -> Decision: ...
+
+
+class Registrar(Protocol):
+    """What a reconcile asks MLflow, and registers there."""
+
+    async def informed(self, key: Key, world: World) -> World: ...
+    async def register(self, key: Key, wanted: Registration) -> None: ...
 
 
 #: The pure half of kinds that only report so far: the status that this object should have.
@@ -83,27 +86,25 @@ class Reconciler:
         observer: Observer,
         stores: Stores,
         applier: Applier,
-        registries: Mapping[str, RegistryClient],
+        registrar: Registrar,
         mirroring: Mirroring,
         prober: Prober,
         judge: Judge,
         status_judges: Mapping[str, StatusJudge],
         metrics: Metrics,
         now: Callable[[], datetime],
-        checkpoint: Callable[[str], None] = lambda name: None,
         order: tuple[Step, ...] = ORDER,
     ) -> None:
         self._observer = observer
         self._stores = stores
         self._applier = applier
-        self._registries = registries
+        self._registrar = registrar
         self._mirroring = mirroring
         self._prober = prober
         self._judge = judge
         self._status_judges = status_judges
         self._metrics = metrics
         self._now = now
-        self._checkpoint = checkpoint
         self._order = order
 
     async def __call__(self, key: Key) -> Outcome:
@@ -170,16 +171,7 @@ class Reconciler:
 
     async def _observe(self, key: Key) -> World | None:
         world = await self._observer.world(key)
-        if world is None:
-            return None
-        asked = NOTHING
-        for _ in range(ROUNDS):
-            questions = self._judge.questions(world, self._now())
-            if questions == asked:
-                break
-            world = replace(world, registry=await ask(self._registries, world.model, questions))
-            asked = questions
-        return world
+        return None if world is None else await self._registrar.informed(key, world)
 
     async def _apply(self, key: Key, world: World, decision: Decision) -> tuple[list[str], Exception | None]:
         """Carry the decision out; the names of the steps that wrote something, and which child was refused.
@@ -214,11 +206,7 @@ class Reconciler:
                 await self._applier.finalizer(target, wanted=True)
             case Step.REGISTRATION:
                 assert decision.registration is not None
-                client = self._registries.get(decision.registration.connection)
-                if client is None:
-                    message = f"connection {decision.registration.connection!r} is not in the operator's settings"
-                    raise RegistryError("RegistryRefused", message)
-                await register(client, decision.registration, self._checkpoint)
+                await self._registrar.register(key, decision.registration)
             case Step.RECORD:
                 assert decision.record is not None
                 if await self._applier.record(target, decision.record):
