@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Generator, Hashable
 
 K = TypeVar("K", bound="Hashable")
 
@@ -184,7 +184,7 @@ class Waiting(Generic[K]):
             self._news[key].set()
 
     @contextmanager
-    def news(self, key: K) -> Iterator[asyncio.Event]:
+    def news(self, key: K) -> Generator[asyncio.Event]:
         """For who works on ``key`` and waits for something: set once what was observed has changed since."""
         event = self._news[key] = asyncio.Event()
         if self.core.changed(key):

@@ -18,6 +18,7 @@ import structlog
 from fiduciary.api.conditions import condition, find
 from fiduciary.clients.kube import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
 from fiduciary.clients.mlflow import RegistryError
+from fiduciary.decide import reasons
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier, has_work
 from fiduciary.engine.writes import ORDER, ForeignObject, Stale, Step, Target
@@ -40,7 +41,6 @@ log = structlog.get_logger(part="reconcile")
 #: What the cluster refuses today it mostly refuses in a minute too; a person has to act.
 REFUSED_SECONDS = 30.0
 REFUSALS = (Forbidden, Invalid, ForeignObject)
-WRITE_REFUSED = "WriteRefused"
 
 
 class Judge(Protocol):
@@ -129,7 +129,7 @@ class Reconciler:
         except REFUSALS as error:
             self._refused(key, error)
             message = f"The cluster refused a write: {error}. Nothing more is done here until it is accepted."
-            await self._complain(key, WRITE_REFUSED, message)
+            await self._complain(key, reasons.WRITE_REFUSED, message)
             return Outcome("refused", retry_at_least=REFUSED_SECONDS)
         except Exception as error:
             log.exception("reconcile.bug", key=str(key))
@@ -138,7 +138,7 @@ class Reconciler:
                 f"The operator failed on this object: {type(error).__name__}. This is a bug of the operator; its log "
                 "has the details. It tries again with growing pauses."
             )
-            await self._complain(key, "InternalError", message)
+            await self._complain(key, reasons.INTERNAL_ERROR, message)
             return Outcome("error", retry_at_least=1.0)
 
     async def _reconcile(self, key: Key) -> Outcome:
@@ -280,11 +280,11 @@ def _refusing(
 ) -> FinancialModelStatus:
     """The decided status, with what the cluster refused in its condition Stalled, beside what stands there already."""
     message = f"The cluster refused a write: {error}. All else goes on; this write is tried again and again."
-    decided = find(status.conditions, "Stalled")
+    decided = find(status.conditions, reasons.STALLED)
     if decided is not None and decided.status == "True":
         message = f"{message} Besides: {decided.message}"
     generation, before = model.metadata.generation, model.status.conditions
-    told = condition(before, "Stalled", "True", WRITE_REFUSED, message, generation=generation, now=now)
+    told = condition(before, reasons.STALLED, "True", reasons.WRITE_REFUSED, message, generation=generation, now=now)
     conditions = tuple(told if other is decided else other for other in status.conditions)
     return status.model_copy(update={"conditions": conditions if decided is not None else (*conditions, told)})
 
