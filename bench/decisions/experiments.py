@@ -78,7 +78,7 @@ class Piece:
         if isinstance(self.cell.world, SessionWorld):
             return self.size * 1.0e-3
         if isinstance(self.cell.world, Life):
-            return self.size * {"chain": 0.1, "retries": 1e-3, "specs": 1e-2, "best_of_20": 5e-3}[self.cell.name]
+            return self.size * {"chain": 0.05, "retries": 1e-3, "specs": 1e-2, "best_of_20": 5e-3}[self.cell.world.kind]
         minute = {"fiduciary": 2e-6, "growthbook": 5e-7, "welch_fixed": 3e-7}.get(self.rules[0], 2e-8)
         return self.size * self.cell.budget * minute * (0.3 if self.cell.truth == "bad" else 1.0)
 
