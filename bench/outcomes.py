@@ -70,8 +70,11 @@ async def flood(port: int, batches: int, fresh: float) -> float:
     async def send(session: aiohttp.ClientSession, own: list[bytes]) -> None:
         for body in own:
             headers = {"Content-Type": "application/json"}
-            async with session.post(f"http://127.0.0.1:{port}/v1/records", data=body, headers=headers) as answer:
-                assert answer.status == 200, await answer.text()
+            status = 503
+            while status == 503:  # as a runtime does; the store is opened after the port
+                async with session.post(f"http://127.0.0.1:{port}/v1/records", data=body, headers=headers) as answer:
+                    status = answer.status
+                    assert status in (200, 503), await answer.text()
 
     async with aiohttp.ClientSession() as session:
         began = time.perf_counter()

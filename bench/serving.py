@@ -2,8 +2,8 @@
 
     make bench-serving
 
-Two parts. serving_runtime.py: one process against one process, inside the server's image, in the same run. The ratios
-say what our checks, metrics and records cost. serving_cluster.py: a model in the sandbox, from `kubectl apply` to
+Two parts. serving_runtime.py: one server after the other inside the server's image, in the same run; its ratios say
+what our checks, metrics and records cost. serving_cluster.py: a model in the sandbox, from `kubectl apply` to
 promotions under load. `--part runtime` and `--part cluster` run one of them.
 """
 
@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import results
+from bench import results, serving_cluster, serving_runtime
 
 PARTS = ("runtime", "cluster")
+GOALS = {**serving_runtime.GOALS, **serving_cluster.GOALS}
 
 
 def main() -> int:
@@ -24,23 +25,21 @@ def main() -> int:
     parts: list[str] = parser.parse_args().part or [*PARTS]
     figures: dict[str, float] = {}
     rows: list[dict[str, object]] = []
+    used = results.versions("aiohttp", "grpcio")
     if "runtime" in parts:
-        from bench import serving_runtime
-
         runtime = serving_runtime.measure()
+        runtime.show()
         figures |= runtime.figures
         rows += runtime.rows
-        results.table("The runtime alone", runtime.rows)
+        used |= runtime.versions
     if "cluster" in parts:
-        from bench import serving_cluster
-
         cluster = serving_cluster.measure()
+        cluster.show()
         figures |= cluster.figures
         rows += cluster.rows
-        results.table("On the node, through the Gateway", cluster.rows)
-    results.table("Figures", [{"figure": name, "value": value} for name, value in figures.items()])
-    path = results.write("serving", figures, rows, results.versions("aiohttp", "httpx"))
-    print(f"\n{path}")
+    goals = [{"figure": name, "value": value, "goal": GOALS.get(name, "")} for name, value in figures.items()]
+    results.table("all figures", goals)
+    print(f"\n{results.write('serving', figures, rows, used)}")
     return 1 if figures.get("failed_requests_promotion") else 0
 
 

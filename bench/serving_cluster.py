@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from bench import results
 from bench.results import progress
 from sandbox import inference, load
 from sandbox.market import Market
@@ -29,12 +30,18 @@ STEADY_SECONDS = 15.0
 WORKERS = 8  # connections of the closed loop that looks for the most requests per second
 
 
+GOALS = {"failed_requests_promotion": 0, "load_rps": "≥ 200"}
+
+
 @dataclass(frozen=True)
 class Measured:
-    """Seconds, MiB, requests; `rows` for the table."""
+    """Figures by the names of the issue, in seconds, MiB and requests; rows of the table."""
 
     figures: Mapping[str, float]
     rows: list[dict[str, object]]
+
+    def show(self) -> None:
+        results.table("on the node, through the Gateway", self.rows)
 
 
 def measure() -> Measured:

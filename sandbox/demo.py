@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
 from rich.console import Console
 
 from sandbox import forecasts, images
@@ -109,15 +110,15 @@ def held_out() -> Market:
 
 
 def first_forecast(story: Story, model: Object, market: Market, gateway: str) -> Asked:
-    """One request, as a client's program would send it, and what the market then did."""
+    """One request, as a client's program would send it, and what the market then did. Returns all days of the year."""
     url = endpoint(model, gateway)
     story.say(f"[bold]POST {url}/infer[/]  with {forecasts.ROWS} days of prices up to the close of {WEEK[0]}:")
-    asked = forecasts.ask(url, model["status"]["endpoint"].get("headers", {}), market, WEEK)
+    asked = forecasts.ask(url, model["status"]["endpoint"].get("headers", {}), market, market.after(AS_OF))
     answer = asked.answers[WEEK[0]]
     said = {"version": answer.version, "digest": answer.digest, "predictionId": answer.id, "prediction": answer.value}
     story.quote(json.dumps(said))
     story.say("It is the log of the next session's volatility. A week that the model never saw, day by day:")
-    story.show(forecasts.beside_outcomes(market, WEEK, [asked]))
+    story.show(forecasts.beside_outcomes(market, WEEK, [forecasts.only(asked, WEEK)]))
     return asked
 
 
@@ -154,7 +155,8 @@ def approved(story: Story, kubectl: Kubectl, model: Object) -> Object:
     wanted = model["status"]["challenger"]["digest"]
     act = approval(model)
     story.say(f"Whoever wrote the spec may not approve it. [bold]{APPROVER}[/] may, and does:")
-    story.command(kubectl, "create", "-f", "-", f"--as={APPROVER}", f"--as-group={APPROVERS}", stdin=json.dumps(act))
+    said = yaml.safe_dump(act, sort_keys=False, width=120)
+    story.command(kubectl, "create", f"--as={APPROVER}", f"--as-group={APPROVERS}", "-f", "-", stdin=said)
     states = kubectl.follow(
         "financialmodels",
         NAMESPACE,
@@ -188,17 +190,14 @@ def approval(model: Object) -> Object:
 
 
 def both_forecasts(story: Story, model: Object, market: Market, gateway: str, before: Asked) -> None:
-    """The same week asked again, and all days that nobody saw in training."""
+    """The same week asked again, and what both versions said of all days that neither saw in training."""
     url, headers = endpoint(model, gateway), model["status"]["endpoint"].get("headers", {})
-    days = market.after(AS_OF)
-    everything = forecasts.ask(url, headers, market, days)
-    now = forecasts.only(everything, WEEK)
-    story.show(forecasts.beside_outcomes(market, WEEK, [before, now]))
-    middle = sorted(everything.seconds)[len(days) // 2]
-    story.say(
-        f"All {len(days)} days of 2018 through the Gateway: {middle * 1e3:.1f} ms at the median, mean squared error of "
-        f"the log volatility {everything.loss(market):.3f}."
-    )
+    now = forecasts.ask(url, headers, market, market.after(AS_OF))
+    story.show(forecasts.beside_outcomes(market, WEEK, [forecasts.only(one, WEEK) for one in (before, now)]))
+    losses = ", ".join(f"version {one.version} [bold]{one.loss(market):.3f}[/]" for one in (before, now))
+    story.say(f"Mean squared error of the log volatility over the {len(now.answers)} days after {AS_OF}: {losses}.")
+    middle = sorted(now.seconds)[len(now.seconds) // 2]
+    story.say(f"A request through the Gateway took {middle * 1e3:.1f} ms at the median.")
 
 
 def settled_on_challenger(model: Object) -> bool:

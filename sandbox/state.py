@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import re
 import socket
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
 DEFAULT_NAME = "fiduciary"
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def root() -> Path:
@@ -62,16 +64,30 @@ def write(path: Path, value: Mapping[str, object]) -> None:
 
 
 def ports(path: Path, wanted: list[str]) -> dict[str, int]:
-    """Free TCP ports by purpose, remembered in `path` so that a resumed sandbox keeps its addresses."""
+    """Free TCP ports by purpose, remembered in `path` so that a resumed sandbox keeps its addresses.
+
+    None that the kernel gives to clients: while a server is away, one of its clients that tries again and again would
+    sooner or later be given the server's own port, connect to itself, and keep the server from coming back.
+    """
     known = {name: port for name, port in read(path).items() if isinstance(port, int)}
-    with contextlib.ExitStack() as stack:
-        for name in wanted:
-            if name not in known:
-                listener = stack.enter_context(socket.socket())
-                listener.bind(("127.0.0.1", 0))
-                known[name] = listener.getsockname()[1]
+    for name in wanted:
+        if name not in known:
+            known[name] = _free(set(known.values()))
     write(path, dict(known))
     return known
+
+
+def _free(taken: set[int]) -> int:
+    try:
+        lowest = int(EPHEMERAL.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        lowest = 32768
+    for port in random.sample(range(10_000, lowest), 200):
+        if port not in taken:
+            with contextlib.suppress(OSError), socket.socket() as listener:
+                listener.bind(("127.0.0.1", port))
+                return port
+    raise StepFailed(f"no free TCP port between 10000 and {lowest} in 200 tries: what listens there? (ss -tln)")
 
 
 def _lock(name: str) -> Path:

@@ -50,7 +50,10 @@ class Story:
 
     def command(self, kubectl: Kubectl, *words: str, stdin: str | None = None) -> str:
         """Type it, run it, show what it said."""
-        self.console.print(Text.assemble(("$ ", "green"), ("kubectl " + " ".join(words), "bold")), soft_wrap=True)
+        typed = "kubectl " + " ".join(words) + (" <<EOF" if stdin else "")
+        self.console.print(Text.assemble(("$ ", "green"), (typed, "bold")), soft_wrap=True)
+        if stdin:
+            self.console.print(stdin + "EOF", highlight=False, markup=False, soft_wrap=True)
         said = kubectl(*words, stdin=stdin)
         # Tables of kubectl are wider than some terminals; folding them would spoil the columns.
         self.console.print(said.rstrip(), highlight=False, markup=False, soft_wrap=True)

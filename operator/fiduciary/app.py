@@ -159,9 +159,7 @@ class Operator:
             registries, lambda key: loop.queue.add(cast("Key", key), Priority.RESYNC), self._checkpoint
         )
         reconciler = Reconciler(
-            observer=Observer(
-                cluster, self.stores, self._platform(key), settings.approval_policies, probes=prober.results
-            ),
+            observer=Observer(cluster, self.stores, self._platform(key), settings.approval_policies, prober=prober),
             stores=self.stores,
             applier=Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity),
             registries=registries,

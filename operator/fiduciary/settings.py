@@ -151,7 +151,7 @@ class Settings(_Strict):
     )
     hostnames: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict[str, tuple[str, ...]],
-        description="namespace, or * -> host names that its models may use, each literal or *.suffix; empty: any",
+        description="namespace, or * for all -> host names that its models may use: literal or *.suffix. Empty: any",
     )
     monitoring_namespaces: tuple[str, ...] = Field(
         default=("monitoring",),

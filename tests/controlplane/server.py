@@ -60,7 +60,10 @@ class Api:
         answer = self.http.request(
             method, path, content=data, params=dict(params or {}), headers={"Content-Type": kinds[content]}
         )
-        decoded: Body = answer.json() if answer.content else {}
+        if "json" in answer.headers.get("Content-Type", ""):
+            decoded: Body = answer.json()
+        else:  # "404 page not found" of a kind that is not served
+            decoded = {"message": answer.text}
         if answer.status_code >= 400:
             raise Refused(answer.status_code, decoded)
         return decoded
@@ -110,6 +113,7 @@ _PLURALS = {
     "ClusterRoleBinding": "clusterrolebindings",
     "Namespace": "namespaces",
     "Job": "jobs",
+    "Gateway": "gateways",
 }
 _CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 

@@ -190,7 +190,7 @@ def test_records_are_found_by_their_model(server: Server, namespace: str, kubect
         ("fm.status.conditions.reason", "One stable CamelCase word for programs"),
         ("mx.spec.evidence.alpha.promote", 'Default: "0.05".'),
         ("dp.spec.window.rows", "Rows per entity."),
-        ("ma.spec.evidenceDigest", "status.approvalRequest.digest of the experiment"),
+        ("ma.spec.evidenceDigest", "status.approvalRequest.digest of the model or of the experiment"),
         ("md.spec.previous", "a chain that cannot be changed unnoticed"),
     ],
 )

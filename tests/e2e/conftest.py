@@ -122,7 +122,7 @@ def restart_api_server(cluster: Cluster, hand: Node) -> None:
     if plane.api_server.alive:
         plane.restart_api_server()
     else:  # a static pod of kind: its kubelet starts it again
-        hand.sigkill("kube-apiserver", "--advertise-address")
+        hand.signal("SIGKILL", "kube-apiserver", "--advertise-address")
     cluster.until_all("namespace", None, bool, 90, "the API server answers again")
 
 

@@ -20,23 +20,33 @@ DISK = "/var/lib/fiduciary-e2e"
 VOLUME_OF = "fiduciary-e2e/namespace"  # label of a volume: the namespace that it goes with
 GENERATOR = Path(__file__).with_name("market_data.py")
 
-# Ends every process whose command line or control group (which names its pod's UID) holds each of the words; prints
-# how many there were.
-SIGKILL = """
-import os, pathlib, signal, sys
-words, ended = [w.encode() for w in sys.argv[1:]], 0
-for entry in pathlib.Path("/proc").iterdir():
-    if not entry.name.isdigit() or int(entry.name) == os.getpid():
-        continue
-    try:
-        line = (entry / "cmdline").read_bytes() + (entry / "cgroup").read_bytes()
-    except OSError:
-        continue
-    if all(word in line for word in words) and b"fiduciary-e2e-sigkill" not in line:
-        os.kill(int(entry.name), signal.SIGKILL)
-        ended += 1
-print(ended)
-# fiduciary-e2e-sigkill: this very command line holds the words, too
+# A signal to every process for which each word is one of its arguments (an option without its value, a program without
+# its folder) or its pod's UID; looks again and again until there is one, or the seconds are over. Prints how many there
+# were.
+SIGNAL = r"""
+import os, pathlib, signal, sys, time
+def is_word(argument, word):
+    return argument == word or argument.startswith(word + "=") or argument.endswith("/" + word)
+def sought(entry):
+    line = (entry / "cmdline").read_text(errors="replace").split("\0")
+    if "fiduciary-e2e-signal" in " ".join(line):
+        return False  # this very command line holds the words, too
+    group = (entry / "cgroup").read_text()
+    return all("pod" + word in group or any(is_word(argument, word) for argument in line) for word in words)
+number, until, words, found = signal.Signals[sys.argv[1]], time.monotonic() + float(sys.argv[2]), sys.argv[3:], 0
+while True:
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int(entry.name) != os.getpid() and sought(entry):
+                os.kill(int(entry.name), number)
+                found += 1
+        except OSError:
+            continue
+    if found or time.monotonic() > until:
+        break
+    time.sleep(0.05)
+print(found)
+# fiduciary-e2e-signal
 """
 
 # Ends when a file matches the pattern; fails after so many seconds.
@@ -130,9 +140,12 @@ class Node:
             "exec", *interactive, "hand", "--", *command, stdin=stdin, namespace=NAMESPACE, within=within
         )
 
-    def sigkill(self, *words: str) -> int:
-        """SIGKILL to every process whose command line or pod's UID holds each of the words: how many there were."""
-        return int(self.run("python3", "-c", SIGKILL, *words))
+    def signal(self, name: str, *words: str, within: float = 0) -> int:
+        """A signal (`SIGKILL`) to every process that is meant by all of the words (see SIGNAL): how many there were.
+
+        Waits until there is one for so many seconds.
+        """
+        return int(self.run("python3", "-c", SIGNAL, name, str(within), *words, within=within + 60))
 
     def until_file(self, pattern: str, within: float) -> None:
         """Wait until a file below the node's disk matches: namespace/claim/path, with wildcards."""

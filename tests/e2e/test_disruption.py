@@ -60,7 +60,7 @@ def _one_of_each(cluster: Cluster, registry: Registry, namespace: str, name: str
 def test_operator_sigkilled_in_training(cluster: Cluster, node: Node, registry: Registry, namespace: str) -> None:
     _train(cluster, namespace, "orphan")
     before = {pod["metadata"]["name"]: _restarts(pod) for pod in operator_pods(cluster)}
-    assert node.sigkill("python", "-m", "fiduciary") >= 1, "no process of the operator was found"
+    assert node.signal("SIGKILL", "python", "-m", "fiduciary") >= 1, "no process of the operator was found"
     cluster.until_all(
         "pod",
         "fiduciary-system",

@@ -33,8 +33,17 @@ def two(two_versions: TwoVersions) -> Iterator[TwoVersions]:
     two_versions.service.patch({"serving": {"replicas": 1}})
 
 
-def moved(two: TwoVersions, act: Callable[[], float], version: Mapping[str, str], disturb: Callable[[], None]) -> None:
-    """Move all traffic to a version under load, disturb at that moment, and look at every request of it."""
+def moved(
+    two: TwoVersions,
+    act: Callable[[], float],
+    version: Mapping[str, str],
+    disturb: Callable[[], None] = lambda: None,
+    replicas: int = 2,
+) -> None:
+    """Move all traffic to a version under load, disturb at that moment, and look at every request.
+
+    The load goes on until so many pods of each version are ready and the others are gone.
+    """
     service = two.service
     with (
         load.running(service.model.target(*two.requests), rate=RATE) as rest,
@@ -45,6 +54,8 @@ def moved(two: TwoVersions, act: Callable[[], float], version: Mapping[str, str]
         disturb()
         begun = act()
         service.until_serves(version)
+        for each in (two.first, two.second):
+            service.until_pods(each, replicas)
         rest.until_answered(200, version["version"])
         grpc.until_answered(20, version["version"])
         reports = {"REST": rest.stop(), "gRPC": grpc.stop()}
@@ -63,7 +74,7 @@ def other(two: TwoVersions, version: Mapping[str, str]) -> str:
 def test_an_approved_challenger_becomes_champion(two: TwoVersions, node: Node, registry: Registry) -> None:
     service = two.service
     assert service.found["status"]["champion"]["digest"] == two.first["digest"], "nobody approved yet"
-    moved(two, lambda: service.approve(ANA, "its losses are lower"), two.second, lambda: None)
+    moved(two, lambda: service.approve(ANA, "its losses are lower"), two.second)
     record = service.records()[-1]
     assert (record["action"], record["actor"]["user"]) == ("Promote", ANA.name)
     assert record["to"]["digest"] == two.second["digest"]
@@ -75,7 +86,7 @@ def test_an_approved_challenger_becomes_champion(two: TwoVersions, node: Node, r
 
 
 def test_a_person_rolls_back(two: TwoVersions) -> None:
-    moved(two, lambda: two.service.decide("RollBack", ANA, "the desk saw odd numbers"), two.first, lambda: None)
+    moved(two, lambda: two.service.decide("RollBack", ANA, "the desk saw odd numbers"), two.first)
     assert two.service.records()[-1]["action"] == "RollBack"
 
 
@@ -109,5 +120,6 @@ def test_a_pin_moves_traffic_while_the_cluster_is_disturbed(
     service.patch({"serving": {"replicas": 2}})
     for each in (two.first, two.second):
         service.until_pods(each, 2)
-    moved(two, lambda: service.pin(version), version, lambda: disturb(service))
+    replicas = 1 if disturb is scale_down else 2
+    moved(two, lambda: service.pin(version), version, lambda: disturb(service), replicas)
     assert service.records()[-1]["to"]["digest"] == version["digest"]

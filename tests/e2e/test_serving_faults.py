@@ -83,7 +83,7 @@ def test_operator_sigkilled_in_the_middle_of_a_promotion(cluster: Cluster, node:
         cluster.until_all(
             "md", service.namespace, lambda found: len(_of(found, service.name)) > before, 60, "the record is there"
         )
-        assert node.sigkill("python", "-m", "fiduciary") >= 1, "no process of the operator was found"
+        assert node.signal("SIGKILL", "python", "-m", "fiduciary") >= 1, "no process of the operator was found"
         cluster.until_all(
             "pod",
             "fiduciary-system",
@@ -111,26 +111,28 @@ def _of(records: list[Object], name: str) -> list[Object]:
 
 def test_route_that_a_person_edited_is_put_back(cluster: Cluster, two: TwoVersions) -> None:
     service = two.service
-    route = cluster.read("route", service.name, service.namespace)
-    spec = route["spec"]
-    for rule in spec["rules"]:
+    ours, theirs = service.deployment(two.first), service.deployment(two.second)
+    rules = cluster.read("route", service.name, service.namespace)["spec"]["rules"]
+    for rule in rules:
         for backend in rule["backendRefs"]:
-            backend["name"] = service.deployment(two.second)
-    cluster.patch("route", service.name, {"spec": {"rules": spec["rules"]}}, service.namespace)
+            backend["weight"] = 100 if backend["name"] == theirs else 0
+    cluster.patch("route", service.name, {"spec": {"rules": rules}}, service.namespace)
     cluster.until(
-        "route",
-        service.name,
-        service.namespace,
-        lambda found: (
-            {ref["name"] for rule in found["spec"]["rules"] for ref in rule["backendRefs"]}
-            == {service.deployment(two.first)}
-        ),
-        30,
-        "the route names the champion again",
+        "route", service.name, service.namespace, lambda found: answering(found) == {ours}, 30, "the champion is back"
     )
     service.until_serves(two.first)
-    events = {event["reason"] for event in cluster.list("event", service.namespace)}
-    assert "RouteRestored" in events, f"nobody is told: {sorted(events)}"
+    cluster.until_all(
+        "event",
+        service.namespace,
+        lambda events: any(event["reason"] == "RouteRestored" for event in events),
+        10,
+        "an event tells it",
+    )
+
+
+def answering(route: Object) -> set[str]:
+    """Services that the route gives requests to."""
+    return {ref["name"] for rule in route["spec"]["rules"] for ref in rule["backendRefs"] if ref.get("weight", 1)}
 
 
 @pytest.mark.parametrize("kind", ["service", "deployment", "route"])
@@ -164,9 +166,11 @@ def test_route_that_takes_host_and_path_is_seen(cluster: Cluster, two: TwoVersio
         },
     }
     cluster.apply(hijacker, namespace=service.namespace)
-    found = service.until("RouteHijacked", "True", within=90)
+    try:
+        found = service.until("RouteHijacked", "True")
+    finally:
+        cluster.delete("route", "hijacker", service.namespace)
     assert not has(found, "Ready", "True")
-    cluster.delete("route", "hijacker", service.namespace)
     service.until_serves(two.first)
     assert not condition(service.found, "RouteHijacked"), "it is said of what is no more"
 

@@ -55,6 +55,9 @@ absent.stand_in()
 from mlserver.grpc import converters, dataplane_pb2_grpc
 from mlserver.types import InferenceRequest
 told = json.load(sys.stdin)
+for tensor in told["document"]["inputs"]:
+    if tensor["datatype"] == "BYTES":
+        tensor["data"] = [text.encode() for text in tensor["data"]]
 with grpc.insecure_channel(told["address"]) as channel:
     stub = dataplane_pb2_grpc.GRPCInferenceServiceStub(channel)
     request = converters.ModelInferRequestConverter.from_types(

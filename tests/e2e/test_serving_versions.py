@@ -11,22 +11,37 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox import load
-from tests.e2e.cluster import condition
+from tests.e2e.cluster import condition, has, names
 from tests.e2e.conftest import OPERATOR, OPERATOR_NAMESPACE, wait_for_operator
 from tests.e2e.registry import NAMESPACE as MLFLOW_NAMESPACE
+from tests.e2e.serving import TRAINED, Service, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.cluster import Cluster, Object
     from tests.e2e.node import Node
-    from tests.e2e.serving import Service, TwoVersions
+    from tests.e2e.serving import TwoVersions
 
 TOLD = 90  # seconds until a condition says what is wrong
 
 
+@pytest.fixture(scope="module")
+def frozen(two_versions: TwoVersions, node: Node) -> Service:
+    """Another model, whose server hangs while it starts. That it will not be ready takes minutes to be sure of, which
+    the tests before the last one use."""
+    here = two_versions.service
+    hangs = Service(here.cluster, here.http, here.namespace, "hangs")
+    here.cluster.apply(served(hangs.name), namespace=here.namespace)
+
+    pods = here.cluster.until_all("pod", here.namespace, bool, TRAINED, "a pod for it", selector=hangs.selector)
+    uid = pods[0]["metadata"]["uid"]
+    assert node.signal("SIGSTOP", "fiduciary_server", "serve", uid, within=60) > 0, "its server was not seen to start"
+    return hangs
+
+
 @pytest.fixture
-def two(two_versions: TwoVersions) -> Iterator[TwoVersions]:
+def two(two_versions: TwoVersions, frozen: Service) -> Iterator[TwoVersions]:
     """The first version serves, asked twenty times a second until the test ends; the second is loaded beside it."""
     service = two_versions.service
     service.pin(two_versions.first)
@@ -54,9 +69,13 @@ def told(service: Service, reason: str, *words: str, within: float = TOLD) -> Ob
 
 
 def restart_pods(service: Service, two: TwoVersions) -> None:
-    """The second version starts anew, as after a drain."""
-    for pod in service.pods(two.second):
-        service.cluster.delete("pod", pod["metadata"]["name"], service.namespace)
+    """The second version starts anew, as after a drain. Returns when its old pods answer nobody."""
+    old = {pod["metadata"]["name"] for pod in service.pods(two.second)}
+    for name in old:
+        service.cluster.delete("pod", name, service.namespace)
+    service.cluster.until_all(
+        "pod", service.namespace, lambda pods: not old & set(names(pods)), 60, "gone", selector=service.selector
+    )
 
 
 @contextmanager
@@ -126,16 +145,6 @@ def test_too_little_memory_is_named_and_the_old_pods_stay(two: TwoVersions) -> N
     service.until("Reconciling", "False", within=120)
 
 
-def test_a_version_that_is_never_ready_is_named(two: TwoVersions) -> None:
-    service = two.service
-    service.patch({"serving": {"resources": {"limits": {"cpu": "2m"}, "requests": {"cpu": "2m"}}}})
-    try:
-        told(service, "NeverReady", within=240)
-    finally:
-        service.patch({"serving": {"resources": {"limits": None, "requests": {"cpu": "200m"}}}})
-    service.until("Reconciling", "False", within=120)
-
-
 def test_a_version_that_crashes_again_and_again_is_named(two: TwoVersions, node: Node) -> None:
     service = two.service
     uid = service.pods(two.second)[0]["metadata"]["uid"]
@@ -147,7 +156,7 @@ def test_a_version_that_crashes_again_and_again_is_named(two: TwoVersions, node:
         if any(state["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff" for state in states):
             return True
         if any(state["state"].get("running") for state in states):
-            node.sigkill("fiduciary_server", uid)
+            node.signal("SIGKILL", "fiduciary_server", uid)
         return False
 
     service.cluster.until_all("pod", service.namespace, backed_off, 120, "it is held back", selector=service.selector)
@@ -176,3 +185,10 @@ def test_an_image_that_cannot_be_pulled_is_named(cluster: Cluster, two: TwoVersi
         set_image(right)
     two.service.until("Reconciling", "False", within=120)
     assert condition(two.service.found, "Ready")["status"] == "True"
+
+
+def test_a_server_that_hangs_at_its_start_is_named(frozen: Service) -> None:
+    found = told(frozen, "NeverReady", "kubectl logs", within=240)
+    assert found["status"]["champion"]["version"] == "1"
+    assert not has(found, "Ready", "True")
+    frozen.cluster.kubectl("delete", "fm", frozen.name, "--timeout=60s", namespace=frozen.namespace)

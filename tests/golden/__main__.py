@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.golden.worlds import FOLDER, decide
+from tests.golden import serving, worlds
 
-for given in sorted(FOLDER.glob("*.in.yaml")):
-    expected = given.with_name(given.name.replace(".in.", ".out."))
-    expected.write_text(decide(given))
-    print(expected.name)
+for folder, make in ((worlds.FOLDER, worlds.decide), (serving.FOLDER, serving.build)):
+    for given in sorted(folder.glob("*.in.yaml")):
+        expected = given.with_name(given.name.replace(".in.", ".out."))
+        expected.write_text(make(given))
+        print(expected.name)

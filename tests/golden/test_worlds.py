@@ -34,4 +34,4 @@ def test_no_pair_is_left_alone() -> None:
 
 def test_every_kind_of_child_is_shown() -> None:
     shown = {child.get("kind") for path in PAIRS for child in _children(path)}
-    assert {"Job", "NetworkPolicy", "ServiceAccount"} <= shown
+    assert {"Job", "NetworkPolicy", "ServiceAccount", "Deployment", "Service", "HTTPRoute"} <= shown

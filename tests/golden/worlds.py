@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from fiduciary.api import meta
 from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide import financialmodel
+from fiduciary.decide.decision import Apply
 from fiduciary.decide.world import ReferenceView, RegistryView, RunView, VersionView, World
-from fiduciary.engine import kinds
+from fiduciary.engine import kinds, served
 from fiduciary.engine.observe import references
+from fiduciary.serving.observed import ProbeTarget, ProbeView
 from tests.unit.decide.worlds import PLATFORM
 
 if TYPE_CHECKING:
-    from fiduciary.decide.decision import Decision
+    from collections.abc import Callable
 
+    from fiduciary.decide.decision import Decision
+    from fiduciary.serving.observed import DeploymentView
+
+COMPANIONS = ("Service", "NetworkPolicy", "PodDisruptionBudget", "HorizontalPodAutoscaler", "ServiceAccount")
 FOLDER = Path(__file__).parent / "worlds"
 Body = dict[str, Any]
 
@@ -63,8 +70,12 @@ def load(path: Path) -> tuple[World, datetime]:
         quotas=tuple(kinds.quota(body) for body in of("ResourceQuota")),
         references=tuple(named),
         registry=_registry(head.get("mlflow")),
+        gateways=tuple(served.gateway(body, {}) for body in of("Gateway")),
+        missing_kinds=frozenset(head.get("missingKinds", ())),
+        probes=tuple(_probe(answer) for answer in head.get("probes", ())),
     )
-    return world, datetime.fromisoformat(head["now"])
+    now = datetime.fromisoformat(head["now"])
+    return _with_serving(world, now, of, pods), now
 
 
 def decide(path: Path) -> str:
@@ -84,6 +95,7 @@ def told(decision: Decision) -> str:
         "events": [asdict(event) for event in decision.events],
         "mirror": None if decision.mirror is None else asdict(decision.mirror),
         "wakeAt": None if decision.wake_at is None else decision.wake_at.isoformat(),
+        "probes": [_target(target) for target in decision.probes],
         "claim": decision.claim,
         "again": decision.again,
     }
@@ -98,7 +110,83 @@ def dump(*documents: Any) -> str:
 
 
 def _child(child: Any) -> Body:
-    return dict(child.body) if hasattr(child, "body") else asdict(child)
+    return readable(child.body) if hasattr(child, "body") else asdict(child)
+
+
+def readable(body: Body) -> Body:
+    """Without the annotation that repeats the object itself."""
+    metadata = body["metadata"]
+    annotations = {key: text for key, text in metadata.get("annotations", {}).items() if key != meta.ANNOTATION_APPLIED}
+    kept = {key: value for key, value in metadata.items() if key != "annotations"}
+    return {**body, "metadata": {**kept, **({"annotations": annotations} if annotations else {})}}
+
+
+def _target(target: ProbeTarget) -> Body:
+    return {name: value for name, value in asdict(target).items() if value is not None}
+
+
+def _probe(answer: Body) -> ProbeView:
+    """``target``: as a decision writes it; the rest as the prober found it."""
+    target = ProbeTarget(**answer["target"])
+    times = {name: datetime.fromisoformat(answer[name]) for name in ("at", "since") if name in answer}
+    rest = {name: value for name, value in answer.items() if name not in ("target", *times)}
+    return ProbeView(target, **times, **rest)
+
+
+def _with_serving(world: World, now: datetime, of: Callable[[str], list[Body]], pods: list[Body]) -> World:
+    """The world with what serves.
+
+    A file names these objects and their status; what they hold is what the operator asks for in this very world. A
+    route is completed last: it lists the versions that are ready. ``weights`` are what somebody wrote into it by hand.
+    """
+    wanted = _wanted(world, now)
+    deployments = [_complete(body, wanted) for body in of("Deployment")]
+    world = replace(
+        world,
+        deployments=tuple(_deployment(body, pods) for body in deployments),
+        children=tuple(served.child(_complete(body, wanted)) for kind in COMPANIONS for body in of(kind)),
+    )
+    confirmed = now - timedelta(minutes=1)
+    routes = [_by_hand(_complete(body, _wanted(world, now)), body.get("weights")) for body in of("HTTPRoute")]
+    return replace(world, route=next((served.route(body, None, confirmed) for body in routes), None))
+
+
+def _wanted(world: World, now: datetime) -> dict[tuple[str, str], Body]:
+    applied = (child.body for child in financialmodel.decide(world, now).children if isinstance(child, Apply))
+    return {(body["kind"], body["metadata"]["name"]): dict(body) for body in applied}
+
+
+def _complete(body: Body, wanted: dict[tuple[str, str], Body]) -> Body:
+    """The object as the API server would have stored it."""
+    place = (body["kind"], body["metadata"]["name"])
+    assert place in wanted, f"nobody would make {place} in this world"
+    asked, status = wanted[place], body.get("status", {})
+    generation = status.get("observedGeneration", 1)
+    stored = {
+        "uid": f"{body['kind'].lower()}-uid",
+        "resourceVersion": "1",
+        "generation": generation,
+        "creationTimestamp": "2026-11-24T12:00:41Z",
+    }
+    replicas = {"replicas": status["replicas"]} if "replicas" in status else {}
+    metadata = {**asked["metadata"], **stored}
+    return {**asked, "metadata": metadata, "spec": {**asked.get("spec", {}), **replicas}, "status": status}
+
+
+def _by_hand(route: Body, weights: list[int] | None) -> Body:
+    if weights is None:
+        return route
+    rules = [
+        {**rule, "backendRefs": [{**ref, "weight": n} for ref, n in zip(rule["backendRefs"], weights, strict=True)]}
+        for rule in route["spec"]["rules"]
+    ]
+    return {**route, "spec": {**route["spec"], "rules": rules}}
+
+
+def _deployment(body: Body, pods: list[Body]) -> DeploymentView:
+    name = body["metadata"]["name"]
+    mine = tuple(served.pod(pod) for pod in pods if served.deployment_of_pod(pod) == name)
+    return replace(served.deployment(body), pods=mine)
 
 
 def _registry(answers: Body | None) -> RegistryView | None:

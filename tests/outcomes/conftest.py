@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from fiduciary_outcomes.sql import Store
 from tests.outcomes import postgresql
@@ -14,10 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-POSTGRESQL = pytest.param(
-    "postgresql",
-    marks=pytest.mark.skipif(not postgresql.wanted(), reason=f"opt-in: {postgresql.VARIABLE}=1, needs PostgreSQL"),
-)
+STORES = ["sqlite", "postgresql"] if postgresql.wanted() else ["sqlite"]
 
 
 @pytest.fixture(scope="session")
@@ -26,13 +22,8 @@ def server() -> Iterator[postgresql.Server]:
         yield found
 
 
-@pytest.fixture(params=["sqlite", POSTGRESQL])
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "sqlite":
         return Store(tmp_path / "outcomes.db")
     return Store(None, request.getfixturevalue("server").database())
-
-
-# A busy machine makes single examples slow; a time is never a reason to fail.
-settings.register_profile("outcomes", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("outcomes")

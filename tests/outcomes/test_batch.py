@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fiduciary_outcomes import batch as module
 from fiduciary_outcomes.batch import Layout, read_batch, read_outcomes
 from fiduciary_outcomes.document import Field, Refused
-from tests.outcomes.worlds import MODEL, NAMESPACE, batch, outcome, record
+from tests.outcomes.worlds import MODEL, NAMESPACE, PATIENT, batch, outcome, record
 
 LAYOUT = Layout(None, ("a", "b"), (9, 0), 4)
 anything = st.none() | st.booleans() | st.integers(-3, 12) | st.floats(allow_nan=False, allow_infinity=False) | st.text(
@@ -33,6 +33,7 @@ records = st.fixed_dictionaries(
 )
 
 
+@PATIENT
 @given(records)
 def test_the_quick_way_reads_what_the_careful_way_reads(item: dict[str, Any]) -> None:
     def careful() -> Any:
@@ -55,6 +56,7 @@ trees = st.recursive(
 )
 
 
+@PATIENT
 @given(trees, st.sampled_from(sorted(module.BATCH | module.BATCH_OPTIONAL)))
 def test_whatever_comes_is_read_or_refused(value: Any, field: str) -> None:
     document = batch("champion", [record("2018-01-01", -4.0)]) | {field: value}
@@ -83,6 +85,7 @@ def test_a_batch() -> None:
         ({"edges": [9]}, "edges has 1 items; expected one for each of 2 features"),
         ({"edges": [9, 256]}, r"edges\[1\] is 256"),
         ({"reference": "zz"}, "reference is 'zz'"),
+        ({"features": [str(i) for i in range(80)], "edges": [255] * 80}, "at most 20000 bins"),
         ({"predictionEdges": None}, "predictionEdges in the batch, which says how many bins there are"),
         ({"dropped": [{"count": 0}]}, r"dropped\[0\].count is 0"),
         ({"arm": "champion"}, "the document has the unknown arm"),

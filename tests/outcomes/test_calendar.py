@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from fiduciary_outcomes.calendar import OutsideCalendar, PlainDays, canonical_time
 from fiduciary_outcomes.document import Refused
-from tests.outcomes.worlds import at, calendars
+from tests.outcomes.worlds import PATIENT, at, calendars
 
 XNYS = exchange_calendars.get_calendar("XNYS", start="2016-01-01", end="2026-06-30")
 CLOSES = [close.timestamp() for close in XNYS.closes]
 DAYS = st.dates(min_value=XNYS.first_session.date(), max_value=XNYS.last_session.date())
 
 
+@PATIENT
 @given(DAYS, st.integers(0, 20))
 def test_sessions_ahead_and_their_closes(day: object, steps: int) -> None:
     ours = calendars().get("XNYS")
@@ -28,6 +29,7 @@ def test_sessions_ahead_and_their_closes(day: object, steps: int) -> None:
         assert ours.ends(f"{ahead:%Y-%m-%d}") == XNYS.closes[ahead].timestamp()
 
 
+@PATIENT
 @given(st.floats(at("2016-02-01"), at("2026-06-01")))
 def test_the_last_session_that_ended(now: float) -> None:
     ended = sum(close <= now for close in CLOSES)

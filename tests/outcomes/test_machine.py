@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from fiduciary_outcomes.chain import broken
 from fiduciary_outcomes.sql import Store
 from tests.outcomes import postgresql
-from tests.outcomes.worlds import Scorer, at, live, outcome, record
+from tests.outcomes.worlds import PATIENT, Scorer, at, live, outcome, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
             assert sum(arm.prediction_bins) == arm.rows
 
 
-SETTINGS = settings(max_examples=40, stateful_step_count=25)
+SETTINGS = settings(PATIENT, max_examples=40, stateful_step_count=25)
 
 
 def test_machine() -> None:

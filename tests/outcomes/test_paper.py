@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from fiduciary_outcomes.definition import Paper
 from fiduciary_outcomes.paper import Book, says_up
 from fiduciary_trainer.measure import pnl
+from tests.outcomes.worlds import PATIENT
 
 signals = st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=12)
 
 
+@PATIENT
 @given(signals, st.integers(1, 4), st.integers(0, 2**32 - 1))
 def test_the_same_sessions_earn_what_they_earn_in_the_trainer(up: list[list[bool]], horizon: int, seed: int) -> None:
     days, names = len(up), ["A", "B", "C"]

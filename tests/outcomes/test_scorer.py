@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from fiduciary_outcomes import closing
 from fiduciary_outcomes.chain import broken
 from fiduciary_outcomes.cleaning import clean
 from fiduciary_outcomes.document import Refused
 from fiduciary_outcomes.memory import WrongStore
 from fiduciary_outcomes.sql import Busy, Postgresql
+from fiduciary_outcomes.trading import mark
 from tests.outcomes.worlds import DAY, MODEL, Scorer, at, live, outcome, prequential, record
 
 if TYPE_CHECKING:
@@ -275,6 +277,19 @@ def test_pairing_by_request(scorer: Scorer) -> None:
     assert [arm.rows for arm in scorer.memory.arms.values()] == [1, 1]
 
 
+def test_rows_are_not_counted_anew_when_requests_are_no_longer_paired(scorer: Scorer) -> None:
+    scorer.records("champion", [record("2018-01-01", 0.5, "A", requestId="r0")])
+    scorer.put("x", live(pairing="RequestId", label={"kind": "Direction", "horizon": 1}))
+    scorer.records("champion", [record(day, 0.5, "A", requestId="r1") for day in ("2018-01-01", "2018-01-02")])
+    scorer.end("x", "2018-01-01")
+    scorer.to("2018-01-09")
+    scorer.restart()
+    for day in ("2018-01-01", "2018-01-02"):
+        scorer.records("champion", [record(day, 0.5, "A", requestId=f"r{i}") for i in range(4)])
+    champion = scorer.memory.arms[MODEL, "7", "sha256:" + "7" * 64]
+    assert (champion.rows, champion.bins[0][1]) == (2, 2)
+
+
 def test_a_replay_closes_by_its_outcomes(scorer: Scorer) -> None:
     scorer.now = at("2026-11-26")
     scorer.put("x", live(clock="Outcomes", calendar="XNYS", firstSession="2018-01-02"))
@@ -303,6 +318,24 @@ def test_paper_profit_stands_in_the_row(scorer: Scorer) -> None:
     assert profit["challenger"] == "0.0"
     scorer.restart()
     assert scorer.memory.ledgers["x"].books["champion"].drawdown == pytest.approx(210.0)
+
+
+def test_an_account_is_marked_before_its_session_is_closed(scorer: Scorer) -> None:
+    """A breaker on the drawdown does not wait for the grace."""
+    terms = {"notional": "10000", "costBps": "0"}
+    scorer.put("x", live(label={"kind": "Direction", "horizon": 1}, paper=terms, graceSeconds=30 * 86400))
+    scorer.records("champion", [record("2018-01-01", 0.9), record("2018-01-02", 0.9)])
+    scorer.now = at("2018-01-04")
+    ledger = scorer.memory.ledgers["x"]
+    assert mark(scorer.memory, ledger)["champion"].drawdown == 0.0
+    scorer.outcomes([outcome("2018-01-02", 0.0, **{"return": -0.02})])
+    assert mark(scorer.memory, ledger)["champion"].drawdown == pytest.approx(200.0)
+    scorer.outcomes([outcome("2018-01-03", 0.0, **{"return": -0.01})])
+    marked = mark(scorer.memory, ledger)["champion"]
+    assert marked.drawdown == pytest.approx(300.0)
+    assert (ledger.books["champion"].sessions, scorer.rows()) == (0, [])
+    scorer.to("2018-02-03")
+    assert mark(scorer.memory, ledger)["champion"] == ledger.books["champion"] == marked
 
 
 def test_a_definition_is_immutable_and_the_same_again_is_nothing_new(scorer: Scorer) -> None:
@@ -391,6 +424,8 @@ def test_a_row_that_cannot_be_is_refused(scorer: Scorer, changes: dict[str, Any]
 def test_sessions_out_of_order_and_wrong_digests_are_refused(scorer: Scorer) -> None:
     with pytest.raises(Refused, match="expected a day after 2017-01-03"):
         scorer.put("p", prequential([ROW, ROW]))
+    with pytest.raises(Refused, match="expected an object that says whose"):
+        scorer.put("p", prequential([ROW], provenance="me"))
     with pytest.raises(Refused, match=r"expected sha256:.*canonical document without it"):
         scorer.put("p", {**prequential([ROW]), "digest": "sha256:" + "0" * 64})
 
@@ -419,13 +454,22 @@ def test_what_is_old_goes_and_its_copies_are_expired(scorer: Scorer) -> None:
     assert len(scorer.rows()) == 1
 
 
-def test_what_an_open_session_needs_stays(scorer: Scorer) -> None:
-    scorer.put("x", live(graceSeconds=60 * 86400))
-    scorer.records("champion", [record("2018-01-01", -4.0)])
+@pytest.mark.parametrize("pairing", ["EntityTime", "RequestId"])
+def test_what_an_open_session_needs_stays(scorer: Scorer, pairing: str) -> None:
+    scorer.put("x", live(graceSeconds=60 * 86400, pairing=pairing))
+    scorer.records("champion", [record("2018-01-01", -4.0, requestId="r")])
+    scorer.records("challenger", [record("2018-01-01", -4.0, requestId="r")])
+    scorer.now = at("2018-01-03")
+    item = outcome("2018-01-02", -4.0) if pairing == "EntityTime" else {"requestId": "r", "value": -4.0}
+    assert scorer.outcomes([item])["accepted"] == 1
     scorer.to("2018-02-15")
     with scorer.memory.transaction():
         clean(scorer.memory, scorer.now, 30 * DAY)
-    assert len(scorer.memory.db.execute("SELECT time FROM predictions")) == 1
+    scorer.to("2018-03-05")
+    assert [row["entities"] for row in scorer.rows()] == [1]
+    with scorer.memory.transaction():
+        clean(scorer.memory, at("2018-05-01"), 30 * DAY)
+    assert scorer.memory.db.execute("SELECT * FROM outcomes") == []
 
 
 def test_rows_cannot_be_changed_or_removed(scorer: Scorer) -> None:
@@ -455,6 +499,28 @@ def test_a_store_that_somebody_edited_is_found_at_the_start(scorer: Scorer, tamp
     scorer.restart()
     assert said in str(scorer.memory.ledgers["p"].broken)
     assert (scorer.memory.ledgers["q"].broken is None) == ("sequence = 0" not in tamper and "sequence = 1" in tamper)
+
+
+def test_a_ledger_that_cannot_go_on_stops_no_other(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("w", "x", "y"):
+        scorer.put(name, live())
+    scorer.records("champion", [record("2018-01-01", -4.0)])
+    original = closing.close
+
+    def failing(memory: Any, ledger: Any, session: str) -> None:
+        original(memory, ledger, session)
+        if ledger.name == "x":
+            raise ZeroDivisionError("of the test")
+
+    monkeypatch.setattr(closing, "close", failing)
+    scorer.to("2018-01-04")
+    assert [len(scorer.rows(name)) for name in ("w", "x", "y")] == [1, 0, 1]
+    assert scorer.memory.ledgers["x"].broken == "a session cannot be closed: ZeroDivisionError: of the test"
+    scorer.records("champion", [record("2018-01-02", -4.0)])
+    monkeypatch.undo()
+    scorer.restart()
+    scorer.to("2018-01-09")
+    assert [len(scorer.rows(name)) for name in ("w", "x", "y")] == [2, 2, 2]
 
 
 def test_one_writer_and_one_namespace(scorer: Scorer) -> None:

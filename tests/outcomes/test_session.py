@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fiduciary_outcomes.session import Outcome, Prediction, qlike, settle, standardised_ranks
+from tests.outcomes.worlds import PATIENT
 
 NONE_DROPPED = {"champion": 0, "challenger": 0}
 Side = dict[str, tuple[float, int]]
@@ -42,6 +43,13 @@ def test_qlike_of_a_perfect_forecast_is_zero_and_bounded_far_away() -> None:
     assert qlike(-4.5, -4.5) == 0.0
     assert qlike(0.1, 0.0) == pytest.approx(math.exp(0.2) - 0.2 - 1.0)
     assert math.isfinite(qlike(1e3, -1e3))
+
+
+def test_a_wild_forecast_leaves_finite_sums() -> None:
+    for label in ("Volatility", "Direction"):
+        row = settled(label, {"a": (1e100, 1), "b": (0.0, 1)}, {"a": (-1e100, 1), "b": (1e38, 1)},
+                      {"a": (0.0, 2), "b": (0.0, 2)})  # fmt: skip
+        assert (row["sum"], row["sumSquares"]) == ("-1e+18", "1e+36")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +85,7 @@ values = st.floats(-10, 10).map(lambda value: round(value, 3))
 panels = st.lists(st.tuples(values, values, values), min_size=5, max_size=40)
 
 
+@PATIENT
 @given(panels)
 def test_the_mean_difference_is_the_difference_of_the_rank_correlations(
     panel: list[tuple[float, float, float]],
@@ -106,6 +115,7 @@ def test_four_entities_are_no_panel() -> None:
     assert (row["entities"], row["paired"], row["sum"]) == (0, 4, "0.0")
 
 
+@PATIENT
 @given(panels, st.sampled_from(["Volatility", "Direction", "Return"]), st.randoms())
 def test_the_order_of_arrival_does_not_show_in_the_bits(panel: list[Any], label: str, random: Any) -> None:
     def row(order: list[int]) -> dict[str, Any]:
@@ -117,6 +127,7 @@ def test_the_order_of_arrival_does_not_show_in_the_bits(panel: list[Any], label:
     assert row(order) == row(shuffled)
 
 
+@PATIENT
 @given(st.lists(values, min_size=1, max_size=60))
 def test_standardised_ranks_agree_with_scipy(found: list[float]) -> None:
     ranks = np.array(standardised_ranks(found))

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from fiduciary_outcomes.batch import read_batch, read_outcomes
 from fiduciary_outcomes.calendar import Calendars
 from fiduciary_outcomes.closing import close_due
@@ -27,6 +29,8 @@ CHALLENGER = {"version": "8", "digest": "sha256:" + "8" * 64}
 ARMS = {"champion": CHAMPION, "challenger": CHALLENGER}
 WRITER = "system:serviceaccount:quant:writer"
 DAY = 86400.0
+# A busy machine makes single examples slow; a time is never a reason to fail.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -46,12 +46,17 @@ def probed(versions: Path) -> Iterator[Served]:
 def test_every_series_is_there_before_the_first_request(versions: Path) -> None:
     with serving(versions / "har") as served:
         counters = served.counters()
-        kinds, parts = ("requests", "probes"), ("count", "sum")
+        parts = ("count", "sum")
         outcomes, protocols = ("success", "client_error", "server_error"), ("rest", "grpc")
-        expected = {f"fiduciary_{kind}_started_total{{protocol={p}}}" for kind in kinds for p in protocols}
-        expected |= {
-            f"fiduciary_{kind}_total{{outcome={o},protocol={p}}}" for kind in kinds for o in outcomes for p in protocols
-        }
+        expected = {f"fiduciary_requests_started_total{{protocol={p}}}" for p in protocols}
+        expected |= {f"fiduciary_requests_total{{outcome={o},protocol={p}}}" for o in outcomes for p in protocols}
+        for whom in ("version", "any"):
+            expected |= {f"fiduciary_probes_started_total{{addressed={whom},protocol={p}}}" for p in protocols}
+            expected |= {
+                f"fiduciary_probes_total{{addressed={whom},outcome={o},protocol={p}}}"
+                for o in outcomes
+                for p in protocols
+            }
         expected |= {f"fiduciary_request_seconds_{part}{{protocol={p}}}" for part in parts for p in protocols}
         expected |= {
             f"fiduciary_request_seconds_bucket{{le={edge},protocol={p}}}"
@@ -67,7 +72,7 @@ def test_every_series_is_there_before_the_first_request(versions: Path) -> None:
 
 
 def test_concurrent_requests_are_counted_to_the_last_one(probed: Served, bars: Bars) -> None:
-    good, bad = window(bars, 4000, 22), {"inputs": []}
+    good, bad = window(bars, 4000), {"inputs": []}
     before = probed.counters()
 
     def client(number: int) -> None:
@@ -89,27 +94,27 @@ def test_concurrent_requests_are_counted_to_the_last_one(probed: Served, bars: B
     }
 
 
-@pytest.mark.parametrize("through", ["route", "version"])
-def test_a_signed_probe_is_counted_apart(probed: Served, bars: Bars, through: str) -> None:
-    target = "*" if through == "route" else probed.digest
-    body = window(bars, 4000, 22)
+@pytest.mark.parametrize("addressed", ["any", "version"])
+def test_a_signed_probe_is_counted_apart(probed: Served, bars: Bars, addressed: str) -> None:
+    target = "*" if addressed == "any" else probed.digest
+    body = window(bars, 4000)
     before = probed.counters()
     assert probed.infer(body, headers={"fiduciary-probe": header(target)}).status_code == 200
     probed.call(message(body), (("fiduciary-model", NAME), ("fiduciary-probe", header(target))))
     assert probed.infer({"inputs": []}, headers={"fiduciary-probe": header(target)}).status_code == 400
     assert changes(before, probed.counters()) == {
-        "fiduciary_probes_started_total{protocol=rest}": 2,
-        "fiduciary_probes_started_total{protocol=grpc}": 1,
-        "fiduciary_probes_total{outcome=success,protocol=rest}": 1,
-        "fiduciary_probes_total{outcome=client_error,protocol=rest}": 1,
-        "fiduciary_probes_total{outcome=success,protocol=grpc}": 1,
+        f"fiduciary_probes_started_total{{addressed={addressed},protocol=rest}}": 2,
+        f"fiduciary_probes_started_total{{addressed={addressed},protocol=grpc}}": 1,
+        f"fiduciary_probes_total{{addressed={addressed},outcome=success,protocol=rest}}": 1,
+        f"fiduciary_probes_total{{addressed={addressed},outcome=client_error,protocol=rest}}": 1,
+        f"fiduciary_probes_total{{addressed={addressed},outcome=success,protocol=grpc}}": 1,
     }
 
 
 def test_a_bad_signature_is_an_ordinary_request(probed: Served, bars: Bars) -> None:
     before = probed.counters()
     forged = header("*", key=Ed25519PrivateKey.generate())
-    assert probed.infer(window(bars, 4000, 22), headers={"fiduciary-probe": forged}).status_code == 200
+    assert probed.infer(window(bars, 4000), headers={"fiduciary-probe": forged}).status_code == 200
     assert changes(before, probed.counters()) == {
         "fiduciary_requests_started_total{protocol=rest}": 1,
         "fiduciary_requests_total{outcome=success,protocol=rest}": 1,
@@ -120,8 +125,8 @@ def test_a_bad_signature_is_an_ordinary_request(probed: Served, bars: Bars) -> N
 def test_which_headers_are_probes() -> None:
     now = 1_800_000_000.0
     probes = Probes(PUBLIC, NAME, DIGEST, clock=lambda: now)
-    assert probes.signed(header("*", at=now))
-    assert probes.signed(header(DIGEST, at=now - 59))
+    assert probes.signed(header("*", at=now)) == "any"
+    assert probes.signed(header(DIGEST, at=now - 59)) == "version"
     assert probes.signed(header(DIGEST, at=now + 59))
     for doubtful in (
         None,
@@ -139,7 +144,7 @@ def test_which_headers_are_probes() -> None:
         header("*", at=now).replace("v1", "v2", 1),
         header("*", at=now) + "x" * 1000,
     ):
-        assert not probes.signed(doubtful), doubtful
+        assert probes.signed(doubtful) is None, doubtful
     assert not Probes(None, NAME, DIGEST, clock=lambda: now).signed(header("*", at=now))
 
 

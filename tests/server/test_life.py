@@ -116,7 +116,7 @@ GATEWAY_DELAY = 1.0
 
 
 def test_sigterm_under_load_loses_no_request(versions: Path, bars: Bars) -> None:
-    body, moved = window(bars, 4000, 22), threading.Event()
+    body, moved = window(bars, 4000), threading.Event()
     with serving(versions / "har", drainSeconds=10) as served:
         clients = [Client(served.rest, body, moved) for _ in range(6)]
         callers = [Caller(served, body, moved) for _ in range(2)]
@@ -155,7 +155,7 @@ def test_an_idle_server_ends_soon(versions: Path) -> None:
 
 def test_a_request_that_is_under_way_is_answered(versions: Path, bars: Bars) -> None:
     """Half of it has come when SIGTERM does, the other half when nothing else is left to wait for."""
-    content = json.dumps(window(bars, 4000, 22)).encode()
+    content = json.dumps(window(bars, 4000)).encode()
     with (
         serving(versions / "har", drainSeconds=4) as served,
         socket.create_connection(("127.0.0.1", served.rest)) as half,
@@ -196,7 +196,7 @@ def test_before_it_is_loaded_nothing_is_answered(versions: Path, bars: Bars, tmp
     async def look() -> None:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://pod") as http:
-            body = window(bars, 4000, 22)
+            body = window(bars, 4000)
             for path in ("/v2/health/ready", f"/v2/models/{NAME}/ready", f"/v2/models/{NAME}"):
                 assert (await http.get(path)).status_code == 503
             assert (await http.get("/v2/health/live")).status_code == 200

@@ -135,8 +135,8 @@ def test_each_prediction_leaves_a_record(versions: Path, bars: Bars, sink: Sink)
 
 def test_the_gateways_request_id_ties_mirrored_copies_together(versions: Path, bars: Bars, sink: Sink) -> None:
     with serving(versions / "har", records=settings(sink.url)) as served:
-        served.infer(window(bars, 4000, 22), headers={"x-request-id": "gw-1"})
-        served.call(message(window(bars, 4000, 22)), (("fiduciary-model", NAME), ("x-request-id", "gw-2")))
+        served.infer(window(bars, 4000), headers={"x-request-id": "gw-1"})
+        served.call(message(window(bars, 4000)), (("fiduciary-model", NAME), ("x-request-id", "gw-2")))
         sink.wait(lambda sink: len(sink.records) == 2)
         assert [record["requestId"] for record in sink.records] == ["gw-1", "gw-2"]
         assert [record["time"] for record in sink.records] == [None, None]
@@ -144,13 +144,13 @@ def test_the_gateways_request_id_ties_mirrored_copies_together(versions: Path, b
 
 def test_a_batch_of_rows_leaves_a_record_each(versions: Path, bars: Bars, sink: Sink) -> None:
     rows = [4000, 4001, 4002]
-    many = [window(bars, row, 22) for row in rows]
+    many = [window(bars, row) for row in rows]
     inputs = [
         tensor(given["name"], [one["inputs"][i]["data"] for one in many]) for i, given in enumerate(many[0]["inputs"])
     ]
     inputs.append({"name": "entity", "datatype": "BYTES", "shape": [3], "data": ["A", "B", "C"]})
-    days = [[str(day) for day in bars["time"][row - 21 : row + 1]] for row in rows]
-    inputs.append({"name": "time", "datatype": "BYTES", "shape": [3, 22], "data": days})
+    days = [[str(day) for day in bars["time"][row - 65 : row + 1]] for row in rows]
+    inputs.append({"name": "time", "datatype": "BYTES", "shape": [3, 66], "data": days})
     with serving(versions / "har", records=settings(sink.url)) as served:
         response = served.infer({"inputs": inputs})
         assert response.status_code == 200, response.text
@@ -180,7 +180,7 @@ def test_probes_and_bad_requests_leave_none(versions: Path, bars: Bars, sink: Si
 
     key = base64.b64encode(PUBLIC).decode()
     with serving(versions / "har", records=settings(sink.url), probeKey=key) as served:
-        body = window(bars, 4000, 22)
+        body = window(bars, 4000)
         assert served.infer(body, headers={"fiduciary-probe": header("*")}).status_code == 200
         assert served.infer({"inputs": []}).status_code == 400
         served.infer({**body, "id": "the only one"})
@@ -191,9 +191,9 @@ def test_probes_and_bad_requests_leave_none(versions: Path, bars: Bars, sink: Si
 def test_a_batch_is_sent_again_with_the_same_bytes_until_it_is_taken(versions: Path, bars: Bars, sink: Sink) -> None:
     sink.answers = [503, 500, 401]
     with serving(versions / "har", records=settings(sink.url)) as served:
-        served.infer(window(bars, 4000, 22))
+        served.infer(window(bars, 4000))
         sink.wait(lambda sink: len(sink.records) == 1)
-        served.infer(window(bars, 4001, 22))
+        served.infer(window(bars, 4001))
         sink.wait(lambda sink: len(sink.records) == 2)
     assert len(sink.bodies) == 5
     assert len(set(sink.bodies[:4])) == 1
@@ -204,7 +204,7 @@ def test_a_batch_is_sent_again_with_the_same_bytes_until_it_is_taken(versions: P
 def test_a_batch_that_is_refused_is_dropped_and_told(versions: Path, bars: Bars, sink: Sink) -> None:
     sink.answers = [400]
     with serving(versions / "har", records=settings(sink.url)) as served:
-        served.infer(at(window(bars, 4000, 22), "2018-01-02"))
+        served.infer(at(window(bars, 4000), "2018-01-02"))
         sink.wait(lambda sink: len(sink.batches) == 1)
         assert sink.batches[0]["dropped"] == [{"time": "2018-01-02", "count": 1}]
         counters = served.counters()
@@ -218,11 +218,11 @@ def test_a_full_buffer_drops_the_newest_and_says_how_many(versions: Path, bars: 
         sink.away = True
         small = settings(sink.url, buffer=5, batch=5, flushSeconds=0.05)
         with serving(versions / "har", records=small) as served:
-            served.infer(at(window(bars, 4000, 22), "2018-01-01"))
+            served.infer(at(window(bars, 4000), "2018-01-01"))
             sink.wait(lambda sink: len(sink.bodies) > 0)
             for day in ("2018-01-02", "2018-01-03"):
                 for _ in range(4):
-                    assert served.infer(at(window(bars, 4000, 22), day)).status_code == 200
+                    assert served.infer(at(window(bars, 4000), day)).status_code == 200
             counters = served.counters()
             assert counters["fiduciary_records_total{}"] == 9
             assert counters["fiduciary_records_dropped_total{reason=buffer_full}"] == 3
@@ -235,7 +235,7 @@ def test_a_sink_that_does_not_exist_costs_no_request(versions: Path, bars: Bars)
     away = settings("http://127.0.0.1:9/none", buffer=3, batch=2, flushSeconds=0.05)
     with serving(versions / "har", records=away, drainSeconds=0.5) as served:
         for _ in range(20):
-            assert served.infer(window(bars, 4000, 22)).status_code == 200
+            assert served.infer(window(bars, 4000)).status_code == 200
         counters = served.counters()
         assert counters["fiduciary_records_total{}"] == 20
         assert 15 <= counters["fiduciary_records_dropped_total{reason=buffer_full}"] <= 17
@@ -247,7 +247,7 @@ def test_what_waits_is_sent_before_the_end(versions: Path, bars: Bars, sink: Sin
     slow = settings(sink.url, flushSeconds=3600.0)
     with serving(versions / "har", records=slow, drainSeconds=0.5) as served:
         for _ in range(7):
-            served.infer(window(bars, 4000, 22))
+            served.infer(window(bars, 4000))
         assert sink.records == []
         served.terminate()
         assert served.process.wait(30) == 0
@@ -258,9 +258,9 @@ def test_the_token_is_read_for_each_request(versions: Path, bars: Bars, sink: Si
     token = tmp_path / "token"
     token.write_text("first\n")
     with serving(versions / "har", records=settings(sink.url, tokenFile=str(token))) as served:
-        served.infer(window(bars, 4000, 22))
+        served.infer(window(bars, 4000))
         sink.wait(lambda sink: len(sink.records) == 1)
         token.write_text("second")
-        served.infer(window(bars, 4000, 22))
+        served.infer(window(bars, 4000))
         sink.wait(lambda sink: len(sink.records) == 2)
     assert [headers["Authorization"] for headers in sink.headers] == ["Bearer first", "Bearer second"]

@@ -64,12 +64,27 @@ def test_the_example_of_the_metadata_passes_every_check(versions: Path, name: st
         assert rows["shape"][-1] == len(rows["features"])
 
 
-def test_columns_that_this_version_does_not_read_are_left_alone(versions: Path, bars: Bars) -> None:
-    """A client sends the same bars whatever version answers: HAR reads no volume."""
+def test_every_version_asks_for_what_the_feature_set_reads(versions: Path, bars: Bars) -> None:
+    """HAR reads 22 rows without volume; its successor in the same spec reads 66 with it. Clients see no difference."""
+    body = window(bars, 4000)
+    with serving(versions / "har") as har, serving(versions / "linear") as linear:
+        examples = [
+            each.http.get(f"/v2/models/{NAME}").json()["parameters"]["exampleRequest"] for each in (har, linear)
+        ]
+        for served in (har, linear):
+            for example in (*examples, body, window(bars, 4000, 90)):
+                assert served.infer(example).status_code == 200
+        alone = har.infer(body).json()["outputs"][0]["data"]
+        body["inputs"][4]["data"][65] = None  # what HAR does not read may be missing
+        assert har.infer(body).json()["outputs"][0]["data"] == alone
+        for wrong in (window(bars, 4000, 65), {"inputs": body["inputs"][:4]}):
+            assert {served.infer(wrong).status_code for served in (har, linear)} == {400}
+
+
+def test_columns_of_no_form_are_left_alone(linear: Served, bars: Bars) -> None:
     body = window(bars, 4000)
     body["inputs"].append({"name": "note", "datatype": "BYTES", "shape": [1], "data": ["x"]})
-    with serving(versions / "har") as served:
-        assert served.infer(body).status_code == 200
+    assert linear.infer(body).status_code == 200
 
 
 def test_nested_arrays_and_whole_numbers_are_numbers(linear: Served, bars: Bars) -> None:

@@ -92,3 +92,15 @@ def test_the_lease_can_be_switched_off(tmp_path: Path) -> None:
     environment = written(tmp_path, "lease: {name: mine}") | {"FIDUCIARY_LEASE": "false"}
     settings = load(environment)
     assert (settings.lease.enabled, settings.lease.name) == (False, "mine")
+
+
+def test_prometheus_is_told_how_it_is_configured(tmp_path: Path) -> None:
+    text = "prometheus: {url: 'http://p.monitoring:9090', scrapeSeconds: 5, scrapeTimeoutSeconds: 4, gateway: Contour}"
+    settings = load(written(tmp_path, text)).prometheus
+    assert settings is not None
+    assert (settings.scrape_seconds, settings.scrape_timeout_seconds, settings.gateway) == (5, 4, "Contour")
+    assert load({}).prometheus is None
+    with pytest.raises(SettingsError, match=r"scrapeTimeoutSeconds \(10\) is longer than scrapeSeconds \(5\)"):
+        load(written(tmp_path, "prometheus: {url: 'http://p:9090', scrapeSeconds: 5}"))
+    with pytest.raises(SettingsError, match="url"):
+        load(written(tmp_path, "prometheus: {url: 'file:///etc/passwd'}"))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MOST_RECORDS = 10_000
 MOST_FEATURES = 1024
 MOST_EDGES = 255
+MOST_BINS = 20_000
+"""Of all features together: a version's counts are written with each commit."""
+
 HEX = re.compile(r"[0-9a-f]{8,64}")
 BATCH = frozenset({"model", "version", "digest", "sender", "sequence", "features", "edges", "records"})
 BATCH_OPTIONAL = frozenset({"reference", "predictionEdges", "dropped"})
@@ -101,6 +104,8 @@ def read_batch(data: bytes, namespace: str) -> Batch:
     edges = tuple(field.integer(0, MOST_EDGES) for field in found["edges"].items(MOST_FEATURES))
     if len(edges) != len(features):
         raise Refused("BadField", f"edges has {len(edges)} items; expected one for each of {len(features)} features")
+    if sum(edges) + len(edges) > MOST_BINS:
+        found["edges"].refuse(f"at most {MOST_BINS} bins for all features together", "TooManyBins")
     layout = Layout(
         reference=found["reference"].text(64, 8, HEX, "hexadecimal digits") if "reference" in found else None,
         features=features,
@@ -164,7 +169,7 @@ def _record(records: Field, index: int, item: object, layout: Layout) -> Record:
                 return Record(name, entity, canonical_time(time), request or "", "", value, tuple(row), own_bin)
             except ValueError:
                 pass
-    return _slow_record(Field(f"{records.path}[{index}]", item), layout)
+    return _slow_record(Field(f"{records.path}[{index}]", cast("object", item)), layout)
 
 
 def _bins_fit(bins: Sequence[int | None], edges: Sequence[int]) -> bool:

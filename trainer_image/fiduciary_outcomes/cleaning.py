@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fiduciary_outcomes.calendar import instant
 from fiduciary_outcomes.memory import earlier
 
 if TYPE_CHECKING:
@@ -26,9 +27,13 @@ def clean(memory: Memory, now: float, retention: float) -> None:
     waiting = [ledger for ledger in memory.ledgers.values() if ledger.live and ledger.open]
     oldest = [earlier(min(ledger.open), MARGIN_DAYS) for ledger in waiting]
     memory.db.execute(
-        "DELETE FROM outcomes WHERE arrived_at < ? AND (label_end = '' OR label_end < ?)",
+        "DELETE FROM outcomes WHERE arrived_at < ? AND request = '' AND label_end < ?",
         (cutoff, min(oldest, default="9999")),
     )
+    # An outcome of a request names no time, but it came after the session that it belongs to had begun.
+    by_request = [ledger for ledger in waiting if ledger.definition.pairing == "RequestId"]
+    begun = [instant(earlier(min(ledger.open), MARGIN_DAYS)).timestamp() for ledger in by_request]
+    memory.db.execute("DELETE FROM outcomes WHERE arrived_at < ? AND request <> ''", (int(min([cutoff, *begun])),))
     memory.db.execute("DELETE FROM senders WHERE seen_at < ?", (int(now) - SENDER_SECONDS,))
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fiduciary_outcomes.calendar import OutsideCalendar
 from fiduciary_outcomes.chain import link
-from fiduciary_outcomes.definition import ARMS, Arm
+from fiduciary_outcomes.definition import ARMS
 from fiduciary_outcomes.document import shortest
-from fiduciary_outcomes.paper import says_up
-from fiduciary_outcomes.session import Outcome, Prediction, Unit, settle
+from fiduciary_outcomes.gathering import gather
+from fiduciary_outcomes.logs import log
+from fiduciary_outcomes.session import settle
+from fiduciary_outcomes.sql import FAILURES
+from fiduciary_outcomes.trading import trade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from fiduciary_outcomes.memory import Memory
-    from fiduciary_outcomes.state import ArmState, LedgerState
-
-CHUNK = 500
+    from fiduciary_outcomes.state import LedgerState
 
 
 def close_due(memory: Memory, now: float) -> int:
@@ -32,11 +31,18 @@ def close_due(memory: Memory, now: float) -> int:
         if time is None or time < ledger.due:
             continue
         name = ledger.name
-        for session in _over(ledger, time):
-            with memory.transaction():
-                close(memory, memory.ledgers[name], session)
-            closed += 1
-        _forget(memory.ledgers[name], time)
+        try:
+            for session in _over(ledger, time):
+                with memory.transaction():
+                    close(memory, memory.ledgers[name], session)
+                closed += 1
+            _forget(memory.ledgers[name], time)
+        except FAILURES:
+            raise
+        except Exception as error:
+            # A bug in one ledger's arithmetic stops that ledger, visibly, and no other.
+            log("error", "a session cannot be closed", error=error, ledger=name)
+            memory.stop(name, f"a session cannot be closed: {type(error).__name__}: {error}")
     return closed
 
 
@@ -94,17 +100,13 @@ def _forget(ledger: LedgerState, now: float) -> None:
 def close(memory: Memory, ledger: LedgerState, session: str) -> None:
     """Append a session's row; inside a transaction."""
     assert ledger.calendar is not None
-    definition = ledger.definition
-    label_end = ledger.calendar.ahead(session, definition.horizon)
-    times = sorted(ledger.open.pop(session))
-    arms = {name: _arm(memory, ledger, name) for name in ARMS}
-    by_request = definition.pairing == "RequestId"
-    predictions: dict[Arm, dict[Unit, Prediction]] = {
-        name: _predictions(memory, arms[name], times, label_end, by_request) for name in ARMS
-    }
-    outcomes = dict(_outcomes(memory, definition.model, predictions, label_end, by_request))
-    dropped: dict[Arm, int] = {name: _dropped(memory, arms[name], times) for name in ARMS}
-    content = settle(definition.label, predictions, outcomes, dropped) | _trade(ledger, predictions, outcomes)
+    found = gather(memory, ledger, session)
+    del ledger.open[session]
+    content = settle(ledger.definition.label, found.predictions, found.outcomes, found.dropped)
+    ledger.books, profits = trade(ledger.definition, ledger.books, found)
+    if profits:
+        content["profit"] = {arm: shortest(profits[arm]) for arm in ARMS}
+    label_end = found.label_end
     row = link({"session": session, "labelEnd": label_end, **content}, ledger.rows, ledger.head)
     memory.db.execute(
         "INSERT INTO entries (ledger, sequence, session, digest, document) VALUES (?, ?, ?, ?, ?)",
@@ -115,80 +117,3 @@ def close(memory: Memory, ledger: LedgerState, session: str) -> None:
     ledger.closed_through = max(ledger.closed_through, session)
     ledger.add(content)
     memory.touch(ledger)
-
-
-def _arm(memory: Memory, ledger: LedgerState, name: Arm) -> ArmState:
-    version = ledger.definition.version(name)
-    return memory.arm(ledger.definition.model, version.number, version.digest)
-
-
-def _predictions(
-    memory: Memory, arm: ArmState, times: Iterable[str], label_end: str, by_request: bool
-) -> dict[Unit, Prediction]:
-    """First prediction of each unit. Two times may have one label end: the earlier arrival counts."""
-    found: dict[Unit, Prediction] = {}
-    for time in times:
-        rows = memory.db.execute(
-            "SELECT entity, request, label_end, prediction, arrived FROM predictions "
-            "WHERE arm = ? AND time = ? AND prediction IS NOT NULL",
-            (arm.id, time),
-        )
-        for entity, request, own_end, value, arrived in rows:
-            if by_request and not request:
-                continue
-            unit = ("", "", request) if by_request else (entity, own_end or label_end, "")
-            known = found.get(unit)
-            if known is None or arrived < known.arrived:
-                found[unit] = Prediction(value, arrived)
-    return found
-
-
-def _outcomes(
-    memory: Memory, model: str, predictions: Mapping[Arm, Mapping[Unit, Prediction]], label_end: str, by_request: bool
-) -> Iterator[tuple[Unit, Outcome]]:
-    units = predictions["champion"].keys() | predictions["challenger"].keys()
-    if by_request:
-        wanted, column = sorted(request for _, _, request in units), "label_end = '' AND entity = '' AND request"
-    else:
-        wanted, column = sorted({label_end, *(end for _, end, _ in units)}), "label_end"
-    for start in range(0, len(wanted), CHUNK):
-        part = wanted[start : start + CHUNK]
-        rows: list[Any] = memory.db.execute(
-            "SELECT entity, label_end, request, value, next_return, arrived FROM outcomes "
-            f"WHERE model = ? AND {column} IN ({', '.join('?' * len(part))})",
-            (model, *part),
-        )
-        for entity, end, request, value, next_return, arrived in rows:
-            if by_request or not request:
-                yield (entity, end, request), Outcome(value, next_return, arrived)
-
-
-def _dropped(memory: Memory, arm: ArmState, times: Iterable[str]) -> int:
-    total = 0
-    for time in times:
-        rows = memory.db.execute("SELECT records FROM drops WHERE arm = ? AND time = ?", (arm.id, time))
-        total += rows[0][0] if rows else 0
-    return total
-
-
-def _trade(
-    ledger: LedgerState,
-    predictions: Mapping[Arm, Mapping[Unit, Prediction]],
-    outcomes: Mapping[Unit, Outcome],
-) -> dict[str, Any]:
-    """Trade the session on paper; the row's profits."""
-    definition = ledger.definition
-    if definition.paper is None:
-        return {}
-    profits: dict[Arm, str] = {}
-    returns = {unit[0]: found.next_return for unit, found in outcomes.items() if found.next_return is not None}
-    for arm in ARMS:
-        in_time = (
-            (unit[0], prediction.value)
-            for unit, prediction in predictions[arm].items()
-            if unit in outcomes and prediction.arrived < outcomes[unit].arrived
-        )
-        up = frozenset(entity for entity, value in in_time if says_up(definition.label, value))
-        ledger.books[arm], profit = ledger.books[arm].traded(definition.paper, definition.horizon, up, returns)
-        profits[arm] = shortest(profit)
-    return {"profit": profits}

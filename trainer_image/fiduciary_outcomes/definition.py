@@ -95,6 +95,8 @@ def read_live(found: Object, namespace: str) -> Definition:
 
 def read_prequential(found: Object, namespace: str) -> Definition:
     """The header of a posted ledger: its document without the rows. Raises :class:`~document.Refused`."""
+    if not isinstance(found["provenance"].value, dict):
+        found["provenance"].refuse("an object that says whose procedures were replayed on which data")
     return Definition(**_shared(found, namespace), kind="Prequential")
 
 

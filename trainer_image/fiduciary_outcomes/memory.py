@@ -93,6 +93,10 @@ class Memory:
         ledger.broken = self._verified[name]
         self.attach(ledger)
 
+    def stop(self, name: str, why: str) -> None:
+        """Neither serve nor continue a ledger, until the next start looks at it again."""
+        self._verified[name] = self.ledgers[name].broken = why
+
     def _calendar(self, definition: Definition) -> Any:
         """None for a ledger that came complete: its sessions are not computed here."""
         return self.calendars.get(definition.calendar) if definition.kind == "Live" else None
@@ -120,7 +124,9 @@ class Memory:
             arm = self.arm(ledger.definition.model, version.number, version.digest)
             arm.ledgers = [*(other for other in arm.ledgers if other.live), ledger]
             self._find_open(ledger, arm)
-            arm.by_request = any(other.definition.pairing == "RequestId" for other in arm.ledgers)
+            if ledger.definition.pairing == "RequestId" and not arm.by_request:
+                arm.by_request = True
+                self.touch(arm)
 
     def _find_open(self, ledger: LedgerState, arm: ArmState) -> None:
         # A decision's session may be some days before its date (weekend, holidays), and its date another than in UTC.

@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from fiduciary_outcomes.definition import ARMS
 from fiduciary_outcomes.state import PER_ARM, PER_SESSION
+from fiduciary_outcomes.trading import mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,7 @@ def families(memory: Memory, writer: Writer, now: float) -> list[Metric]:
         *_of_versions(shown),
         *_of_outcomes(memory),
         *_of_ledgers(memory.ledgers.values()),
-        *_paper(memory.ledgers.values()),
+        *_paper(memory),
         _gauge("fiduciary_outcomes_waiting_records", "Records that wait for their commit.", writer.waiting),
         _counter("fiduciary_outcomes_commits", "Transactions of requests.", writer.commits),
         _counter("fiduciary_outcomes_sessions_closed", "Sessions closed by this process.", writer.closed),
@@ -146,17 +147,20 @@ def _of_ledgers(ledgers: Iterable[LedgerState]) -> list[Metric]:
     return [rows, last, opened, totals, per_arm, after, loss, unhealthy]
 
 
-def _paper(ledgers: Iterable[LedgerState]) -> list[Metric]:
+def _paper(memory: Memory) -> list[Metric]:
     labels = [*LEDGER, "arm", "version"]
-    pnl = GaugeMetricFamily("fiduciary_paper_pnl", "Profit on paper after costs, over all sessions.", labels=labels)
+    pnl = GaugeMetricFamily(
+        "fiduciary_paper_pnl", "Profit on paper after costs, not yet closed sessions too.", labels=labels
+    )
     drawdown = GaugeMetricFamily("fiduciary_paper_drawdown", "Loss from the peak, now.", labels=labels)
     worst = GaugeMetricFamily("fiduciary_paper_drawdown_max", "Largest loss from a peak so far.", labels=labels)
     turnover = CounterMetricFamily("fiduciary_paper_turnover", "Traded, in multiples of the notional.", labels=labels)
-    for ledger in ledgers:
+    for ledger in memory.ledgers.values():
         if ledger.definition.paper is None:
             continue
+        books = mark(memory, ledger)
         for arm in ARMS:
-            book = ledger.books[arm]
+            book = books[arm]
             names = [ledger.name, ledger.definition.model, arm, ledger.definition.version(arm).number]
             pnl.add_metric(names, book.pnl)
             drawdown.add_metric(names, book.drawdown)

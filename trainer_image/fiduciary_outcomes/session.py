@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Unit = tuple[str, str, str]
 """What is predicted: (entity, label end, "") or ("", "", request id)."""
 
+LARGEST_LOSS = 1e18
+"""A wild forecast counts as this: sums and sums of squares of any session stay finite."""
+
 FEWEST_RANKED = 5
 """Entities that a rank correlation needs; the trainer asks for as many."""
 
@@ -127,16 +130,16 @@ def _sums(losses: Mapping[Arm, Sequence[float]]) -> dict[str, str]:
 
 def _squared_error(outcome: float, prediction: float) -> float:
     """Of log volatility; of a 0/1 outcome it is the Brier score (Brier 1950, Monthly Weather Review 78)."""
-    return (outcome - prediction) ** 2
+    return min((outcome - prediction) ** 2, LARGEST_LOSS)
 
 
 def qlike(outcome: float, prediction: float) -> float:
-    """``r - ln r - 1``, ``ln r = 2(y - p)``, both arguments log volatilities; at most e^700 instead of infinite.
+    """``r - ln r - 1``, ``ln r = 2(y - p)``, both arguments log volatilities; capped as all losses are.
 
     Source: Patton (2011), J. Econometrics 160(1).
     """
     log_ratio = 2.0 * (outcome - prediction)
-    return math.exp(min(log_ratio, 700.0)) - log_ratio - 1.0
+    return min(math.exp(min(log_ratio, 700.0)) - log_ratio - 1.0, LARGEST_LOSS)
 
 
 def _rank_losses(pairs: Sequence[Paired]) -> dict[Arm, list[float]]:

@@ -36,6 +36,8 @@ class ArmState:
         newest: newest time of a record.
         expired_through: times up to this one were cleaned away.
         last_at: when the newest record came, seconds since 1970.
+        by_request: requests of one (entity, time) are told apart; for ever once a ledger asked for it, since keys that
+            change would count rows anew.
     """
 
     id: int
@@ -52,8 +54,8 @@ class ArmState:
     newest: str = ""
     expired_through: str = ""
     last_at: int = 0
-    ledgers: list[LedgerState] = field(default_factory=lambda: list[LedgerState]())
     by_request: bool = False
+    ledgers: list[LedgerState] = field(default_factory=lambda: list[LedgerState]())
 
     def use(self, layout: Layout) -> None:
         """The first batch says what the bins mean."""
@@ -69,6 +71,7 @@ class ArmState:
             for name in (
                 "results", "dropped", "rows", "bins", "missing", "prediction_bins", "newest", "expired_through",
                 "last_at",
+                "by_request",
             )
         }  # fmt: skip
         return (
@@ -99,6 +102,7 @@ class LedgerState:
         totals: over all rows, for Prometheus.
         after: what came after its session was closed, or could not be placed.
         open: times of predictions and drops, per session that is not closed yet.
+        marked: accounts with what is known of open sessions, and what it was computed for.
         due: seconds; before that no session can be closed.
         broken: why the chain does not hold; such a ledger is neither served nor continued.
     """
@@ -121,6 +125,7 @@ class LedgerState:
     after: dict[str, int] = field(default_factory=lambda: dict.fromkeys(AFTER_CLOSE, 0))
     books: dict[Arm, Book] = field(default_factory=lambda: {arm: Book() for arm in ARMS})
     open: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    marked: tuple[tuple[str, int], Mapping[Arm, Book]] | None = None
     due: float = 0.0
     broken: str | None = None
     problem: str | None = None

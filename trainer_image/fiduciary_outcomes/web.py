@@ -129,8 +129,6 @@ class Api:
         return await self._wait(self._writer.submit(apply, changes=False))
 
     async def _wait(self, future: Any) -> Any:
-        if not self._writer.ready:
-            raise Full
         async with asyncio.timeout(SECONDS):
             return await asyncio.wrap_future(future)
 

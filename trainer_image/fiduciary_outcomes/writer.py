@@ -74,7 +74,6 @@ class Writer:
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._waiting = 0
         self._guard = threading.Lock()
-        self._ending = threading.Event()
         self._next_cleaning = 0.0
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.commits = 0
@@ -95,8 +94,10 @@ class Writer:
         """Queue a change; the future holds its result once it is on the disk.
 
         Raises:
-            Full: too much is waiting already.
+            Full: too much is waiting already, or the store is not open.
         """
+        if not self.ready:
+            raise Full
         work = Work(apply, max(1, weight), changes)
         with self._guard:
             if self._waiting and self._waiting + work.weight > self._most_waiting:
@@ -104,10 +105,6 @@ class Writer:
             self._waiting += work.weight
         self._queue.put(work)
         return work.done
-
-    def wake(self) -> None:
-        """Look at the clock again: it may have moved other than by itself."""
-        self._queue.put(Work(lambda _: None, 0, changes=False))
 
     def stop(self) -> None:
         """End after what is queued."""
@@ -130,19 +127,18 @@ class Writer:
 
     def _opened(self) -> Memory | None:
         said = ""
-        while not self._ending.is_set():
+        while True:
             try:
                 return self._open_memory()
             except (Busy, *FAILURES) as error:
                 if said != str(error):
                     log("warning", "the store cannot be opened yet", error=error)
                     said = str(error)
-                if self._peek_stop():
+                if self._told_to_stop():
                     return None
-        return None
 
-    def _peek_stop(self) -> bool:
-        """Wait a moment; whether the process ends meanwhile. Nothing is queued before the store is open."""
+    def _told_to_stop(self) -> bool:
+        """Wait a moment; whether the process ends meanwhile. Nothing else is queued before the store is open."""
         try:
             return self._queue.get(timeout=PAUSE) is None
         except queue.Empty:

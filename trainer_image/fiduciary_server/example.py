@@ -24,7 +24,7 @@ _PRICE, _VOLUME = 100.0, 1e6
 def bars(version: Version) -> dict[str, Any]:
     """As many bars as one prediction needs: of a market as volatile as in training, or each column's median."""
     columns = _columns(version)
-    return {"inputs": [_tensor(name, columns[name]) for name in version.features.columns]}
+    return {"inputs": [_tensor(name, columns[name]) for name in version.form.columns]}
 
 
 def feature_row(version: Version) -> dict[str, Any]:
@@ -34,21 +34,22 @@ def feature_row(version: Version) -> dict[str, Any]:
 
 
 def _columns(version: Version) -> Mapping[str, Floats]:
-    rows, features = version.rows, version.features
+    rows, features = version.form.rows, version.features
     if any(name not in BUILT_IN for name in features.names):
         typical = dict(zip(features.names, np.nan_to_num(version.reference.typical), strict=True))
-        return {name: np.full(rows, typical[name]) for name in features.columns}
+        return {name: np.full(rows, typical.get(name, 0.0)) for name in version.form.columns}
     volatility = _volatility(version)
     # Up and down by turns, a range on each side: every feature has a value, and none is extreme.
     close = _PRICE * np.exp(volatility * 0.5 * np.cos(np.arange(rows) * 1.7))
     opened = np.concatenate((close[:1], close[:-1]))
-    return {
+    made = {
         "open": opened.round(6),
         "high": (np.maximum(opened, close) * np.exp(0.4 * volatility)).round(6),
         "low": (np.minimum(opened, close) * np.exp(-0.4 * volatility)).round(6),
         "close": close.round(6),
         "volume": (_VOLUME * (1.0 + 0.1 * np.sin(np.arange(rows) * 0.9))).round(),
     }
+    return {name: made.get(name, np.zeros(rows)) for name in version.form.columns}
 
 
 def _volatility(version: Version) -> float:

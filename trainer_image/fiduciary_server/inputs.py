@@ -83,7 +83,7 @@ def check(inputs: Inputs, version: Version) -> None:
         which = ", ".join(np.asarray(names)[absent][:8])
         raise Missing(
             f"{which} cannot be computed from the rows sent; expected the last row complete, and at least three "
-            "quarters of the rows before it"
+            "quarters of the rows before it (a session whose prices are all equal has no volatility)"
         )
     where = tuple(np.argwhere(~inside)[0])
     place = where[-1]
@@ -111,9 +111,9 @@ def _feature_rows(named: Mapping[str, Tensor], version: Version) -> tuple[Floats
 def _bars(named: Mapping[str, Tensor], version: Version) -> tuple[Floats, tuple[int, ...]]:
     """Raw features, and the shape that a tensor of times may have.
 
-    Columns that the model does not read are left alone: versions of one model may read different ones.
+    Columns that are not of the form are left alone.
     """
-    wanted = version.features.columns
+    wanted = version.form.columns
     absent = [name for name in wanted if name not in named]
     if absent:
         seen = ", ".join(sorted(named)[:12]) or "none"
@@ -127,17 +127,19 @@ def _bars(named: Mapping[str, Tensor], version: Version) -> tuple[Floats, tuple[
             raise BadRequest(
                 f"tensor {name!r} has shape {list(other)}, {wanted[0]!r} has {list(shape)}; expected the same for each"
             )
-    if len(shape) > 2 or shape[-1] < version.rows:
+    if len(shape) > 2 or shape[-1] < version.form.rows:
         raise BadRequest(
-            f"the columns have shape {list(shape)}; expected [rows] or [series, rows] with at least {version.rows} "
-            "rows, oldest first"
+            f"the columns have shape {list(shape)}; expected [rows] or [series, rows] with at least "
+            f"{version.form.rows} rows, oldest first"
         )
-    columns = {name: floats(named[name], shape).reshape(-1, shape[-1])[:, -version.rows :] for name in wanted}
+    sent = {name: floats(named[name], shape).reshape(-1, shape[-1]) for name in wanted}
+    # What this version does not read was checked like the rest, and goes no further.
+    columns = {name: sent[name][:, -version.rows :] for name in version.features.columns}
     _prices(columns)
     keep = version.window or 1
     rows = [
         version.features.of_series({name: values[place] for name, values in columns.items()})[-keep:]
-        for place in range(len(columns[wanted[0]]))
+        for place in range(len(sent[wanted[0]]))
     ]
     raw = np.stack(rows)
     return (raw if version.window is not None else raw[:, -1]), shape

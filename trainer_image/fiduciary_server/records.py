@@ -11,11 +11,10 @@ import secrets
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
@@ -60,6 +59,9 @@ class Records:
 
     def __init__(self, serving: Serving, names: Sequence[str], reference: Reference, metrics: Metrics) -> None:
         self._settings = serving.records
+        self._url = urlsplit(serving.records.url or "")
+        self._path = self._url._replace(scheme="", netloc="").geturl() or "/"
+        self._connection: http.client.HTTPConnection | None = None
         self._reference = reference
         self._metrics = metrics
         self._head = {
@@ -91,13 +93,13 @@ class Records:
         """Take the records of one request. Never waits."""
         if not self.enabled:
             return
-        self._metrics.records.inc(len(records))
+        self._metrics.recorded(len(records))
         room = self._settings.buffer - len(self._waiting)
         if room < len(records):
             self._lose(records[max(room, 0) :], "buffer_full")
             records = records[: max(room, 0)]
         self._waiting.extend(records)
-        if len(self._waiting) >= self._settings.batch:
+        if len(self._waiting) >= self._settings.batch and not self._wake.is_set():
             self._wake.set()
 
     def close(self, patience: float) -> None:
@@ -112,7 +114,7 @@ class Records:
 
     def _lose(self, records: Iterable[Record], reason: str) -> None:
         times = [record.time for record in records]
-        self._metrics.dropped[reason].inc(len(times))
+        self._metrics.dropped(reason, len(times))
         with self._lost_guard:
             self._lost.update(times)
 
@@ -144,28 +146,27 @@ class Records:
         if not records:
             return []
         raw = np.stack([record.features for record in records])
-        missing = ~np.isfinite(raw)
-        bins = self._reference.bins(raw)
-        edges = self._reference.prediction_edges
-        result: list[dict[str, Any]] = []
-        for record, own, absent in zip(records, bins.tolist(), missing, strict=True):
-            places = np.flatnonzero(absent).tolist()
-            for place in places:
-                own[place] = None
-            value = record.prediction
-            result.append(
-                {
-                    "predictionId": record.prediction_id,
-                    "requestId": record.request_id,
-                    "entity": record.entity,
-                    "time": record.time,
-                    "prediction": value,
-                    "predictionBin": None if value is None else int(np.searchsorted(edges, value, side="left")),
-                    "bins": own,
-                    "missing": places,
-                }
-            )
-        return result
+        values = np.array([record.prediction for record in records], dtype=np.float64)  # None: NaN
+        # All rows at once: done record by record, this would cost as much as answering.
+        bins: list[list[int | None]] = self._reference.bins(raw).tolist()
+        places = np.searchsorted(self._reference.prediction_edges, values, side="left").tolist()
+        missing: list[list[int]] = [[] for _ in records]
+        for row, column in np.argwhere(~np.isfinite(raw)).tolist():
+            bins[row][column] = None
+            missing[row].append(column)
+        return [
+            {
+                "predictionId": record.prediction_id,
+                "requestId": record.request_id,
+                "entity": record.entity,
+                "time": record.time,
+                "prediction": record.prediction,
+                "predictionBin": None if record.prediction is None else place,
+                "bins": own,
+                "missing": absent,
+            }
+            for record, place, own, absent in zip(records, places, bins, missing, strict=True)
+        ]
 
     def _deliver(self, batch: tuple[list[Record], bytes]) -> bool:
         """Send one batch until it is taken or refused; False where the process ends first."""
@@ -194,21 +195,33 @@ class Records:
 
     def _post(self, body: bytes) -> tuple[bool | None, float]:
         """Whether the sink took a batch (False: it never will); None and how long to wait where it may later."""
-        headers = {"Content-Type": "application/json"}
-        assert self._settings.url is not None
+        kept = self._connection is not None
         try:
-            if self._settings.token_file is not None:
-                headers["Authorization"] = f"Bearer {Path(self._settings.token_file).read_text().strip()}"
-            request = urllib.request.Request(self._settings.url, body, headers)
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-                answer.read()
-            return True, 0.0
-        except urllib.error.HTTPError as error:
-            if error.code in (400, 413, 422):
-                return False, 0.0
-            return None, _seconds(error.headers.get("Retry-After"))
+            status, retry_after = self._exchange(body)
         except (OSError, http.client.HTTPException):
-            return None, 0.0
+            self._disconnect()
+            # A connection that was idle may have been closed at the other end: that says nothing of the sink.
+            return self._post(body) if kept else (None, 0.0)
+        if status in (400, 413, 422):
+            return False, 0.0
+        return (True, 0.0) if 200 <= status < 300 else (None, _seconds(retry_after))
+
+    def _exchange(self, body: bytes) -> tuple[int, str | None]:
+        headers = {"Content-Type": "application/json"}
+        if self._settings.token_file is not None:
+            headers["Authorization"] = f"Bearer {Path(self._settings.token_file).read_text().strip()}"
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+            self._connection = kind(self._url.netloc, timeout=SECONDS)
+        self._connection.request("POST", self._path, body, headers)
+        answer = self._connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers.get("Retry-After")
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _seconds(text: str | None) -> float:

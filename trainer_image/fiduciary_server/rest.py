@@ -100,10 +100,10 @@ class Rest:
                 body = await _body(headers, receive)
                 trace = _text(headers.get(b"x-request-id"))
                 if len(body) < APART_FROM:
-                    content, identity = self._predict(body, not probe, trace)
+                    content, identity = self._predict(body, probe is None, trace)
                 else:
                     apart = asyncio.get_running_loop().run_in_executor
-                    content, identity = await apart(runtime.apart, self._predict, body, not probe, trace)
+                    content, identity = await apart(runtime.apart, self._predict, body, probe is None, trace)
                 counted.outcome = "success"
                 status, extra = 200, (*self._own, (b"fiduciary-prediction-id", identity))
             except MLServerError as error:
@@ -149,14 +149,14 @@ class Rest:
 
     async def _not_found(self, path: str, send: Send) -> None:
         serving = self._runtime.serving
-        if path.startswith(f"{self._base}/versions/"):
-            asked = path.removeprefix(f"{self._base}/versions/").partition("/")[0]
-            message = f"version {quoted(asked)} of {serving.name} is not served here; this is version {serving.version}"
-        elif path.startswith("/v2/models/") and not path.startswith((f"{self._base}/", self._base)):
-            asked = path.removeprefix("/v2/models/").partition("/")[0]
-            message = f"model {quoted(asked)} is not served here; this is {serving.name}"
-        else:
-            message = f"nothing is at {quoted(path)}; expected {self._base}, {self._base}/infer or {self._base}/ready"
+        _, *parts = path.split("/")
+        message = f"nothing is at {quoted(path)}; expected {self._base}, {self._base}/infer or {self._base}/ready"
+        if parts[:2] == ["v2", "models"] and len(parts) > 2:
+            if parts[2] != serving.name:
+                message = f"model {quoted(parts[2])} is not served here; this is {serving.name}"
+            elif parts[3:4] == ["versions"] and parts[4:5] != [serving.version]:
+                asked = quoted("".join(parts[4:5]))
+                message = f"version {asked} of {serving.name} is not served here; this is version {serving.version}"
         await self._send(send, 404, _error(message), self._own)
 
     async def _send(self, send: Send, status: int, body: bytes, extra: tuple[tuple[bytes, bytes], ...] = ()) -> None:

@@ -101,10 +101,10 @@ class Rpc(GRPCInferenceServiceServicer):
             try:
                 size = request.ByteSize()
                 if size < APART_FROM:
-                    answer = self._predict(request, sent, size, not probe)
+                    answer = self._predict(request, sent, size, probe is None)
                 else:
                     apart = asyncio.get_running_loop().run_in_executor
-                    answer = await apart(runtime.apart, self._predict, request, sent, size, not probe)
+                    answer = await apart(runtime.apart, self._predict, request, sent, size, probe is None)
                 counted.outcome = "success"
                 return answer
             except MLServerError as error:

@@ -197,8 +197,8 @@ class FiduciaryRuntime(MLModel):
         """The raw form as tensors; the form of feature rows, the example and the digest as parameters."""
         version = self.loaded
         columns = [
-            MetadataTensor(name=name, datatype=Datatype.FP64, shape=[-1, version.rows])
-            for name in version.features.columns
+            MetadataTensor(name=name, datatype=Datatype.FP64, shape=[-1, version.form.rows])
+            for name in version.form.columns
         ]
         optional = [
             MetadataTensor(name=name, datatype=Datatype.BYTES, shape=[-1], parameters=Parameters(optional=True))
@@ -232,13 +232,15 @@ class FiduciaryRuntime(MLModel):
         if not self.records.enabled:
             return
         traced = asked.identity or asked.trace
-        several = len(predictions) > 1
+        if len(predictions) == 1:
+            only = Record(identity, traced, given.entities[0], given.times[0], predictions[0], given.last[0])
+            self.records.add((only,))
+            return
+        rows = enumerate(zip(given.entities, given.times, predictions, given.last, strict=True))
         self.records.add(
             [
-                Record(f"{identity}-{place}" if several else identity, traced, entity, when, prediction, features)
-                for place, (entity, when, prediction, features) in enumerate(
-                    zip(given.entities, given.times, predictions, given.last, strict=True)
-                )
+                Record(f"{identity}-{place}", traced, entity, when, prediction, features)
+                for place, (entity, when, prediction, features) in rows
             ]
         )
 

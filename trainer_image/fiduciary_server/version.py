@@ -17,6 +17,7 @@ from fiduciary_server.ending import Ended
 from fiduciary_server.reference import Reference
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 Floats = NDArray[np.float64]
@@ -24,6 +25,22 @@ Floats = NDArray[np.float64]
 
 class BrokenModel(RuntimeError):
     """The model failed on inputs that passed every check, or gave no finite number: an error of the server."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a request with bars brings.
+
+    Every version of a model asks for what the feature set of its spec reads, though it may read less itself (as
+    reference models do): what the first champion takes, its successors take too, and clients change nothing.
+
+    Attributes:
+        columns: names.
+        rows: of each series at least.
+    """
+
+    columns: tuple[str, ...]
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class Version:
         transform: from raw features to the model's input.
         window: rows of an input; None for a model that reads one row.
         rows: of raw bars that one prediction needs.
+        form: of a request with bars.
         output: of ``signature.json``: label, unit, meaning.
         reference: of the features and predictions in training.
         session: ONNX Runtime.
@@ -44,6 +62,7 @@ class Version:
     transform: Transform
     window: int | None
     rows: int
+    form: Form
     output: dict[str, Any]
     reference: Reference
     session: onnxruntime.InferenceSession
@@ -63,6 +82,7 @@ class Version:
             shape = signature["inputs"][0]["shape"]
             window = int(shape[1]) if len(shape) == 3 else None
             rows = int(signature["raw"]["rows"])
+            form = _form(features, rows, orjson.loads((folder / "procedure.json").read_bytes()))
             reference = Reference.read((folder / "drift_reference.json").read_bytes(), features.names)
             output = dict(signature["output"])
         except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
@@ -72,7 +92,7 @@ class Version:
         except Exception as error:  # onnxruntime's errors have no common base
             raise Ended("BadVersion", f"ONNX Runtime cannot load model.onnx: {_brief(error)}") from None
         _compare(session, [len(features.names)] if window is None else [window, len(features.names)])
-        return cls(features, transform, window, rows, output, reference, session)
+        return cls(features, transform, window, rows, form, output, reference, session)
 
     @cached_property
     def row_shape(self) -> tuple[int, ...]:
@@ -100,6 +120,12 @@ class Version:
         if len(result) != len(raw) or not np.isfinite(result).all():
             raise BrokenModel("the model's output is not one finite number for each input")
         return result
+
+
+def _form(own: FeatureSpec, rows: int, procedure: Mapping[str, Any]) -> Form:
+    named = procedure["data"]["features"]
+    asked = FeatureSpec.of_set(named["set"]) if "set" in named else FeatureSpec.of_columns(named["columns"])
+    return Form(tuple(dict.fromkeys((*asked.columns, *own.columns))), max(rows, asked.lookback))
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:

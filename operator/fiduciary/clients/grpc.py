@@ -7,7 +7,6 @@ framing is h2's, and the messages are those of :mod:`fiduciary.clients.oip`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -93,9 +92,7 @@ async def unary(
                 raise GrpcError(f"no HTTP/2 is spoken here: {type(error).__name__}") from error
         return _reply(stream)
     finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        writer.transport.abort()  # everything was said; a polite end of TLS would wait half a minute for the other side
 
 
 def _send(connection: Any, number: int, left: memoryview) -> memoryview:

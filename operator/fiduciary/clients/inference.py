@@ -73,7 +73,8 @@ class InferenceClient:
     ) -> None:
         self._key = key
         self._timeout = timeout
-        self._tls = {address: ssl.create_default_context(cafile=file) for address, file in (authorities or {}).items()}
+        self._authorities = authorities or {}
+        self._tls: dict[tuple[str, str], ssl.SSLContext] = {}
         self._make_connector = connector
         self._resolve = resolve
         self._now = now
@@ -122,7 +123,7 @@ class InferenceClient:
         self, method: str, url: str, target: ProbeTarget, headers: Mapping[str, str], body: Example | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         host = {"Host": target.host} if target.host and target.example_url != url else {}
-        tls = self._tls_of(url)
+        tls = self._tls_of(url, "http/1.1")
         async with self._session().request(
             method,
             url,
@@ -143,10 +144,7 @@ class InferenceClient:
         parts = urlsplit(target.url)
         secure = parts.scheme == "https"
         host, port = self._resolve(parts.hostname or "", parts.port or (443 if secure else 80))
-        tls = None
-        if secure:
-            tls = self._tls_of(target.url) or ssl.create_default_context()
-            tls.set_alpn_protocols(["h2"])
+        tls = self._tls_of(target.url, "h2")
         async with asyncio.timeout(self._timeout):
             reply = await grpc.unary(
                 host,
@@ -183,9 +181,17 @@ class InferenceClient:
         namespace, _, model = target.model.partition(".")
         return {HEADER: self._key.header(namespace, model, target.digest, self._now())}
 
-    def _tls_of(self, url: str) -> ssl.SSLContext | None:
+    def _tls_of(self, url: str, protocol: str) -> ssl.SSLContext | None:
+        """How to trust this address; a context of its own for each protocol, since it is offered in the handshake."""
         parts = urlsplit(url)
-        return self._tls.get(f"{parts.scheme}://{parts.netloc}")
+        if parts.scheme != "https":
+            return None
+        address = f"{parts.scheme}://{parts.netloc}"
+        tls = self._tls.get((address, protocol))
+        if tls is None:
+            tls = self._tls[address, protocol] = ssl.create_default_context(cafile=self._authorities.get(address))
+            tls.set_alpn_protocols([protocol])
+        return tls
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:

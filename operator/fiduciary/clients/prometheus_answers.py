@@ -81,7 +81,7 @@ def decoded(url: str, status: int, body: bytes) -> Answer:
 
 def _strange(url: str, status: int, body: bytes) -> PrometheusError:
     start = _shown(body[:_SHOWN].decode("utf-8", "replace"))
-    if status in (429, 502, 503, 504):
+    if status == 429 or status >= 500:
         return PrometheusError("PrometheusOverloaded", f"{url} answered {status}: {start}")
     return PrometheusError(
         "PrometheusWrongSchema", f"{url} answered {status} with what is no answer of Prometheus: {start}"

@@ -49,6 +49,7 @@ def engage(case: Case) -> Step | None:
         training=case.status.training,
         events=(Event("Warning", reasons.KILL_ENGAGED, message),),
         again=True,
+        interlude=True,
     )
 
 
@@ -70,7 +71,11 @@ def resume(case: Case) -> Step | None:
         user=act.spec.approver,
     )
     return Step(
-        record=entry, training=case.status.training, events=(Event("Normal", reasons.RESUMED, message),), again=True
+        record=entry,
+        training=case.status.training,
+        events=(Event("Normal", reasons.RESUMED, message),),
+        again=True,
+        interlude=True,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiduciary.api.conditions import Condition, Status, condition
+from fiduciary.api.conditions import Condition, Status, condition, find
 from fiduciary.decide import aliases, reasons
 from fiduciary.decide.acts import answering_resume
 from fiduciary.decide.due import NothingNew, planned
@@ -16,6 +16,8 @@ from fiduciary.decide.notyet import inactive_fields
 from fiduciary.decide.verdict import explain, present_judgement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from fiduciary.api.modelstatus import RejectedVersion
     from fiduciary.decide.case import Case
     from fiduciary.decide.history import History, Verdict
@@ -49,7 +51,21 @@ class Outlook:
 
 def conditions(outlook: Outlook) -> tuple[Condition, ...]:
     """All conditions, the ones that people wait on first."""
-    return tuple(found for build in CONDITIONS if (found := build(outlook)) is not None)
+    return tuple(found for build in CONDITIONS if (found := _as_told(outlook, build) or build(outlook)) is not None)
+
+
+def _as_told(this: Outlook, build: Callable[[Outlook], Condition | None]) -> Condition | None:
+    """What the status says of a training that this step did not look at."""
+    kind = _OF_TRAINING.get(build)
+    if kind is None or not this.step.interlude or (this.step.training is None and kind != reasons.REGISTRY_DRIFT):
+        return None
+    told = _urgent(this) if kind == reasons.STALLED else _on_its_way(this) if kind == reasons.RECONCILING else None
+    if told is not None:
+        return None  # serving has something to say
+    before = find(this.case.status.conditions, kind)
+    if before is None:
+        return None
+    return this.condition(kind, before.status, before.reason, before.message)
 
 
 def _ready(this: Outlook) -> Condition:
@@ -80,7 +96,7 @@ def _why_not_ready(this: Outlook) -> tuple[str, str]:
 
 def _reconciling(this: Outlook) -> Condition:
     training = this.step.training
-    note = next((note for note in _notes(this) if not note.stalled and note.reason not in _RESTING), None)
+    note = _on_its_way(this)
     if note is not None:
         training = training if note is this.step.note else None
         since = f" (since {training.since:%Y-%m-%d %H:%M:%S} UTC)" if training is not None and training.since else ""
@@ -90,7 +106,7 @@ def _reconciling(this: Outlook) -> Condition:
 
 def _stalled(this: Outlook) -> Condition:
     note, current = this.step.note, this.current
-    urgent = next((note for note in _notes(this) if note.stalled), None)
+    urgent = _urgent(this)
     if urgent is not None:
         return this.condition(reasons.STALLED, "True", urgent.reason, urgent.message)
     ended = current is not None and current.action in ("Reject", "TrainingFailed", "Abort")
@@ -172,6 +188,14 @@ def _answer(this: Outlook) -> str:
     version = this.history.kill_serves if engaged else champion
     where = endpoint.url if endpoint is not None else "its route"
     return f"version {version.version if version is not None else '?'} answers at {where}"
+
+
+def _on_its_way(this: Outlook) -> Note | None:
+    return next((note for note in _notes(this) if not note.stalled and note.reason not in _RESTING), None)
+
+
+def _urgent(this: Outlook) -> Note | None:
+    return next((note for note in _notes(this) if note.stalled), None)
 
 
 def _notes(this: Outlook) -> tuple[Note, ...]:
@@ -282,6 +306,13 @@ def _not_yet_active(this: Outlook) -> Condition | None:
     message = f"accepted and validated, without effect in this release: {', '.join(fields)}"
     return this.condition(reasons.NOT_YET_ACTIVE, "True", reasons.ACCEPTED_NOT_ACTIVE, message)
 
+
+_OF_TRAINING: Mapping[Callable[[Outlook], Condition | None], str] = {
+    _reconciling: reasons.RECONCILING,
+    _stalled: reasons.STALLED,
+    _trained: reasons.TRAINED,
+    _registry_drift: reasons.REGISTRY_DRIFT,
+}
 
 CONDITIONS = (
     _ready,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from fiduciary.api.conditions import is_true
 from fiduciary.api.meta import FINALIZER
 from fiduciary.api.modeldecision import Reason
 from fiduciary.api.versions import VersionRef
@@ -55,6 +56,8 @@ def questions(world: World, now: datetime) -> Questions:
         return Questions(aliases=retirement.may_hold_aliases(case))
     if preflight.registry_taken(case) is not None:
         return Questions()  # its aliases are another model's
+    if any(policy(case) is not None for policy in URGENT):
+        return Questions()  # an MLflow that does not answer would hold it up
     standing = case.history.champion is not None or case.history.challenger is not None
     job = case.job
     if job is not None and not job.finished:
@@ -79,7 +82,8 @@ def decide(world: World, now: datetime) -> Decision:
     step = next(step for policy in POLICIES if (step := policy(case)) is not None)
     history = case.history if step.record is None else after(case.history, step.record)
     # Beside whatever the step is: what serves is kept while a training runs, MLflow is away, or the model is suspended.
-    care = Upkeep() if world.model.metadata.deletion_timestamp is not None else upkeep(case, history)
+    going = world.namespace_terminating or world.model.metadata.deletion_timestamp is not None
+    care = Upkeep() if going else upkeep(case, history)
     status, mirror, events = report(case, step, history, care)
     return Decision(
         status=status,
@@ -106,6 +110,14 @@ def deleted(case: Case) -> Step | None:
     return retirement.retire(case) if case.world.model.metadata.deletion_timestamp is not None else None
 
 
+def leaving(case: Case) -> Step | None:
+    """A namespace that goes takes its objects in any order: what is missing is not lost, and nothing can be made."""
+    if not case.world.namespace_terminating:
+        return None
+    note = Note(reasons.DELETING, f"namespace {case.world.model.metadata.namespace} is being deleted")
+    return Step(training=case.status.training, note=note)
+
+
 def broken_log(case: Case) -> Step | None:
     """On a log that does not hold together nothing may be built; a Kill and a deletion go on all the same."""
     lost = lost_records(case, case.history)
@@ -119,14 +131,22 @@ def broken_log(case: Case) -> Step | None:
 
 
 def serving(case: Case) -> Step | None:
-    """A decision on who serves. It interrupts no training: what that one shows stays as it is."""
+    """A decision on who serves."""
     step = next((step for policy in serving_acts.POLICIES if (step := policy(case)) is not None), None)
-    if step is None:
+    return None if step is None else replace(step, training=case.status.training, interlude=True)
+
+
+def rerouted(case: Case) -> Step | None:
+    """The route stopped saying what the log says: a hand edit, a deletion, a process that died after its record.
+
+    It only hurries, and only once: the status is of a model that does not serve then, until it does.
+    """
+    if not is_true(case.status.conditions, reasons.SERVED):
         return None
-    beside = next(other for policy in TRAINING if (other := policy(case)) is not None)
-    if beside.record is not None or beside.registration is not None or beside.claim:
-        return replace(step, training=case.status.training)  # its turn comes at once
-    return replace(step, training=beside.training, note=beside.note)
+    care = upkeep(case, case.history)
+    if care.served or not care.route:
+        return None
+    return Step(training=case.status.training, again=True, interlude=True)
 
 
 def superseded(case: Case) -> Step | None:
@@ -280,6 +300,9 @@ def idle(case: Case) -> Step:
     return Step()
 
 
+URGENT: tuple[Callable[[Case], Step | None], ...] = (acts.engage, acts.resume, serving, rerouted)
+"""What clients see. None of these looks at MLflow, so it is not asked before them."""
+
 TRAINING: tuple[Callable[[Case], Step | None], ...] = (
     acts.abort,  # before judging: a person may end a training, not undo a verdict
     superseded,  # before judging: numbers of another spec are nobody's
@@ -301,10 +324,12 @@ TRAINING: tuple[Callable[[Case], Step | None], ...] = (
 
 POLICIES: tuple[Callable[[Case], Step | None], ...] = (
     deleted,  # before all: what follows would write to an object that goes
+    leaving,
     acts.engage,  # a kill works whatever else is wrong
     broken_log,  # before anything else is decided on it
     acts.resume,
     serving,  # before training: who answers clients waits for no Job; it is silent unless there is something to record
+    rerouted,  # the writes are those of the upkeep, which stand beside any step
     *TRAINING,
 )
 
@@ -353,7 +378,9 @@ def _wake(case: Case, step: Step, care: Upkeep) -> datetime:
             tick = None  # said by `unschedulable`
         if tick is not None:
             moments.append(tick)
-    return min(moments)
+    # What is past and was not acted on (a Job's end of life while the model goes, or on a broken log) is no reason to
+    # look again at once, for ever.
+    return min(moment for moment in moments if moment > case.now)
 
 
 def resync(world: World) -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from fiduciary.api.modeldecision import Traffic
 from fiduciary.api.modelstatus import KillStatus, LastDecision
 from fiduciary.decide import identity, places
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from fiduciary.api.modeldecision import ModelDecision, ModelDecisionSpec, Traffic
+    from fiduciary.api.modeldecision import ModelDecision, ModelDecisionSpec
     from fiduciary.api.modelstatus import RejectedVersion
     from fiduciary.api.versions import StandingVersion, VersionRef
 
@@ -127,11 +128,11 @@ def after(history: History, record: ModelDecisionSpec) -> History:
             history = replace(history, traffic=record.traffic)
     match record.action:
         case "Accept" | "Adopt":
-            return places.placed(history, record)
+            return _undivided(history, places.placed(history, record), record)
         case "Promote" | "RollBack":
             return places.moved(history, record)
         case "Reject":
-            return places.rejected(history, record)
+            return _undivided(history, places.rejected(history, record), record)
         case "Kill" | "Resume":
             action = record.evidence.summary.get("action")
             kill = KillStatus(
@@ -151,6 +152,18 @@ def after(history: History, record: ModelDecisionSpec) -> History:
             )  # fmt: skip
         case _:
             return history
+
+
+def _undivided(before: History, history: History, record: ModelDecisionSpec) -> History:
+    """Requests of a challenger that loses its place are the champion's: another one has earned none of them."""
+    traffic = history.traffic
+    if traffic is None or traffic.challenger + traffic.mirror == 0:
+        return history
+    old, new = before.challenger, history.challenger
+    if old is not None and new is not None and old.digest == new.digest:
+        return history
+    whole = Traffic(champion=traffic.champion + traffic.challenger)
+    return replace(history, traffic=whole, routed=record.sequence, routed_at=record.decided_at)
 
 
 def _verdict(record: ModelDecisionSpec) -> Verdict | None:

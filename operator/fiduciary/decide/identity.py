@@ -74,11 +74,6 @@ def gates_digest(gates: Sequence[Gate]) -> str:
     return digest(sorted((set_fields(gate) for gate in gates), key=canonical))
 
 
-def inputs_digest(spec: FinancialModelSpec) -> str:
-    """What clients have to send: versions of one feature set take the same requests, whatever they read of them."""
-    return digest({"features": set_fields(spec.data.features), "panel": spec.data.entity is not None})
-
-
 def record_digest(spec: ModelDecisionSpec) -> str:
     """Hash of a record: what the next one names as ``previous``."""
     return digest(set_fields(spec))

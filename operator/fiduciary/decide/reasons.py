@@ -21,7 +21,8 @@ SERVED = "Served"
 """Whether clients get answers of the version that the log names, as a probe through their route saw. If not, the reason
 says what is missing."""
 ROUTE_HIJACKED = "RouteHijacked"
-"""The gateways accepted the route, and somebody else answers at its address: another route took its host and path.
+"""The gateways accepted the route, and somebody else, or another version, answers at its address: another route took
+its host and path.
 Find that route (kubectl get httproutes -A) and remove it, or give this model a host name of its own."""
 PROMOTION_PENDING = "PromotionPending"
 """A version wants to become champion and waits; the reason says for what."""
@@ -186,8 +187,8 @@ PROBE_PENDING = "ProbePending"
 PROBE_FAILED = "ProbeFailed"
 """A probe got no prediction; the message says what came instead."""
 WRONG_VERSION_ANSWERS = "WrongVersionAnswers"
-"""Another version of this model answers than the log names. Wait while the gateway takes the new route over; if it
-lasts, look at the gateway's log."""
+"""Another version of this model answers than the log names. Wait a few seconds while the gateway takes the new route
+over; if it lasts, it becomes RouteHijacked."""
 STARTING = "Starting"
 """The pods of a version are being started. Wait."""
 RUNTIME_UPGRADE_WAITS = "RuntimeUpgradeWaits"
@@ -207,7 +208,7 @@ BAD_VERSION = "BadVersion"
 OUT_OF_MEMORY = "OutOfMemory"
 """The pods are killed for memory. Raise spec.serving.resources.limits.memory, or serve a smaller model."""
 CRASHING = "Crashing"
-"""The server ends again and again; the message quotes its last words."""
+"""The server ends again and again. Read the log of its pod."""
 NEVER_READY = "NeverReady"
 """The server runs and does not become ready. Look at the log of its pod."""
 INCOMPATIBLE_SIGNATURE = "IncompatibleSignature"

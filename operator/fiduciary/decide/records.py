@@ -101,7 +101,6 @@ def training_summary(
         "trigger": dict(trigger),
         "trials": trials,
         "gatesDigest": case.gates_digest,
-        "inputs": identity.inputs_digest(case.spec),
         "startedAt": started_at,
         "job": job,
         "attempt": attempt,

@@ -24,7 +24,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The one thing to do next. ``training`` is the live training afterwards; None: there is none."""
+    """The one thing to do next. ``training`` is the live training afterwards; None: there is none.
+
+    ``interlude``: it was taken without a look at the training, for which MLflow would have to be asked: what the status
+    says of that stays until the next look, which comes at once.
+    """
 
     training: TrainingStatus | None = None
     note: Note | None = None
@@ -37,3 +41,4 @@ class Step:
     wake_at: datetime | None = None
     claim: bool = False
     again: bool = False
+    interlude: bool = False

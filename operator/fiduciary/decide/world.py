@@ -196,5 +196,7 @@ class World:
     route: RouteView | None = None
     gateways: tuple[GatewayView, ...] = ()  # those that spec.serving.gateway.parentRefs name and that exist
     probes: tuple[ProbeView, ...] = ()  # fresh results for targets of this model, whatever the last decision asked
+    probing_since: datetime | None = None
+    """Since when this process probes what the last decision asked for this model; None: it has not begun to."""
     missing_kinds: frozenset[str] = frozenset()  # e.g. {"HTTPRoute", "Gateway"}: the cluster does not know them
     rollout: RolloutView | None = None  # None: not counted (nothing is outdated)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
+from sys import intern
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ class Store(Generic[V]):
         self._index = index
         self._tally = tally
         self._entries: dict[Name, Entry[V]] = {}
-        self._by_parent: dict[Hashable, dict[Name, Entry[V]]] = {}
-        self._by_index: dict[Hashable, dict[Name, Entry[V]]] = {}
+        # Lists: mostly of one or two names, where a dictionary or a set would weigh as much as the object.
+        self._by_parent: dict[Hashable, list[Name]] = {}
+        self._by_index: dict[Hashable, list[Name]] = {}
         self._pending: dict[Name, int] | None = None
         self._tombstones: dict[str, int | None] = {}  # UID -> version of the deletion, where it is known
 
@@ -132,15 +134,15 @@ class Store(Generic[V]):
 
     def of(self, parent: Hashable) -> list[V]:
         """Objects whose parent is this one."""
-        return [self._value(entry) for entry in self._by_parent.get(parent, {}).values()]
+        return [self._value(self._entries[name]) for name in self._by_parent.get(parent, ())]
 
     def count(self, parent: Hashable) -> int:
         """How many objects have this parent; none of them is parsed."""
-        return len(self._by_parent.get(parent, {}))
+        return len(self._by_parent.get(parent, ()))
 
     def indexed(self, index: Hashable) -> list[Name]:
         """Names of the objects that have this index value."""
-        return list(self._by_index.get(index, {}))
+        return list(self._by_index.get(index, ()))
 
     def index_of(self, name: Name) -> tuple[Hashable, ...]:
         entry = self._entries.get(name)
@@ -255,25 +257,28 @@ class Store(Generic[V]):
     def _place(self, name: Name, entry: Entry[V], parent: Hashable, index: tuple[Hashable, ...]) -> None:
         before = self._entries.get(name)
         self._tally(None if before is None else before.value, entry.value)
-        if before is not None and (before.parent != parent or before.index != index):
-            self._drop(name, before)
         entry.parent, entry.index = parent, index
         self._entries[name] = entry
+        if before is not None:
+            if (before.parent, before.index) == (parent, index):
+                return
+            self._forget(name, before)
         if parent is not None:
-            self._by_parent.setdefault(parent, {})[name] = entry
+            self._by_parent.setdefault(parent, []).append(name)
         for value in index:
-            self._by_index.setdefault(value, {})[name] = entry
+            self._by_index.setdefault(value, []).append(name)
 
     def _unlink(self, name: Name, entry: Entry[V]) -> None:
         self._tally(entry.value, None)
-        self._drop(name, entry)
+        del self._entries[name]
+        self._forget(name, entry)
 
-    def _drop(self, name: Name, entry: Entry[V]) -> None:
-        self._entries.pop(name, None)
+    def _forget(self, name: Name, entry: Entry[V]) -> None:
+        """Nobody finds the object by its parent or index any more."""
         for table, key in ((self._by_parent, entry.parent), *((self._by_index, value) for value in entry.index)):
             group = table.get(key)
             if group is not None:
-                group.pop(name, None)
+                group.remove(name)
                 if not group:
                     del table[key]
 
@@ -294,7 +299,8 @@ class Store(Generic[V]):
 
 
 def name_of(metadata: Mapping[str, str]) -> Name:
-    return metadata.get("namespace", ""), metadata["name"]
+    # One copy of what thousands of objects repeat; the name of a Deployment is that of its Service, too.
+    return intern(metadata.get("namespace", "")), intern(metadata["name"])
 
 
 def listed(items: Iterable[Body]) -> list[Listed]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Cluster, Forbidden, NotFound, Resource
@@ -29,6 +29,13 @@ REFERENCE_SECONDS = 10.0
 REFERENCES_KEPT = 4096
 
 
+class Probing(Protocol):
+    """What is asked of :class:`fiduciary.engine.probes.Prober`."""
+
+    def results(self, key: Key) -> tuple[ProbeView, ...]: ...
+    def since(self, key: Key) -> datetime | None: ...
+
+
 class Observer:
     """Builds the :class:`World` of a FinancialModel."""
 
@@ -40,14 +47,14 @@ class Observer:
         guards: tuple[str, ...],
         clock: Callable[[], float] = time.monotonic,
         *,
-        probes: Callable[[Key], tuple[ProbeView, ...]] = lambda key: (),
+        prober: Probing | None = None,
     ) -> None:
         self._cluster = cluster
         self._stores = stores
         self._platform = platform
         self._guards = guards
         self._clock = clock
-        self._probes = probes
+        self._prober = prober
         self._references: dict[tuple[str, str, str], tuple[float, ReferenceView]] = {}
 
     async def world(self, key: Key) -> World | None:
@@ -75,7 +82,8 @@ class Observer:
             children=tuple(sorted((child for store in stores.companions for child in store.of(name)), key=_kind_name)),
             route=stores.routes.get(name),
             gateways=tuple(sorted(self._gateways(name), key=lambda found: (found.namespace, found.name))),
-            probes=self._probes(key),
+            probes=() if self._prober is None else self._prober.results(key),
+            probing_since=None if self._prober is None else self._prober.since(key),
             missing_kinds=stores.missing,
             rollout=None if platform.serving is None else stores.rollout.view(platform.serving.image),
         )

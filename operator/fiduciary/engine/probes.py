@@ -98,6 +98,7 @@ class Prober:
         self._jitter = jitter
         self._aims: dict[ProbeTarget, _Aim] = {}
         self._targets: dict[Hashable, tuple[ProbeTarget, ...]] = {}
+        self._since: dict[Hashable, datetime] = {}
         self._examples: WeakValueDictionary[str, _Example] = WeakValueDictionary()
         self._running: set[asyncio.Task[None]] = set()
         metrics.watch_probes(lambda: len(self._aims), self._failing)
@@ -112,8 +113,9 @@ class Prober:
             self.queue.core.drop(target)
         if targets:
             self._targets[key] = targets
+            self._since.setdefault(key, self._now())
         else:
-            del self._targets[key]
+            del self._targets[key], self._since[key]
         for target in targets:
             if target not in self._aims:
                 self._aims[target] = _Aim(key)
@@ -124,9 +126,20 @@ class Prober:
 
     def results(self, key: Hashable) -> tuple[ProbeView, ...]:
         """Results of this key's targets that are fresh enough to rely on."""
-        now = self._now()
-        views = [(target, self._aims[target].view) for target in self._targets.get(key, ())]
-        return tuple(view for target, view in views if view is not None and not self._old(target, view, now))
+        now, fresh = self._now(), list[ProbeView]()
+        for target in self._targets.get(key, ()):
+            aim = self._aims[target]
+            if aim.view is None:
+                continue
+            if self._old(target, aim.view, now):
+                aim.stale = True  # somebody decides without it now: its next answer is news, also the same one
+            else:
+                fresh.append(aim.view)
+        return tuple(fresh)
+
+    def since(self, key: Hashable) -> datetime | None:
+        """Since when what ``key`` wants is probed; None where it wants nothing, or has not said so yet."""
+        return self._since.get(key)
 
     def close(self) -> None:
         self.queue.close()

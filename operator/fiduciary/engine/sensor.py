@@ -179,25 +179,23 @@ class Watching:
                         tasks.create_task(self._watch(together))
                 for resource in found:
                     self._syncing[resource] = tasks.create_task(self._loop.sync(resource))
-                if self._absent != self._told:
-                    self._told = set(self._absent)
+                if self._absent - self._told:
                     log.warning("kinds.missing", kinds=sorted(resource.kind for resource in self._absent))
+                self._told = set(self._absent)
             await asyncio.sleep(DISCOVERY_SECONDS)
 
     async def _watch(self, resources: set[Resource]) -> None:
         try:
             await sense(resources, self._loop.sense, self._login, self._stop)
         except Exception as error:
-            if not resources <= kinds.OPTIONAL:
+            gone = {kind for kind in resources & kinds.OPTIONAL if await self._exists(kind) is False}
+            if not gone:
                 raise
-            there = [resource for resource in resources if await self._exists(resource) is not False]
-            if there:
-                raise
-            log.warning("kinds.gone", kinds=sorted(resource.kind for resource in resources), why=str(error))
+            log.warning("kinds.gone", kinds=sorted(kind.kind for kind in gone), why=str(error))
             for resource in resources:
                 self._syncing[resource].cancel()
-            self._absent |= resources
-            self._loop.lose(resources)
+            self._absent |= resources  # what is still there is found again, and its watch begun anew
+            self._loop.lose(gone)
 
     async def _discover(self) -> tuple[set[Resource], set[Resource]]:
         """Kinds that are there, and those of which nobody can say."""

@@ -1,11 +1,13 @@
 """What is kept of the objects that serve: Deployments and their pods, a version's other objects, routes, Gateways.
 
 As in :mod:`fiduciary.engine.kinds`, a projection keeps what a decision reads. What we asked for is on the objects
-themselves (see :mod:`fiduciary.manifests.content`), so the mirror keeps a digest and one bit of it.
+themselves (see :mod:`fiduciary.manifests.content`), so the mirror keeps a digest and one bit of it. What the objects of
+one version, or all objects, repeat is kept once.
 """
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from fiduciary.api import meta
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SERVER = "server"
-FETCH = "fetch"
 
 
 def deployment(body: Body) -> DeploymentView:
@@ -27,13 +28,13 @@ def deployment(body: Body) -> DeploymentView:
     content, edited = content_of(body)
     containers = entries(part(part(spec, "template"), "spec"), "containers")
     return DeploymentView(
-        name=metadata["name"],
+        name=intern(metadata["name"]),
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
-        digest=annotations_of(body).get(meta.ANNOTATION_DIGEST, ""),
-        version=labels_of(body).get(meta.LABEL_VERSION, ""),
+        digest=intern(annotations_of(body).get(meta.ANNOTATION_DIGEST, "")),
+        version=intern(labels_of(body).get(meta.LABEL_VERSION, "")),
         content=content,
-        image=next((container.get("image", "") for container in containers if container["name"] == SERVER), ""),
+        image=intern(next((container.get("image", "") for container in containers if container["name"] == SERVER), "")),
         created_at=created(body),
         edited=edited,
         serving_key=annotations_of(body).get(meta.ANNOTATION_SERVING_KEY, ""),
@@ -66,13 +67,13 @@ def pod(body: Body) -> ServingPod:
     state = part(told, "state")
     waiting, last = part(state, "waiting"), part(part(told, "lastState"), "terminated")
     ended = part(state, "terminated") or last
-    # What a container wrote when it ended is its own text: only that of `fetch` has a form, and is read as such.
+    # What a container wrote when it ended has a form (see servingdocument), and is read as such, not as words.
     container, message = told.get("name", ""), waiting.get("message", "")
     reason = (waiting or part(state, "terminated")).get("reason", "")
     if itself := _of_the_pod(status, started="running" in state or bool(ended)):
         container, (reason, message) = "", itself
     return ServingPod(
-        name=metadata["name"],
+        name=intern(metadata["name"]),
         phase=status.get("phase", "Unknown"),
         ready=any(c["type"] == "Ready" and c["status"] == "True" for c in entries(status, "conditions")),
         container=container,
@@ -80,10 +81,10 @@ def pod(body: Body) -> ServingPod:
         message=message,
         last_reason=last.get("reason", ""),
         exit_code=ended.get("exitCode"),
-        termination_message=ended.get("message", "") if container == FETCH else "",
+        termination_message=ended.get("message", "") if container else "",
         restarts=sum(status.get("restartCount", 0) for status in servers),
         created_at=created(body),
-        image_id=next((status.get("imageID", "") for status in servers if status["name"] == SERVER), ""),
+        image_id=intern(next((status.get("imageID", "") for status in servers if status["name"] == SERVER), "")),
         deleting="deletionTimestamp" in metadata,
     )
 
@@ -125,15 +126,15 @@ def child(body: Body) -> ChildView:
     metadata = body["metadata"]
     content, edited = content_of(body)
     return ChildView(
-        api_version=body["apiVersion"],
-        kind=body["kind"],
-        name=metadata["name"],
+        api_version=intern(body["apiVersion"]),
+        kind=intern(body["kind"]),
+        name=intern(metadata["name"]),
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
         content=content,
         edited=edited,
         owner_uid=_owner(metadata),
-        digest=annotations_of(body).get(meta.ANNOTATION_DIGEST, ""),
+        digest=intern(annotations_of(body).get(meta.ANNOTATION_DIGEST, "")),
         deleting="deletionTimestamp" in metadata,
     )
 
@@ -155,7 +156,7 @@ def route(body: Body, before: RouteView | None, now: datetime) -> RouteView:
     )
     known = before is not None and (before.uid, before.generation) == (metadata["uid"], generation)
     return RouteView(
-        name=metadata["name"],
+        name=intern(metadata["name"]),
         uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
         generation=generation,
@@ -218,7 +219,7 @@ def gateway(body: Body, urls: Mapping[str, str]) -> GatewayView:
     hostnames = {listener["name"]: listener["hostname"] for listener in listeners if listener.get("hostname")}
     return GatewayView(
         namespace=metadata["namespace"],
-        name=metadata["name"],
+        name=intern(metadata["name"]),
         url=urls.get(f"{metadata['namespace']}/{metadata['name']}") or _address(status, listeners),
         programmed=done,
         message="" if done else programmed.get("message") or "its controller has not said anything of it yet",
@@ -249,4 +250,4 @@ def _address(status: Body, listeners: list[Body]) -> str | None:
 
 
 def _owner(metadata: Body) -> str:
-    return next((owner["uid"] for owner in entries(metadata, "ownerReferences") if owner.get("controller")), "")
+    return intern(next((owner["uid"] for owner in entries(metadata, "ownerReferences") if owner.get("controller")), ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from sys import intern
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fiduciary.api import meta
@@ -178,7 +179,7 @@ def _model_in_spec(body: Body) -> Hashable:
 
 def _model_in_label(body: Body) -> Hashable:
     model = kinds.labelled_model(body)
-    return None if model is None else (name_of(body["metadata"])[0], model)
+    return None if model is None else (name_of(body["metadata"])[0], intern(model))
 
 
 def _pod(body: Body) -> PodView | ServingPod:

@@ -148,6 +148,6 @@ def _server(plan: VersionPlan, serving: ServingSpec, document: list[Body], scrat
         },
         # The gateway learns late that an endpoint goes: until then the pod answers as before.
         "lifecycle": {"preStop": {"sleep": {"seconds": plan.environment.pre_stop_seconds}}},
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "terminationMessagePolicy": "File",  # the log may hold somebody's data
         "volumeMounts": [{"name": "version", "mountPath": "/version", "readOnly": True}, scratch],
     }

@@ -34,10 +34,9 @@ def http_route(plan: RoutePlan, gateway: GatewayServing) -> Body:
     annotations = {meta.ANNOTATION_DECISION: str(plan.decision)}
     spec: Body = {
         "parentRefs": [_parent(parent) for parent in gateway.parent_refs],
+        **({"hostnames": list(gateway.hostnames)} if gateway.hostnames else {}),
         "rules": _rules(plan, duration(gateway.timeouts.request)),
     }
-    if gateway.hostnames:
-        spec["hostnames"] = list(gateway.hostnames)
     return sealed(
         {
             "apiVersion": "gateway.networking.k8s.io/v1",

@@ -18,7 +18,7 @@ SERVING_REQUESTS = {"cpu": "100m", "memory": "256Mi"}
 EDGES = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Latency edges in seconds. Where an objective needs another one it is added: a share of slow requests is exact only
 at an edge."""
-RECORDS_BUFFER, RECORDS_BATCH, RECORDS_FLUSH_SECONDS = 10_000, 200, 1.0
+RECORDS_BUFFER, RECORDS_BATCH, RECORDS_FLUSH_SECONDS = 10_000, 1_000, 1.0
 
 
 def latency_edges(spec: FinancialModelSpec) -> list[float]:

@@ -63,6 +63,13 @@ class DeploymentView:
     pods: tuple[ServingPod, ...] = ()
 
     @property
+    def able(self) -> int:
+        """Replicas that can take requests: ready, and not on their way out. A Deployment counts a pod that is being
+        deleted as ready until its readiness probe has failed."""
+        staying = sum(pod.ready and not pod.deleting for pod in self.pods)
+        return min(self.ready, staying)
+
+    @property
     def rolled_out(self) -> bool:
         """Whether every pod is of the newest template and ready."""
         return self.observed and self.updated == self.ready == self.total == self.replicas
@@ -118,6 +125,7 @@ class RouteView:
     backends: tuple[tuple[str, int], ...] = ()  # (Service, weight) of the first rule, as stored
     parents: tuple[ParentStatus, ...] = ()
     written_at: datetime | None = None  # when we wrote it last (managedFields)
+    seen_at: datetime | None = None  # since when this generation is known: who changed it does not matter
     confirmed_at: datetime | None = None  # when every parent was first seen to have taken this generation over
     deleting: bool = False
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[3]
+GATEWAY_API = ROOT.parent / "shared" / "crds" / "gateway-api-v1.6.1"
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for file in ("namespace", "serviceaccount", "clusterrole", "role"):
             kubectl("apply", "--server-side", "-f", str(operator / f"{file}.yaml"))
         kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
+        kubectl("apply", "--server-side", "-f", str(GATEWAY_API))
         kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
         yield found
     finally:

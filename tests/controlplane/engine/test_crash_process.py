@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.controlplane.engine import models
+from tests.controlplane.engine.lives import Lives
 from tests.controlplane.engine.node import Node
 from tests.controlplane.server import path_of, until
 
@@ -35,28 +36,9 @@ class Life:
         self.namespace = namespace
         self.node = Node(server.admin, namespace, mlflow)
         self.mlflow = httpx.Client(base_url=mlflow)
-        self.process = process
         self.path = path_of("FinancialModel", namespace, "spx")
-        self.deaths: list[str] = []
-        self.broken: list[str] = []
+        self.lives = Lives(process, self.untrue)
         self.jobs: set[str] = set()
-
-    def until(self, what: str, done: Callable[[], object], **options: object) -> None:
-        """Start processes until ``done``; each dies at its first write that none of these died at."""
-        deaths: list[str] = []
-        while True:
-            self.process.start(survive=deaths, **options)
-            until(f"{what}, or the process died", lambda: done() or not self.process.alive, 90)
-            if self.process.alive:
-                self.process.kill()
-                self.broken += [f"{truth} (killed when it was done)" for truth in self.untrue()]
-                return
-            assert self.process.ended() == -signal.SIGKILL, self.process.log.read_text()[-3000:]
-            death = self.process.writes[-1]
-            deaths.append(death)
-            self.deaths.append(death)
-            self.broken += [f"{truth} (died before {death})" for truth in self.untrue()]
-            assert len(self.deaths) < 60, self.deaths
 
     def model(self) -> Body | None:
         return self.api.get(self.path) if self.api.exists(self.path) else None
@@ -98,7 +80,7 @@ def life(server: Server, namespace: str, mlflow: str, operator: Callable[..., Op
 
 def test_a_life_lived_by_processes_that_die_at_every_write(life: Life) -> None:
     life.api.create(models.model(life.namespace))
-    life.until("a Job", lambda: life.node.unfinished())
+    life.lives.until("a Job", lambda: life.node.unfinished())
     job = life.node.unfinished()[0]
     document = life.node.run(job)
     champion = {"version": "1", "digest": document["digest"]}
@@ -107,16 +89,18 @@ def test_a_life_lived_by_processes_that_die_at_every_write(life: Life) -> None:
         stored = (life.model() or {}).get("status", {}).get("champion") or {}
         return champion.items() <= stored.items() and life.aliases() == {"champion": "1"} and not life.node.jobs()
 
-    life.until("registered, mirrored and tidied up", registered)
+    life.lives.until("registered, mirrored and tidied up", registered)
     life.api.delete(life.path)
-    life.until("the model is gone", lambda: life.model() is None)
-    assert not life.broken
+    life.lives.until("the model is gone", lambda: life.model() is None)
+    assert not life.lives.broken
     assert life.jobs <= {job["metadata"]["name"]}, "trained twice"
     assert life.versions() == ["1"]
     assert [record["action"] for record in models.records(life.api, life.namespace)] == ["Accept", "Retire"]
     assert life.aliases() == {}
-    kinds = {death.split(".")[0] for death in life.deaths}
-    assert {"0-model", "0-version", "1-record", "2-children", "3-status", "5-alias", "release"} <= kinds, life.deaths
+    kinds = {death.split(".")[0] for death in life.lives.deaths}
+    assert {"0-model", "0-version", "1-record", "2-children", "3-status", "5-alias", "release"} <= kinds, (
+        life.lives.deaths
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,16 +113,16 @@ def test_a_life_lived_by_processes_that_die_at_every_write(life: Life) -> None:
 )
 def test_two_writes_swapped_are_noticed(life: Life, swap: list[str], truth: str) -> None:
     def noticed() -> bool:
-        return any(truth in broken for broken in life.broken)
+        return any(truth in broken for broken in life.lives.broken)
 
     life.api.create(models.model(life.namespace))
-    life.until("a Job", lambda: life.node.unfinished(), swap=swap)
+    life.lives.until("a Job", lambda: life.node.unfinished(), swap=swap)
     life.node.run(life.node.unfinished()[0])
-    life.until("noticed, or registered", lambda: noticed() or life.aliases() == {"champion": "1"}, swap=swap)
+    life.lives.until("noticed, or registered", lambda: noticed() or life.aliases() == {"champion": "1"}, swap=swap)
     if not noticed():
         life.api.delete(life.path)
-        life.until("noticed, or gone", lambda: noticed() or life.model() is None, swap=swap)
-    assert noticed(), life.deaths
+        life.lives.until("noticed, or gone", lambda: noticed() or life.model() is None, swap=swap)
+    assert noticed(), life.lives.deaths
 
 
 def test_sigterm_finishes_the_reconcile_under_way_and_hands_the_lease_over(

@@ -64,6 +64,18 @@ class ModelServer:
             await server.stop(None)
             await runner.cleanup()
 
+    @asynccontextmanager
+    async def secured(self, credentials: grpc.ServerCredentials) -> AsyncIterator[int]:
+        """gRPC over TLS; yields the port."""
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((_Handler(self),))
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        await server.start()
+        try:
+            yield port
+        finally:
+            await server.stop(None)
+
     @property
     def headers(self) -> dict[str, str]:
         return {"fiduciary-version": self.version, "fiduciary-digest": self.digest}

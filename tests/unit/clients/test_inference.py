@@ -7,6 +7,7 @@ import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from aiohttp import web
 
@@ -211,6 +212,28 @@ def test_an_unknown_certificate_is_not_accepted(tmp_path: Any) -> None:
         await trusting.close()
         await wary.close()
         await runner.cleanup()
+
+    asyncio.run(scenario())
+
+
+def test_grpc_and_rest_to_one_address_over_tls(tmp_path: Any) -> None:
+    """Each offers its own protocol in the handshake; a Gateway that is offered both would choose for us."""
+    identity = pki.Authority(tmp_path).issue("server", "models.example.com", names=["DNS:models.example.com"])
+
+    async def scenario() -> None:
+        async with ModelServer(KEY.public).running() as plain:
+            tls = grpc.ssl_server_credentials([(identity.key.read_bytes(), identity.certificate.read_bytes())])
+            async with plain.secured(tls) as port:
+                address = f"https://127.0.0.1:{port}"
+                client = InferenceClient(KEY, authorities={address: str(tmp_path / "ca.crt")})
+                target = ProbeTarget("Route", "grpc", address, MODEL, host="models.example.com")
+                answer = await client.infer(target, EXAMPLE)
+                assert (answer.ok, answer.message) == (True, "")
+                tls_of = client._tls_of
+                assert tls_of(address, "h2") is not tls_of(address, "http/1.1")
+                wary = await client.infer(replace(target, host="other.example.com"), EXAMPLE)
+                assert "certificate" in wary.message
+                await client.close()
 
     asyncio.run(scenario())
 

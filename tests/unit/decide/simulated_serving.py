@@ -7,6 +7,7 @@ probe sees follows from what the gateway has taken over, not from what was writt
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api import meta
@@ -25,7 +26,6 @@ from fiduciary.serving.observed import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from fiduciary.decide.decision import Child
     from fiduciary.decide.world import World
@@ -68,6 +68,9 @@ class Stored:
     replicas: int = 1
     ready: int = 0
     rolled: bool = True
+    leaving: int = 0  # ready pods that are being deleted
+    new: tuple[Mapping[str, Any], ...] = ()  # pods of a newer template that do not get ready
+    overdue: bool = False
 
 
 @dataclass
@@ -87,6 +90,7 @@ class SimulatedServing:
     hijacked_by: str | None = None
     route_status: Mapping[str, Any] = field(default_factory=dict[str, Any])
     asked: tuple[ProbeTarget, ...] = ()
+    probing_since: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)  # long ago; None: the operator has just started
     results: dict[ProbeTarget, ProbeView] = field(default_factory=dict["ProbeTarget", ProbeView])
     writes: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])  # verb, kind, name
     history: list[tuple[int, dict[str, int]]] = field(default_factory=list[tuple[int, dict[str, int]]])  # of the route
@@ -188,6 +192,7 @@ class SimulatedServing:
             route=next((self._route(name, stored) for (kind, name), stored in placed if kind == "HTTPRoute"), None),
             gateways=self.gateways,
             missing_kinds=self.missing_kinds,
+            probing_since=self.probing_since,
             probes=tuple(self.results[target] for target in self.asked if target in self.results),
         )
 
@@ -229,6 +234,8 @@ class SimulatedServing:
             self.results[target] = ProbeView(target, now, ok, status, version, digest, message, 0.004, since)
 
     def _route_answer(self, target: ProbeTarget) -> tuple[bool, int | None, str, str]:
+        if self.hijacked_by is not None and ("Deployment", self.hijacked_by) in self.objects:
+            return self._pods_answer(self.hijacked_by)
         if self.hijacked_by is not None:
             return False, 200, "", "an answer without fiduciary-digest"
         if not self.taken_over:
@@ -262,6 +269,7 @@ class SimulatedServing:
                 "Running" if number < stored.ready else str(wrong.get("phase", "Pending")),
                 ready=number < stored.ready,
                 created_at=stored.created_at,
+                deleting=number < stored.leaving,
                 image_id="docker.io/fiduciary-server@sha256:" + "5" * 64,
                 **{key: value for key, value in wrong.items() if key != "phase"},
             )
@@ -281,11 +289,15 @@ class SimulatedServing:
             owner_uid=_owner(stored.body),
             replicas=stored.replicas,
             ready=stored.ready,
-            updated=stored.replicas,
+            updated=stored.replicas if not stored.new else len(stored.new),
             available=stored.ready,
-            total=stored.replicas,
+            total=stored.replicas + len(stored.new),
             observed=True,
-            pods=pods,
+            overdue=stored.overdue,
+            pods=(
+                *pods,
+                *(ServingPod(f"{name}-new", "Pending", created_at=stored.created_at, **pod) for pod in stored.new),
+            ),
         )
 
     def _route(self, name: str, stored: Stored) -> RouteView:

@@ -93,6 +93,18 @@ def test_aliases_in_another_models_name_are_left_alone() -> None:
     assert sim.registry.aliases == {"champion": "1"}
 
 
+def test_a_deletion_that_waits_does_not_spin_on_a_job_that_is_due() -> None:
+    sim = champion()
+    sim.registry.up = False
+    sim.delete()
+    sim.advance(hours=2)  # the Job's time is over
+    sim.delete()
+    for _ in range(3):
+        decision = sim.step()
+        assert decision.wake_at is not None
+        assert decision.wake_at > sim.now
+
+
 def test_deletion_in_training_creates_nothing_more() -> None:
     sim = champion()
     sim.edit(LINEAR)

@@ -212,6 +212,21 @@ def test_a_rollback_by_a_person_scales_up_first() -> None:
     assert answers(sim) == "1"
 
 
+def test_a_pod_that_is_being_deleted_takes_no_requests_though_it_is_ready() -> None:
+    sim = promoted({"promotion": {"rollbackWindow": "1m"}, "serving": {"replicas": 1}})
+    calm(sim, 300)
+    sim.serving.node_works = False
+    stored = sim.serving.deployment(digest_of(sim, "1"))
+    assert stored is not None
+    stored.leaving = 1  # a drain, an eviction: readiness is still what it was
+    pin(sim, "1")
+    calm(sim, 10)
+    assert answers(sim) == "2"
+    stored.leaving = 0  # its successor
+    calm(sim, 10)
+    assert answers(sim) == "1"
+
+
 def test_a_champion_without_pods_holds_no_rollback_up() -> None:
     sim = promoted({"promotion": {"rollbackWindow": "1m"}})
     calm(sim, 300)

@@ -127,6 +127,18 @@ def test_mlflow_does_not_keep_a_deleted_model_serving() -> None:
     assert sim.serving.objects == {}
 
 
+def test_records_that_go_with_their_namespace_are_not_lost_records() -> None:
+    from dataclasses import replace
+
+    sim = served()
+    sim.world = replace(sim.world, namespace_terminating=True, records=sim.world.records[1:])
+    decision = sim.step()
+    assert decision.children == ()
+    assert decision.record is None
+    assert sim.condition("Stalled")[0] == "False"
+    assert sim.condition("Ready")[:2] == ("False", reasons.DELETING)
+
+
 def test_a_terminating_namespace_takes_everything_at_once() -> None:
     from dataclasses import replace
 

@@ -68,7 +68,7 @@ PODS: list[tuple[dict[str, Any], str, bool, str]] = [
          "termination_message": "ImportError: onnx"},
         "Crashing",
         True,
-        "ImportError: onnx",
+        "exit code 70",
     ),
     ({"phase": "Running", "container": "server"}, "NeverReady", True, "kubectl logs"),
     ({"phase": "Pending", "reason": "ContainerCreating"}, "Starting", False, "0 of 1"),
@@ -135,6 +135,39 @@ def test_a_champion_whose_pods_die_says_so() -> None:
     calm(sim, 10)
     assert sim.condition("Ready")[0] == "True"
     assert sim.status.phase == "Serving"
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason", "stalled"),
+    [
+        ({"reason": "ImagePullBackOff", "message": "127.0.0.1:1: refused"}, reasons.IMAGE_NOT_PULLED, False),
+        (
+            {"container": "server", "reason": "CrashLoopBackOff", "last_reason": "OOMKilled"},
+            reasons.OUT_OF_MEMORY,
+            True,
+        ),
+        ({"reason": "ContainerCreating"}, reasons.STARTING, False),
+    ],
+)
+def test_a_roll_out_that_is_stuck_is_told_while_the_old_pods_serve(
+    pod: dict[str, Any], reason: str, stalled: bool
+) -> None:
+    sim = served()
+    ready = next(found for found in sim.status.conditions if found.type == "Ready")
+    stored = sim.serving.deployment(digest_of(sim, "1"))
+    assert stored is not None
+    stored.new = (pod,)
+    calm(sim, 20)
+    assert sim.condition("Reconciling" if not stalled else "Stalled")[:2] == ("True", reason)
+    assert "2 pods go on serving" in sim.condition("Reconciling" if not stalled else "Stalled")[2]
+    assert next(found for found in sim.status.conditions if found.type == "Ready") == ready
+    assert sim.status.phase == "Serving"
+    stored.overdue = True
+    calm(sim, 5)
+    assert sim.condition("Stalled")[:2] == ("True", reason)
+    stored.new, stored.overdue = (), False
+    calm(sim, 5)
+    assert sim.condition("Stalled")[0] == sim.condition("Reconciling")[0] == "False"
 
 
 def test_a_service_that_leads_to_another_artifact_gets_no_traffic() -> None:
@@ -266,6 +299,39 @@ def test_a_hijacked_route_is_told_and_lifted() -> None:
     assert sim.condition("Ready")[0] == "True"
 
 
+def test_a_route_to_another_version_of_the_model_is_a_hijack_too() -> None:
+    sim = challenged()
+    sim.serving.hijacked_by = service_name(sim, digest_of(sim, "2"))
+    sim.advance(seconds=5)
+    sim.settle()
+    assert sim.condition("Ready")[:2] == ("False", reasons.WRONG_VERSION_ANSWERS)
+    assert sim.condition("RouteHijacked")[0] == ""
+    calm(sim, 30)
+    assert sim.condition("RouteHijacked")[0] == sim.condition("Stalled")[0] == "True"
+    assert "version 2180 answers" in sim.condition("RouteHijacked")[2], "the simulated probe shows digits of the digest"
+    assert sim.status.phase == "Degraded"
+    sim.serving.hijacked_by = None
+    calm(sim, 10)
+    assert sim.condition("Ready")[0] == "True"
+
+
+def test_the_right_version_that_fails_is_no_hijack() -> None:
+    sim = served()
+    for _ in range(5):
+        sim.advance(seconds=20)
+        sim.serving.turn(sim.now)
+        sim.serving.prober_works = False
+        sim.serving.results = {
+            target: replace(
+                found, ok=False, status=500, message="status 500", at=sim.now, since=sim.now - timedelta(90)
+            )
+            for target, found in sim.serving.results.items()
+        }
+        sim.step()
+    assert sim.condition("Ready")[:2] == ("False", reasons.PROBE_FAILED)
+    assert sim.condition("RouteHijacked")[0] == ""
+
+
 def test_a_prober_that_is_away_is_no_success() -> None:
     sim = served()
     sim.serving.prober_works = False
@@ -286,6 +352,10 @@ def test_a_route_that_is_edited_by_hand_is_set_back() -> None:
             ref["weight"] = 100 - ref["weight"]
     sim.serving.edit("HTTPRoute", "spx-volatility", {"spec": rules})
     assert answers(sim) == "2"
+    sim.serving.controller_works = False
+    sim.settle()
+    assert sim.condition("Ready")[1] != reasons.GATEWAY_CONTROLLER_SILENT, "the edit is news to it"
+    sim.serving.controller_works = True
     calm(sim, 20)
     assert answers(sim) == "1"
     assert sim.condition("Ready")[0] == "True"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from fiduciary.decide import reasons
 from tests.unit.decide.lives import answers, approve, calm, challenged, champion, digest_of, served, service_name
-from tests.unit.decide.simulated_world import SimulatedWorld
+from tests.unit.decide.simulated_world import Crash, SimulatedWorld
 from tests.unit.decide.worlds import PLATFORM, SERVED, merged
 
 
@@ -106,6 +108,51 @@ def test_probes_that_say_the_same_again_change_nothing() -> None:
         sim.serving.prober_works = False
         sim.step()
         assert sim.status == status
+
+
+@pytest.mark.parametrize("state", ["healthy", "hijacked", "killed"])
+def test_nobody_sees_a_restart_of_the_operator(state: str) -> None:
+    sim = served()
+    if state == "hijacked":
+        sim.serving.hijacked_by = "somebody"
+    if state == "killed":
+        sim.edit({"kill": {"engaged": True}})
+    calm(sim, 60)
+    before, told = sim.status, len(sim.events)
+    sim.serving.results.clear()
+    sim.serving.probing_since, sim.serving.prober_works = None, False
+    decision = sim.step()
+    assert sim.status == before
+    assert decision.wake_at is not None
+    assert decision.wake_at <= sim.now + timedelta(seconds=30)
+    sim.serving.probing_since = sim.now
+    sim.advance(seconds=29)
+    sim.step()
+    assert (sim.status, len(sim.events)) == (before, told)
+    if state == "healthy":
+        sim.advance(seconds=2)
+        sim.step()
+        assert sim.condition("Ready")[:2] == ("False", reasons.PROBE_PENDING), "no answer for long is no success"
+    sim.serving.prober_works = True
+    calm(sim, 30)
+    assert sim.condition("Served")[:2] == next(
+        (found.status, found.reason) for found in before.conditions if found.type == "Served"
+    )
+
+
+def test_a_restart_after_a_record_that_no_status_tells_of_takes_nothing_for_granted() -> None:
+    sim = challenged()
+    approve(sim, "ok")
+    with contextlib.suppress(Crash):
+        sim.step(die_before="status")
+    with contextlib.suppress(Crash):
+        sim.step(die_before="status")
+    assert "Promote" in sim.actions
+    assert sim.condition("Ready")[0] == "True", "the status of before"
+    sim.serving.results.clear()
+    sim.serving.probing_since, sim.serving.prober_works = None, False
+    sim.step()
+    assert sim.condition("Ready")[0] == "False"
 
 
 def test_serving_absent_is_registered_as_before() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from fiduciary.decide import reasons
+from fiduciary.decide import financialmodel, reasons
 from fiduciary.decide.decision import Apply
+from fiduciary.decide.world import Questions
 from tests.unit.decide.lives import act_now, answers, approve, calm, challenged, digest_of, pin, served, service_name
 from tests.unit.decide.simulated_world import SimulatedWorld
 from tests.unit.decide.worlds import approval
@@ -54,6 +55,57 @@ def test_a_kill_needs_neither_mlflow_nor_pods_nor_gateways_nor_probes() -> None:
     sim.edit(KILL)
     sim.step()
     assert set(sim.serving.weights().values()) == {0}
+
+
+def test_nobody_asks_mlflow_before_clients_are_cared_for() -> None:
+    """An MLflow that takes connections and does not answer would hold a kill up for as long as it is waited for."""
+    sim = challenged()
+    assert financialmodel.questions(sim.world, sim.now) != Questions()
+    sim.edit(KILL)
+    assert financialmodel.questions(sim.world, sim.now) == Questions()
+    calm(sim, 5)
+    assert financialmodel.questions(sim.world, sim.now) != Questions()
+    sim.edit({"kill": {"engaged": False}})
+    act_now(sim, "resume", "Resume")
+    assert financialmodel.questions(sim.world, sim.now) == Questions()
+    calm(sim, 20)
+    pin(sim, "2")
+    calm(sim, 1)
+    sim.advance(seconds=5)
+    sim.serving.turn(sim.now)
+    seen = sim.serving.observed(sim.world)
+    decision = financialmodel.decide(seen, sim.now)
+    asked = financialmodel.questions(seen, sim.now)
+    assert (decision.record is None) or asked == Questions()
+
+
+def test_what_is_hurried_leaves_the_training_alone() -> None:
+    sim = challenged()
+    sim.edit({"training": {"seed": 9}})
+    sim.settle()
+    training, before = sim.status.training, {found.type: found for found in sim.status.conditions}
+    sim.edit(KILL)
+    sim.step()
+    assert sim.actions[-1] == "Kill"
+    assert sim.status.training == training
+    for kind in ("Reconciling", "Trained"):
+        found = next(one for one in sim.status.conditions if one.type == kind)
+        assert (found.status, found.message) == (before[kind].status, before[kind].message)
+
+
+def test_a_training_is_never_claimed_in_a_hurry() -> None:
+    """Whether it was measured already is MLflow's to say."""
+    sim = challenged()
+    sim.edit({"training": {"seed": 9}, **KILL})
+    decision = sim.step()
+    assert not decision.claim
+    assert decision.record is not None
+    calm(sim, 5)
+    sim.edit({"kill": {"engaged": False}})
+    act_now(sim, "resume", "Resume")
+    decision = sim.step()
+    assert not decision.claim
+    assert decision.again
 
 
 def test_a_kill_goes_on_a_broken_log_and_under_the_number_of_the_route() -> None:

@@ -9,7 +9,6 @@ import pytest
 from fiduciary.api.meta import ANNOTATION_EDITED_BY
 from fiduciary.decide import reasons
 from tests.unit.decide.lives import (
-    LINEAR,
     act_now,
     answers,
     approve,
@@ -374,7 +373,7 @@ def test_a_pinned_version_that_is_gone_from_the_cluster_is_loaded_first() -> Non
 # --- requests that a challenger does not take -------------------------------------------------------------------------
 
 
-def test_a_challenger_of_other_features_that_refuses_clients_requests_is_refused() -> None:
+def test_a_challenger_that_refuses_clients_requests_is_refused() -> None:
     sim = served()
     sim.edit({"data": {"features": {"set": "har-v1"}}})
     sim.settle()
@@ -395,21 +394,6 @@ def test_a_challenger_of_other_features_that_refuses_clients_requests_is_refused
     pin(sim, "2")
     calm(sim)
     assert answers(sim) == "2", "a person may want it all the same"
-
-
-def test_versions_of_one_feature_set_take_the_same_requests() -> None:
-    sim = served()
-    sim.edit(LINEAR)
-    sim.settle()
-    sim.advance(seconds=40)
-    from tests.unit.decide.worlds import result
-
-    document = result(sim.jobs[-1].key)
-    sim.serving.refuses_imitation.add(str(document["digest"]))
-    sim.finish(document)
-    calm(sim)
-    assert sim.status.challenger is not None
-    assert all(target.example_url is None for target in sim.serving.asked)
 
 
 def test_retrain_by_a_person_makes_a_challenger_beside_the_service() -> None:

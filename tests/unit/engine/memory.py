@@ -246,11 +246,19 @@ class MemoryCluster:
             self.outbox.append(WatchEvent(resource, kind, copy.deepcopy(body)))
 
 
+class Waits(BaseException):
+    """Who asked would wait now. A BaseException, as nothing in the process may handle it."""
+
+
 @dataclass
 class MemoryRegistry:
-    """Implements :class:`fiduciary.engine.registry.RegistryClient`. ``away``: it does not answer."""
+    """Implements :class:`fiduciary.engine.registry.RegistryClient`.
+
+    ``away``: it refuses connections. ``silent``: it takes them and never answers; who asks it waits.
+    """
 
     away: bool = False
+    silent: bool = False
     versions: dict[str, list[VersionView]] = field(default_factory=dict)
     alias: dict[str, dict[str, str]] = field(default_factory=dict)
     runs: dict[str, RunView] = field(default_factory=dict)
@@ -258,55 +266,57 @@ class MemoryRegistry:
     writes: int = 0
 
     async def run_for_key(self, experiment: str, training_key: str) -> RunView | None:
-        self._answer()
+        await self._answer()
         return self.runs.get(training_key)
 
     async def version_by_digest(self, model: str, digest: str) -> VersionView | None:
-        self._answer()
+        await self._answer()
         found = [version for version in self.versions.get(model, []) if version.tags["fiduciary.dev/digest"] == digest]
         return found[0] if found else None
 
     async def manifest_digest(self, run_id: str) -> str | None:
-        self._answer()
+        await self._answer()
         return self.manifests.get(run_id)
 
     async def aliases(self, model: str) -> dict[str, str]:
-        self._answer()
+        await self._answer()
         return dict(self.alias.get(model, {}))
 
     async def ensure_model(self, model: str) -> None:
-        self._answer()
+        await self._answer()
         self.versions.setdefault(model, [])
 
     async def create_version(
         self, model: str, *, source: str, run_id: str, digest: str, tags: Mapping[str, str]
     ) -> VersionView:
-        self._answer(write=True)
+        await self._answer(write=True)
         versions = self.versions[model]
         made = VersionView(str(len(versions) + 1), run_id, source, {**tags, "fiduciary.dev/digest": digest})
         versions.append(made)
         return made
 
     async def version_tags(self, model: str, version: str) -> dict[str, str]:
-        self._answer()
+        await self._answer()
         return dict(self.versions[model][int(version) - 1].tags)
 
     async def set_version_tag(self, model: str, version: str, key: str, value: str) -> None:
-        self._answer(write=True)
+        await self._answer(write=True)
         before = self.versions[model][int(version) - 1]
         self.versions[model][int(version) - 1] = VersionView(
             before.version, before.run_id, before.source, {**before.tags, key: value}
         )
 
     async def set_alias(self, model: str, alias: str, version: str) -> None:
-        self._answer(write=True)
+        await self._answer(write=True)
         self.alias.setdefault(model, {})[alias] = version
 
     async def delete_alias(self, model: str, alias: str) -> None:
-        self._answer(write=True)
+        await self._answer(write=True)
         self.alias.get(model, {}).pop(alias, None)
 
-    def _answer(self, *, write: bool = False) -> None:
+    async def _answer(self, *, write: bool = False) -> None:
+        if self.silent:
+            raise Waits("MLflow was asked, and does not answer")
         if self.away:
             raise RegistryError("RegistryUnreachable", "no answer from http://mlflow:5000 (away)")
         self.writes += write

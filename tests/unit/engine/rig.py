@@ -81,9 +81,12 @@ class Process:
         checkpoint: Callable[[str], None] = lambda name: None,
         platform: Platform = PLATFORM,
         servers: Client | None = None,
+        guards: tuple[str, ...] = (),
+        refusals: bool = False,
     ) -> None:
         self.cluster = cluster
         self.clock = clock
+        self.refusals = refusals
         self.stores = Stores(now=clock.now)
         metrics = Metrics()
         self.loop = Loop(
@@ -104,7 +107,7 @@ class Process:
             jitter=lambda low, high: 1.0,
         )
         self.reconcile = Reconciler(
-            observer=Observer(cluster, self.stores, platform, (), clock.monotonic, probes=self.prober.results),
+            observer=Observer(cluster, self.stores, platform, guards, clock.monotonic, prober=self.prober),
             stores=self.stores,
             applier=Applier(cluster, self.stores.by_kind, checkpoint=checkpoint),
             registries=registries,
@@ -133,6 +136,14 @@ class Process:
             wait(self.loop.sync(resource))
         assert self.stores.synced
 
+    def discover(self) -> None:
+        """The kinds that the server did not know are there now."""
+        arrived, self.cluster.absent = self.cluster.absent, set()
+        for resource in arrived:
+            for event in self.cluster.relist(resource):
+                self.deliver(event)
+            wait(self.loop.sync(resource))
+
     def step(self) -> Outcome | None:
         """Reconcile the next key; None when nothing is due."""
         taken = self.loop.queue.core.pop(self.clock.seconds)
@@ -140,7 +151,8 @@ class Process:
             return None
         key, _ = taken
         outcome = wait(self.reconcile(key))
-        assert outcome.result not in ("error", "refused"), "see the log above"
+        assert outcome.result != "error", "see the log above"
+        assert outcome.result != "refused" or self.refusals, "see the log above"
         self.loop._plan(key, outcome)
         self.loop.queue.core.done(key, self.clock.seconds)
         return outcome

@@ -199,6 +199,18 @@ def test_an_old_result_is_none_and_is_told_once(rig: Rig) -> None:
     assert len(rig.prober.results("m")) == 1
 
 
+def test_who_was_told_that_a_result_is_too_old_is_told_when_it_is_not(rig: Rig) -> None:
+    """The look of a decision may come between the age of a result and the watch over ages."""
+    rig.prober.aim("m", (TARGET,))
+    rig.until(200)
+    rig.changed.clear()
+    rig.clock.seconds = 1000
+    assert rig.prober.results("m") == ()
+    rig.until(1001)
+    assert rig.changed == ["m"]
+    assert len(rig.prober.results("m")) == 1
+
+
 def test_many_targets_share_the_time_that_there_is(rig: Rig) -> None:
     number = int(PER_SECOND * 30 * 4)
     for n in range(number):

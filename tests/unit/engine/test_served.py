@@ -134,7 +134,7 @@ REJECTED = '{"reason": "DigestMismatch", "message": "expected sha256:77"}'
             },
             "server",
             "CrashLoopBackOff",
-            {"last_reason": "OOMKilled", "exit_code": 137, "restarts": 4, "termination_message": ""},
+            {"last_reason": "OOMKilled", "exit_code": 137, "restarts": 4, "message": ""},
         ),
         (
             {

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fiduciary.engine.settled import NEVER, settled_until
+from fiduciary.engine.settled import NEVER, serves, settled_until
 from fiduciary.engine.stores import Stores
+from fiduciary.manifests.content import sealed
 from tests.unit.engine import toy_judge
 
 NAME = ("quant", "m")
@@ -65,6 +66,52 @@ def test_a_person_s_act_is_worked_on_now() -> None:
     metadata = {"namespace": "quant", "name": "kill", "uid": "k", "resourceVersion": "2"}
     spec = {"modelRef": {"name": "m"}, "decision": "Kill", "approver": "ana", "reason": "test"}
     found.approvals.put({"apiVersion": "v1", "kind": "ModelApproval", "metadata": metadata, "spec": spec})
+    assert settled_until(found, NAME) is None
+
+
+SERVES = {"app.kubernetes.io/managed-by": "fiduciary", "fiduciary.dev/component": "serving", "fiduciary.dev/model": "m"}
+SERVED = {"conditions": [{"type": "Served", "status": "True"}]}
+
+
+def asked(kind: str, spec: dict[str, Any], **status: Any) -> dict[str, Any]:
+    """An object of ours that holds what was asked for."""
+    metadata: dict[str, Any] = {"namespace": "quant", "name": "m", "labels": SERVES}
+    body = sealed({"kind": kind, "apiVersion": "v1", "metadata": metadata, "spec": spec})
+    body["metadata"] |= {
+        "uid": kind,
+        "resourceVersion": "3",
+        "generation": 1,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    return {**body, "status": status}
+
+
+def serving(served: dict[str, Any] | None = None, **ready: int) -> Stores:
+    found = stores(SERVED)
+    numbers = {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "observedGeneration": 1, **ready}
+    found.deployments.put(asked("Deployment", {"replicas": 1}, **numbers))
+    found.routes.put(served or asked("HTTPRoute", {"rules": []}))
+    return found
+
+
+def test_a_model_that_serves_as_it_was_left_waits_but_not_long() -> None:
+    found = serving()
+    assert settled_until(found, NAME) is NEVER
+    assert serves(found, NAME)
+    assert not serves(stores(), NAME)
+
+
+@pytest.mark.parametrize("change", [{"readyReplicas": 0}, {"observedGeneration": 0}, {"updatedReplicas": 0}])
+def test_pods_that_are_not_there_are_looked_at_now(change: dict[str, int]) -> None:
+    assert settled_until(serving(**change), NAME) is None
+
+
+def test_an_edited_route_and_a_missing_one_are_looked_at_now() -> None:
+    edited = asked("HTTPRoute", {"rules": []})
+    edited["spec"] = {"rules": [{}]}
+    assert settled_until(serving(edited), NAME) is None
+    found = serving()
+    found.routes.remove(NAME, "HTTPRoute")
     assert settled_until(found, NAME) is None
 
 

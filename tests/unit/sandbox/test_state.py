@@ -54,6 +54,11 @@ def test_ports_are_free_different_and_remembered(tmp_path: Path) -> None:
     assert again["b"] == first["b"]
 
 
+def test_no_port_is_one_that_clients_are_given(tmp_path: Path) -> None:
+    lowest = int(state.EPHEMERAL.read_text().split()[0])
+    assert all(port < lowest for port in state.ports(tmp_path / "ports.json", list("abcdef")).values())
+
+
 def test_two_commands_on_one_sandbox_exclude_each_other() -> None:
     with (
         state.exclusive("x"),

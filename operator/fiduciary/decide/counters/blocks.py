@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fiduciary.decide.counters.exposure import Change
-    from fiduciary.decide.counters.plan import Plan, Test
+    from fiduciary.decide.counters.plan import Limit, Plan
     from fiduciary.decide.counters.tracks import Track
 
     Streams = Mapping[str, Mapping[str, Track]]
     """Name of the stream -> key of the unit -> its samples."""
 
-LIVE, MIRROR, PODS = "live", "mirror", "pods"
-NAMES = (LIVE, MIRROR, PODS)
+LIVE, MIRROR, COPIES, PODS = "live", "mirror", "copies", "pods"
+NAMES = (LIVE, MIRROR, COPIES, PODS)
 START = Counters(-1, Arm(), Arm())
 """Before the first block: raw values at the origin are read from the samples before it."""
 MESSAGE_LIMIT = 900
@@ -163,22 +163,22 @@ class _Block:
         return block, (Arm(champion.streams, tuple(carries[0])), Arm(challenger.streams, tuple(carries[1])))
 
     def test(
-        self, test: Test, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]
+        self, test: Limit, champion: _Side, challenger: _Side, carries: tuple[list[Carry], list[Carry]]
     ) -> ArmCounts:
         one, one_mirror = self.arm(test, champion, True, carries[0])
         other, other_mirror = self.arm(test, challenger, False, carries[1])
         return ArmCounts(test.measure.name, one, other, one_mirror, other_mirror)
 
-    def arm(self, test: Test, side: _Side, champion: bool, carries: list[Carry]) -> tuple[Counts, Counts]:
+    def arm(self, test: Limit, side: _Side, champion: bool, carries: list[Carry]) -> tuple[Counts, Counts]:
         """(live, mirrored) of one arm."""
         if test.source == "Runtime":
             counts = self.stream(test, side, PODS, (0, 0), carries)
             return (counts, Counts(0, 0)) if self.pods_are_live(champion) else (Counts(0, 0), counts)
-        of_live, of_mirror = share_of_probes(side.deltas[PODS], side.deltas[LIVE], side.deltas[MIRROR])
+        of_live, of_mirror = share_of_probes(*(side.deltas[name] for name in (PODS, LIVE, MIRROR, COPIES)))
         live = self.stream(test, side, LIVE, of_live, carries)
         return live, self.stream(test, side, MIRROR, of_mirror, carries)
 
-    def stream(self, test: Test, side: _Side, name: str, probes: tuple[int, int], carries: list[Carry]) -> Counts:
+    def stream(self, test: Limit, side: _Side, name: str, probes: tuple[int, int], carries: list[Carry]) -> Counts:
         carry = side.carry(test.measure.name, name)
         window = self.plan.window(self.until - self.since)
         counts, carried = counted(test.measure, side.deltas[name], probes, carry, window)
@@ -198,7 +198,7 @@ class _Block:
         """Live requests of one arm: what the router drew, probes not among them."""
         if self.plan.source == "Runtime":
             return side.deltas[PODS].counts[0] if self.pods_are_live(champion) else 0
-        (asked, _), _ = share_of_probes(side.deltas[PODS], side.deltas[LIVE], side.deltas[MIRROR])
+        (asked, _), _ = share_of_probes(*(side.deltas[name] for name in (PODS, LIVE, MIRROR, COPIES)))
         return max(0, side.deltas[LIVE].counts[0] - asked)
 
     def pods_are_live(self, champion: bool) -> bool:

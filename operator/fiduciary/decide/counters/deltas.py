@@ -6,9 +6,9 @@ Rules (protocols.md §1, statistics.md §3.0):
   that a restart between two edges loses only what its process had counted after the last scrape.
 - A process that began anew counts from 0. Where nothing says when it began, a counter of started requests that fell
   says so, unless another copy of the series is read from here on.
-- A unit that was never seen before counts from 0 if the process began at most one scrape interval before the last edge,
-  or if its target was scraped at that edge and did not show it. Else nobody knows how old its counts are: its first
-  sample is where counting begins, and that is said.
+- A unit that was never seen before counts from 0 if its process began after the last edge, or so shortly before it that
+  it had to be discovered and scraped first; or if its target was scraped at that edge and did not show it. Else nobody
+  knows how old its counts are: its first sample is where counting begins, and that is said.
 - A unit is *fresh* at an edge with a sample within the interval before it and one within the interval after it. One
   that only has the later sample *returns*: what it counts belongs to no known block, so the edge cannot close one.
 """
@@ -31,12 +31,16 @@ from fiduciary.decide.counters.state import (
     Stream,
     Unit,
 )
-from fiduciary.decide.counters.tracks import Line, Track, line
+from fiduciary.decide.counters.tracks import Line, Track, line, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fiduciary.decide.counters.tracks import Frame
+
+
+DISCOVERY = 10_000
+"""Milliseconds until Prometheus has heard of a new pod: it takes in changes every five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,12 @@ class Clock:
     def before(self) -> int:
         """How far before an edge is read: to see what was there at the edge, and at the gateway's last scrape."""
         return 2 * self.scrape + self.timeout
+
+    @property
+    def unseen(self) -> int:
+        """How long a process may run before its first sample. It is much less than a unit is remembered, so that what
+        counts from 0 was never counted before."""
+        return 2 * self.scrape + DISCOVERY
 
     @property
     def settled(self) -> int:
@@ -205,10 +215,10 @@ def _first(track: Track, read: Line, inside: Sequence[Frame], since: int, clock:
     if seen:
         return _at(track.key, seen[-1], read.copy), False
     first = inside[0]
-    absent = not any(since - clock.before < at <= since for strand in track.strands for at, _ in strand.samples)
+    absent = not shown(track, since - clock.before, since)
     witnessed = absent and any(since - clock.after < at <= since for at, _ in read.uptime)
     began = first.start if first.start is not None else _began(read, first.at)
-    if witnessed or (began is not None and began >= since - clock.scrape):
+    if witnessed or (began is not None and began >= since - clock.unseen):
         return Unit(track.key, since, first.start, (0,) * len(first.values), read.copy), False
     return _at(track.key, first, read.copy), True
 

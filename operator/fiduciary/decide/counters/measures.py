@@ -74,10 +74,14 @@ def _excused(in_flight: int, trials: int, window: Window) -> int:
     return min(in_flight, most)
 
 
-def share_of_probes(pods: Delta, live: Delta, mirrored: Delta) -> tuple[tuple[int, int], tuple[int, int]]:
+def share_of_probes(
+    pods: Delta, live: Delta, mirrored: Delta, copies: Delta
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """(probes, failed ones) of live and of mirrored requests: a gateway draws and copies probes like any request."""
     asked, failed = pods.counts[PROBES], pods.counts[PROBES_FAILED]
-    both = live.counts[STARTED] + mirrored.counts[STARTED]
-    of_live = asked * live.counts[STARTED] // both if both else 0
-    failed_of_live = failed * live.counts[STARTED] // both if both else 0
-    return (of_live, failed_of_live), (min(asked - of_live, mirrored.counts[STARTED]), failed - failed_of_live)
+    of_live, of_mirror, rest = (delta.counts[STARTED] for delta in (live, mirrored, copies))
+    all_of_them = max(1, of_live + of_mirror + rest)
+    return (
+        (asked * of_live // all_of_them, failed * of_live // all_of_them),
+        (asked * of_mirror // all_of_them, failed * of_mirror // all_of_them),
+    )

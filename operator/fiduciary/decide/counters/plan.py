@@ -23,7 +23,7 @@ GATEWAY_EDGES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Limit:
     """One guardrail or breaker. ``source``: whose counters measure it."""
 
     measure: Measure
@@ -48,8 +48,8 @@ class Plan:
     clock: Clock
     source: Source
     thresholds: tuple[int, ...]
-    guardrails: tuple[Test, ...]
-    breakers: tuple[tuple[int, Test], ...]
+    guardrails: tuple[Limit, ...]
+    breakers: tuple[tuple[int, Limit], ...]
     patience: int = 2_000
 
     @property
@@ -103,7 +103,7 @@ def planned(
     source: Source = "Gateway" if gateway and asked != "Runtime" else "Runtime"
     limits = (*template.guardrails, *template.circuit_breakers)
     thresholds = sorted({milliseconds for limit in limits if (milliseconds := _threshold(limit)) is not None})
-    guardrails: list[Test] = []
+    guardrails: list[Limit] = []
     for guardrail in template.guardrails:
         test = _test(guardrail, guardrail.name, source, thresholds, runtime_edges)
         if isinstance(test, str):
@@ -115,7 +115,7 @@ def planned(
                 f"({', '.join(f'{edge}ms' for edge in GATEWAY_EDGES[:10])}, ...), or no mirror in the last step"
             )
         guardrails.append(test)
-    breakers: list[tuple[int, Test]] = []
+    breakers: list[tuple[int, Limit]] = []
     for index, breaker in enumerate(template.circuit_breakers):
         if breaker.metric == "PaperDrawdown":
             continue
@@ -147,16 +147,16 @@ def _test(
     source: Source,
     thresholds: list[int],
     runtime_edges: Collection[int] | None,
-) -> Test | str:
+) -> Limit | str:
     threshold = _threshold(limit)
     if threshold is None:
         metric = "ClientErrorRate" if limit.metric == "ClientErrorRate" else "ErrorRate"
-        return Test(Measure(name, metric), source)
+        return Limit(Measure(name, metric), source)
     measure = Measure(name, "LatencyAbove", thresholds.index(threshold))
     if source == "Gateway" and threshold in GATEWAY_EDGES:
-        return Test(measure, "Gateway")
+        return Limit(measure, "Gateway")
     if runtime_edges is None or threshold in runtime_edges:
-        return Test(measure, "Runtime")  # requests slower than it are counted only on an edge of a histogram
+        return Limit(measure, "Runtime")  # requests slower than it are counted only on an edge of a histogram
     edges = ", ".join(f"{edge}ms" for edge in sorted(runtime_edges)) or "none"
     return (
         f"{name}: no histogram has a bucket that ends at {limit.threshold}, so slower requests are not counted; "

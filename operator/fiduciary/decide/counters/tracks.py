@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -34,6 +35,7 @@ class Strand:
     """Labels without a meaning of their own: two scrape jobs, or two replicas of Prometheus, make copies."""
     fields: tuple[int, ...]
     samples: tuple[tuple[int, float], ...]
+    """In the order of their times, one a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,17 @@ def line(track: Track, fields: int, since: int, until: int, prefer: str | None =
     """
     copies: dict[str, list[tuple[Strand, dict[int, int | None]]]] = {}
     for strand in track.strands:
-        kept = {at: count_of(value) for at, value in strand.samples if since < at <= until}
+        kept = {at: count_of(value) for at, value in _within(strand.samples, since, until)}
         if kept:
             copies.setdefault(strand.copy, []).append((strand, kept))
     lines = [_line(track, copy, strands, fields, since, until) for copy, strands in copies.items()]
     found = [made for made in lines if made.frames]
     return min(found, key=lambda made: (made.copy != prefer, -len(made.frames), made.copy), default=Line())
+
+
+def shown(track: Track, since: int, until: int) -> bool:
+    """Whether any of its series has a sample in (``since``, ``until``], be it a count or not."""
+    return any(_within(strand.samples, since, until) for strand in track.strands)
 
 
 def _line(
@@ -93,8 +100,10 @@ def _line(
     starts: dict[int, int] = {}
     uptime: dict[int, int | None] = {}
     for pulse in track.pulses:
-        for at, value in pulse.samples:
-            if pulse.copy != copy or not since < at <= until or not 0.0 <= value <= MOST_SECONDS:
+        if pulse.copy != copy:
+            continue
+        for at, value in _within(pulse.samples, since, until):
+            if not 0.0 <= value <= MOST_SECONDS:
                 continue
             if pulse.kind == "start":
                 starts[at] = round(value * 1000)
@@ -102,6 +111,15 @@ def _line(
             else:
                 uptime[at] = round(value * 1000)
     return Line(_short(copy), _frames(strands, fields, starts), tuple(sorted(uptime.items(), key=lambda item: item[0])))
+
+
+def _within(samples: tuple[tuple[int, float], ...], since: int, until: int) -> tuple[tuple[int, float], ...]:
+    """Samples with since < time <= until, of samples in the order of their times."""
+    return samples[bisect_right(samples, since, key=_time) : bisect_right(samples, until, key=_time)]
+
+
+def _time(sample: tuple[int, float]) -> int:
+    return sample[0]
 
 
 def _short(copy: str) -> str:
@@ -148,5 +166,8 @@ def _union(parts: Iterable[Part]) -> tuple[Part, ...]:
     by_series: dict[str, Part] = {}
     for part in parts:
         known = by_series.get(part.series)
-        by_series[part.series] = part if known is None else replace(part, samples=known.samples + part.samples)
+        if known is not None:
+            samples = {**dict(known.samples), **dict(part.samples)}
+            part = replace(part, samples=tuple(sorted(samples.items(), key=_time)))
+        by_series[part.series] = part
     return tuple(by_series[series] for series in sorted(by_series))

@@ -52,7 +52,7 @@ def sent(
     clock: Clock,
 ) -> Sent:
     """Sent and received of one arm."""
-    through = [name for name in ("live", "mirror") if streams.get(name)]
+    through = [name for name in ("live", "mirror", "copies") if streams.get(name)]
     number = sum(deltas[name].counts[STARTED] for name in through)
     pods = streams.get("pods", {})
     if not through or not pods or not all(deltas[name].steady for name in (*through, "pods")):

@@ -63,26 +63,11 @@ def arrival(
     unknown = None
     if route is not None and not route.blocked and version.digest not in route.answering:
         unknown = cold(case, able, route, version)
-    if compatible and history.champion is not None and takes_other_requests(history, version):
+    if compatible and history.champion is not None:
         refused = _imitated(case, able, version, history.champion)
         if not refused.ready:
             return refused
     return Arrival() if unknown is None else Arrival(unknown[0], look=unknown[1])
-
-
-def takes_other_requests(history: History, version: VersionRef) -> bool:
-    """Whether clients of the champion might have to send something else.
-
-    Versions of one feature set take the same requests by the contract of the runtime: the columns and rows of the set,
-    of which a model may read less. Where the sets differ, or an old record does not say, a probe finds out.
-    """
-    sets = {_inputs(history, one) for one in (version, history.champion)}
-    return len(sets) > 1 or None in sets
-
-
-def _inputs(history: History, version: VersionRef | None) -> str | None:
-    verdict = history.verdicts.get(version.training_key or "") if version is not None else None
-    return None if verdict is None else verdict.record.evidence.summary.get("inputs")
 
 
 def _imitated(case: Case, able: Able, version: VersionRef, champion: VersionRef) -> Arrival:

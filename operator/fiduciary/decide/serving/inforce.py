@@ -115,7 +115,9 @@ def parent_state(case: Case, view: RouteView, parent: ParentRef, routing: Routin
         if (status.namespace, status.name, status.section) == (namespace, parent.name, parent.section_name)
     ]
     if not told or any(status.observed_generation < view.generation for status in told):
-        patient_until = max(routing.at, view.written_at or routing.at) + SILENCE
+        # A hand edit that is being set back is news to the controller as well.
+        changes = (routing.at, view.written_at, view.seen_at, case.now if view.edited else None)
+        patient_until = max(change for change in changes if change is not None) + SILENCE
         if case.now < patient_until:
             message = f"{name} takes the route over (record {routing.decision})"
             return RouteState(Note(reasons.ROUTE_PENDING, message), look=patient_until)
@@ -166,23 +168,25 @@ def _probed(case: Case, history: History, target: ProbeTarget, routing: Routing)
         return RouteState(Note(reasons.PROBE_PENDING, message), accepted=True)
     if probe.ok and probe.digest in routing.answering:
         return None
-    names = ", ".join(str(arm.version.version) for arm in routing.arms if arm.weight > 0)
-    if probe.digest and probe.digest in _ours(history):
-        message = f"version {probe.version} answers at {target.url}, record {routing.decision} names version {names}"
-        return RouteState(Note(reasons.WRONG_VERSION_ANSWERS, message), accepted=True)
     told = probe.message or (f"status {probe.status}" if probe.status is not None else "no answer")
-    foreign = probe.status is not None and probe.status < 500 and not (probe.ok and probe.digest)
-    since = max(probe.since or probe.at, routing.at)
-    if (foreign or probe.ok) and case.now - since < SETTLING:
-        message = f"{target.url} does not answer as record {routing.decision} says yet: {told}"
-        return RouteState(Note(reasons.ROUTE_PENDING, message), True, look=since + SETTLING)
-    if foreign or probe.ok:
+    ours = probe.digest in _ours(history) - routing.answering
+    foreign = probe.ok or (probe.status is not None and probe.status < 500 and not probe.digest)
+    if ours:
+        names = ", ".join(str(arm.version.version) for arm in routing.arms if arm.weight > 0)
+        told = f"version {probe.version} answers, record {routing.decision} names version {names}"
+    where = f"{target.url}{_host(target)}"
+    settled = max(probe.since or probe.at, routing.at) + SETTLING
+    if (ours or foreign) and case.now < settled:
+        reason = reasons.WRONG_VERSION_ANSWERS if ours else reasons.ROUTE_PENDING
+        message = f"{where} does not answer as record {routing.decision} says yet: {told}"
+        return RouteState(Note(reason, message), accepted=True, look=settled)
+    if ours or foreign:
         message = (
-            f"the route was accepted, but {target.url}{_host(target)} is answered by somebody else ({told}). Another "
-            "route has taken this host and path: find it with kubectl get httproutes -A"
+            f"every gateway took the route over, and {where} is answered otherwise ({told}). Another route has taken "
+            "this host and path: find it with kubectl get httproutes -A"
         )
-        return RouteState(Note(reasons.ROUTE_HIJACKED, message, stalled=True), True, hijacked=message)
-    return RouteState(Note(reasons.PROBE_FAILED, f"{target.url}{_host(target)} gives no prediction: {told}"), True)
+        return RouteState(Note(reasons.ROUTE_HIJACKED, message, stalled=True), accepted=True, hijacked=message)
+    return RouteState(Note(reasons.PROBE_FAILED, f"{where} gives no prediction: {told}"), accepted=True)
 
 
 def _blocked(case: Case, able: Able, routing: Routing) -> RouteState:

@@ -32,7 +32,7 @@ OWN_WORDS = {
 
 def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
     """Why fewer than ``need`` replicas are ready; None if enough are."""
-    if view.ready >= need:
+    if view.able >= need:
         return None
     what = f"version {view.version}"
     if view.failure:
@@ -43,7 +43,24 @@ def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
     if told:
         # One that needs a person says more than one that waits.
         return max(told, key=lambda note: note.stalled)
-    return Note(reasons.STARTING, f"{what} is being loaded: {view.ready} of {need} replicas are ready")
+    return Note(reasons.STARTING, f"{what} is being loaded: {view.able} of {need} replicas are ready")
+
+
+def rolling_out(view: DeploymentView, now: datetime) -> Note | None:
+    """What keeps a version that answers from being as it should be everywhere: new pods that do not start."""
+    what, stay = f"version {view.version}", f"{view.able} pods go on serving"
+    if view.failure:
+        message = f"the cluster refuses new pods of {what}: {view.failure}; {stay}"
+        return Note(reasons.POD_REFUSED, message, stalled=True)
+    pods = sorted((pod for pod in view.pods if not pod.ready and not pod.deleting), key=lambda pod: pod.name)
+    told = [note for pod in pods if (note := _pod(pod, what, now)) is not None]
+    if told:
+        worst = max(told, key=lambda note: note.stalled)
+        return Note(worst.reason, f"{worst.message}; {stay}", worst.stalled or view.overdue)
+    if view.observed and view.updated >= view.replicas and view.total <= view.updated:
+        return None  # pods of one template that come and go with the load are nobody's news
+    message = f"{what} is rolled out anew: {view.updated} of {view.replicas} pods are new; {stay}"
+    return Note(reasons.STARTING, message, view.overdue)
 
 
 def next_look(view: DeploymentView, now: datetime) -> datetime | None:
@@ -68,15 +85,18 @@ def _pod(pod: ServingPod, what: str, now: datetime) -> Note | None:
         message = f"pod {pod.name} of {what} cannot be started ({said}); check what spec.serving.podTemplate names"
         return Note(reasons.POD_REFUSED, message, stalled=True)
     if "OOMKilled" in (pod.reason, pod.last_reason):
-        message = f"pod {pod.name} of {what} was killed for memory ({pod.restarts} restarts); raise "
+        message = f"pod {pod.name} of {what} is killed for memory again and again; raise "
         return Note(reasons.OUT_OF_MEMORY, message + "spec.serving.resources.limits.memory", stalled=True)
     if (said_itself := _own_words(pod, what)) is not None:
         return said_itself
     if pod.reason in ("CrashLoopBackOff", "Error") or pod.restarts > 0:
-        words = pod.termination_message.strip()[-300:] or pod.message or "it left no words"
-        code = "" if pod.exit_code is None else f", exit code {pod.exit_code}"
-        message = f"container {pod.container or 'server'} of pod {pod.name} ({what}) ended {pod.restarts} times{code}: "
-        return Note(reasons.CRASHING, message + words, stalled=True)
+        code = "" if pod.exit_code is None else f" with exit code {pod.exit_code}"
+        container = pod.container or "server"
+        message = (
+            f"container {container} of pod {pod.name} ({what}) ends again and again{code}; read its log: "
+            f"kubectl logs {pod.name} -c {container} --previous"
+        )
+        return Note(reasons.CRASHING, message, stalled=True)
     if pod.phase == "Running" and pod.created_at is not None and now - pod.created_at >= PATIENCE:
         message = f"pod {pod.name} of {what} runs since {pod.created_at:%H:%M:%S} UTC and is not ready; read its log: "
         return Note(reasons.NEVER_READY, f"{message}kubectl logs {pod.name} -c server", stalled=True)
@@ -92,8 +112,5 @@ def _own_words(pod: ServingPod, what: str) -> Note | None:
     if not isinstance(document, dict):
         return None
     words = cast("dict[str, Any]", document)
-    known = OWN_WORDS.get(str(words.get("reason")))
-    if known is None:
-        return None
-    reason, stalled = known
+    reason, stalled = OWN_WORDS.get(str(words.get("reason")), (reasons.CRASHING, True))
     return Note(reason, f"pod {pod.name} does not load {what}: {words.get('message') or words.get('reason')}", stalled)

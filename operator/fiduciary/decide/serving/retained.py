@@ -28,7 +28,7 @@ def retained(case: Case, able: Able) -> tuple[Child, ...]:
     if view is not None and route is not None:
         number = max(route.decision, view.decision)
         body = able.backend.route(
-            RoutePlan(case.world.model, number, listed(case, route, _versions(case)), owned=False)
+            RoutePlan(case.world.model, number, listed(case, route, _versions(case)), route.mirrored, owned=False)
         )
         if objects.differs(view, content_of(body)[0], case, owned=False):
             children.append(objects.applied(body, view))

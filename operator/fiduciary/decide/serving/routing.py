@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiduciary.manifests.plans import Arm
+from fiduciary.manifests.plans import Arm, Mirrored
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +20,7 @@ class Routing:
     decision: int
     at: datetime
     arms: tuple[Arm, ...]
+    mirrored: tuple[Mirrored, ...] = ()
     blocked: bool = False
 
     @property
@@ -33,9 +34,15 @@ def routing(history: History) -> Routing | None:
     champion, traffic = history.champion, history.traffic
     if champion is None or traffic is None or traffic.champion == 0 or history.routed_at is None:
         return None
-    kill = history.kill
+    kill, challenger = history.kill, history.challenger
     if kill is None or not kill.engaged:
-        return Routing(history.routed, history.routed_at, (Arm(champion, traffic.champion),))
+        arms = [Arm(champion, traffic.champion)]
+        mirrored: tuple[Mirrored, ...] = ()
+        if challenger is not None and traffic.challenger > 0:
+            arms.append(Arm(challenger, traffic.challenger))
+        if challenger is not None and traffic.mirror > 0:
+            mirrored = (Mirrored(challenger, traffic.mirror),)
+        return Routing(history.routed, history.routed_at, tuple(arms), mirrored)
     if history.kill_serves is not None:
         return Routing(history.routed, history.routed_at, (Arm(history.kill_serves, 100),))
     return Routing(history.routed, history.routed_at, (Arm(champion, 0),), blocked=True)

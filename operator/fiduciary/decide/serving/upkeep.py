@@ -15,7 +15,8 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving import objects, podfacts
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
-from fiduciary.decide.serving.arrival import arrival, direct, imitating, takes_other_requests
+from fiduciary.decide.serving.again import as_before
+from fiduciary.decide.serving.arrival import arrival, direct, imitating
 from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
 from fiduciary.decide.serving.listing import listed
 from fiduciary.decide.serving.lost import lost_records
@@ -100,11 +101,18 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     coming = arrival(case, history, able, wish.version, compatible=wish.compatible) if wish is not None else None
     answered = route is not None and not route.blocked and state.note is None
     lacking = None if answered else _lacking(case, history, able, route, state)
+    hijacked = state.hijacked
+    before = as_before(case, history, state)
+    if before is not None:
+        lacking, hijacked = before.lacking, before.hijacked
     pending = promotion_pending(case, history, wish, coming)
     on_its_way = pending if wish is not None else None
-    notes = [note for note in (pin_refused(case, history), lacking, on_its_way, kept.waiting) if note is not None]
+    rolling = None if lacking is not None else _rolling(case, route)
+    told_of = (pin_refused(case, history), lacking, on_its_way, rolling, kept.waiting)
+    notes = [note for note in told_of if note is not None]
     moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
-    moments.append(_window(case, history))
+    moments += [podfacts.next_look(view, case.now) for view in case.world.deployments]
+    moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(
         route=writes,
         children=(*kept.children, *shrunk, *gone),
@@ -115,7 +123,7 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
         notes=tuple(notes),
         pending=pending,
         refused=act_refused(case, history),
-        hijacked=state.hijacked,
+        hijacked=hijacked,
         endpoint=_endpoint(case, able) if route is not None else None,
         runtime=_runtime(case, history),
         wake_at=_earliest(moments),
@@ -150,7 +158,7 @@ def _route(
         return gone, ()
     number = max(route.decision, view.decision if view is not None else 0)
     arms = listed(case, route, [wanted.version for wanted in versions])
-    body = able.backend.route(RoutePlan(case.world.model, number, arms))
+    body = able.backend.route(RoutePlan(case.world.model, number, arms, route.mirrored))
     content, _ = content_of(body)
     if view is None:
         told = (Event("Warning", reasons.SERVING_OBJECT_RESTORED, f"HTTPRoute {case.name} vanished and is made again"),)
@@ -218,9 +226,18 @@ def _lacking(case: Case, history: History, able: Able, route: Routing | None, st
         return state.note
     for arm in route.arms:
         view = view_of(case, arm.version)
-        if arm.weight > 0 and view is not None and view.ready == 0:
+        if arm.weight > 0 and view is not None and view.able == 0:
             return podfacts.not_ready(view, 1, case.now)
     return state.note
+
+
+def _rolling(case: Case, route: Routing | None) -> Note | None:
+    """A version that answers and whose newest pods are not there: clients do not notice, a person should."""
+    for arm in route.arms if route is not None else ():
+        view = view_of(case, arm.version)
+        if arm.weight > 0 and view is not None and (note := podfacts.rolling_out(view, case.now)) is not None:
+            return note
+    return None
 
 
 def _earliest(moments: list[datetime | None]) -> datetime | None:
@@ -248,10 +265,10 @@ def _probes(
 
     def ask(version: VersionRef, *, compatible: bool) -> None:
         view = view_of(case, version)
-        if view is None or view.ready == 0:
+        if view is None or view.able == 0:
             return
         asked.append(direct(case, able, version))
-        if compatible and champion is not None and takes_other_requests(history, version):
+        if compatible and champion is not None:
             asked.append(imitating(case, able, version, champion))
 
     if champion is not None and route is None:

@@ -37,8 +37,9 @@ def promotion_pending(case: Case, history: History, wish: Will | None, coming: A
     given, objection = approvals_given(case, history)
     needed = approvals_needed(case)
     why = ", as this release runs no experiments that could promote it" if case.spec.promotion.mode == "Auto" else ""
+    people = "the approval of a person" if needed == 1 else f"approvals of {needed} people, {len(given)} given"
     message = (
-        f"{name} passed the gates and waits for {needed} approvals by different people{why}; {len(given)} are given. "
+        f"{name} passed the gates and waits for {people}{why}. "
         f"Create a ModelApproval {{decision: Approve, evidenceDigest: {history.challenger_evidence}}}, or pin it"
     )
     if objection is not None:

@@ -89,7 +89,7 @@ def view_of(case: Case, version: VersionRef | None) -> DeploymentView | None:
 
 def ready_of(case: Case, version: VersionRef | None) -> int:
     view = view_of(case, version)
-    return 0 if view is None else view.ready
+    return 0 if view is None else view.able
 
 
 def _replicas(case: Case, version: VersionRef) -> int:

@@ -1,0 +1,200 @@
+"""When a block is closed, what it merges, and what is said of an arm that cannot be seen."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from fiduciary.decide.counters.blocks import START, Samples, read
+from fiduciary.decide.counters.exposure import Change, Exposure, exposure
+from fiduciary.evidence.blocks import Counts
+from tests.unit.decide.counters import played
+from tests.unit.decide.counters.played import SCRAPE, Process, Request
+
+END = played.START + 10 * 60_000
+LONG_AGO = played.START - 3_600_000
+HALF = (Change(LONG_AGO, LONG_AGO + 5_000, 50, 0),)
+
+
+def minute(number: float) -> int:
+    return played.START + round(number * 60_000)
+
+
+def pair(seed: int = 1, **options: float) -> tuple[Process, Process]:
+    chance = random.Random(seed)
+    made: list[Process] = []
+    for workload, phase in ((played.CHAMPION, 4_000), (played.CHALLENGER, 9_000)):
+        pod = Process(f"{workload.name}-7d9c5-abcde", LONG_AGO, None, phase)
+        pod.requests = played.requests(chance, 500, played.START - 60_000, END, **options)
+        made.append(pod)
+    return made[0], made[1]
+
+
+def dark(pod: Process, since: float, until: float) -> frozenset[int]:
+    return frozenset(at for at in pod.scrapes(END) if minute(since) < at < minute(until))
+
+
+def samples(
+    champion: Process,
+    challenger: Process,
+    until: int = END,
+    gaps: tuple[frozenset[int], ...] = (frozenset(), frozenset()),
+) -> Samples:
+    return played.of_pods(played.pod_series(champion, until, gaps[0]), played.pod_series(challenger, until, gaps[1]))
+
+
+def test_a_block_is_closed_two_scrapes_and_a_timeout_after_its_edge_and_no_sooner() -> None:
+    plan, both = played.plan(), samples(*pair())
+    settled = minute(1) + 2 * SCRAPE + played.TIMEOUT
+    assert read(plan, START, both, HALF, settled - 1).blocks == ()
+    assert [block.last for block in read(plan, START, both, HALF, settled).blocks] == [0]
+
+
+def test_an_outage_in_the_middle_of_a_block_costs_nothing() -> None:
+    champion, challenger = pair()
+    gaps = (dark(champion, 2.3, 2.7), dark(challenger, 2.3, 2.7))
+    plan = played.plan()
+    assert read(plan, START, samples(champion, challenger, gaps=gaps), HALF, END).blocks == (
+        read(plan, START, samples(champion, challenger), HALF, END).blocks
+    )
+
+
+def test_an_outage_over_edges_is_one_merged_block_with_the_same_sum() -> None:
+    champion, challenger = pair()
+    gaps = (dark(champion, 2.5, 5.2), dark(challenger, 2.5, 5.2))
+    reading = read(played.plan(), START, samples(champion, challenger, gaps=gaps), HALF, END)
+    whole = read(played.plan(), START, samples(champion, challenger), HALF, END)
+    assert [(block.first, block.last) for block in reading.blocks] == [(0, 0), (1, 1), (2, 5), (6, 6), (7, 7), (8, 8)]
+    merged = reading.blocks[2]
+    assert merged.merged
+    assert merged.requests == tuple(sum(block.requests[arm] for block in whole.blocks[2:6]) for arm in (0, 1))
+    assert [block.requests for block in reading.blocks[3:]] == [block.requests for block in whole.blocks[6:]]
+
+
+def test_edges_at_which_an_arm_was_not_seen_are_counted_and_said() -> None:
+    champion, challenger = pair()
+    until = minute(5) + 41_000
+    blind = samples(champion, challenger, until, (frozenset(), dark(challenger, 2.5, 9)))
+    health = read(played.plan(), START, blind, HALF, until).health
+    assert (health.champion_missed, health.challenger_missed) == (0, 3)
+    assert "the challenger's series around the last 3 block edges" in health.message
+    nothing = read(played.plan(), START, Samples(), HALF, until).health
+    assert (nothing.champion_missed, nothing.challenger_missed) == (5, 5)
+
+
+def test_one_good_edge_ends_the_count() -> None:
+    champion, challenger = pair()
+    until = minute(6) + 41_000
+    blind = samples(champion, challenger, until, (frozenset(), dark(challenger, 2.5, 5.5)))
+    assert read(played.plan(), START, blind, HALF, until).health.challenger_missed == 0
+
+
+def test_a_challenger_without_requests_need_not_be_seen() -> None:
+    champion, _ = pair()
+    alone = played.of_pods(played.pod_series(champion, END), [])
+    reading = read(played.plan(), START, alone, (), END)
+    assert len(reading.blocks) == 9
+    assert reading.health.challenger_missed == 0
+
+
+def test_pods_of_a_shadow_count_as_mirrored() -> None:
+    shadow = (Change(LONG_AGO, LONG_AGO + 5_000, 0, 100),)
+    block = read(played.plan(), START, samples(*pair()), shadow, END).blocks[0]
+    errors = block.tests[0]
+    assert errors.champion.trials == block.requests[0] > 0
+    assert errors.champion_mirror == errors.challenger == Counts(0, 0)
+    assert errors.challenger_mirror.trials > 0
+    assert block.requests[1] == 0
+
+
+def test_pods_that_get_copies_beside_live_requests_count_for_harm_alone() -> None:
+    both = (Change(LONG_AGO, LONG_AGO + 5_000, 50, 100),)
+    block = read(played.plan(), START, samples(*pair()), both, END).blocks[0]
+    assert block.requests == (0, 0)
+    assert block.tests[0].champion == block.tests[0].challenger == Counts(0, 0)
+    assert min(block.tests[0].champion_mirror.trials, block.tests[0].challenger_mirror.trials) > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ((), Exposure(0, 0, False)),
+        ((Change(100, 150, 5, 100),), Exposure(5, 100, False)),
+        ((Change(100, None, 5, 100),), Exposure(5, 100, True)),
+        ((Change(985, 985, 5, 0),), Exposure(5, 0, False)),
+        ((Change(980, 986, 5, 0),), Exposure(5, 0, True)),  # the value at the edge may be from before
+        ((Change(100, 150, 5, 0), Change(1_030, 1_040, 50, 0)), Exposure(50, 0, True)),
+        ((Change(1_060, 1_070, 50, 0), Change(100, 150, 5, 0)), Exposure(5, 0, False)),
+    ],
+)
+def test_weights_of_a_block_from_1000_to_1060(changes: tuple[Change, ...], expected: Exposure) -> None:
+    assert exposure(changes, 1_000, 1_060, 15) == expected
+
+
+def hung(share: float) -> Process:
+    """One request a second; from minute 3 on this share of them is never answered."""
+    pod = Process("m-bbbbbbbb-7d9c5-abcde", LONG_AGO, None, 9_000)
+    chance = random.Random(3)
+    for second in range(-60, 600):
+        began = minute(0) + second * 1000
+        lost = second >= 180 and chance.random() < share
+        pod.requests.append(Request(began, None if lost else began + 20))
+    return pod
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_requests_that_hang_are_bad_in_their_own_block(share: float) -> None:
+    champion, _ = pair(lost=0.0, bad=0.0)
+    reading = read(played.plan(), START, samples(champion, hung(share)), HALF, END)
+    bad = [block.tests[0].challenger.bad for block in reading.blocks]
+    assert bad[:3] == [0, 0, 0]
+    assert bad[3] >= 60 * share * 0.6 - 4  # 2 * patience / block of them may still be answered in time
+    assert sum(bad[3:]) >= 360 * share * 0.85
+    slow = [block.tests[2].challenger.bad for block in reading.blocks]
+    assert sum(slow) == pytest.approx(sum(bad), abs=3)
+
+
+def test_requests_under_way_at_an_edge_are_not_bad() -> None:
+    champion, _ = pair()
+    pod = Process("m-bbbbbbbb-7d9c5-abcde", LONG_AGO, None, 0)  # scraped exactly at the edges
+    pod.requests = [Request(began, began + 900) for began in range(minute(-1), END, 1_000)]
+    reading = read(played.plan(), START, samples(champion, replace(pod)), HALF, END)
+    assert {block.tests[0].challenger for block in reading.blocks} == {Counts(60, 0)}
+
+
+def test_requests_in_flight_when_their_pod_is_killed_are_bad() -> None:
+    champion, _ = pair()
+    killed = Process("m-bbbbbbbb-7d9c5-abcde", LONG_AGO, minute(3.5), 9_000)
+    killed.requests = [Request(began, began + 20) for began in range(minute(-1) + 500, minute(3.5), 1_000)]
+    killed.requests += [Request(minute(3.3) + number, None) for number in range(2)]
+    other = Process("m-bbbbbbbb-7d9c5-fghij", LONG_AGO, None, 2_000)
+    both = played.pod_series(killed, END) + played.pod_series(other, END)
+    reading = read(played.plan(), START, played.of_pods(played.pod_series(champion, END), both), HALF, END)
+    assert [block.tests[0].challenger.bad for block in reading.blocks] == [0, 0, 0, 2, 0, 0, 0, 0, 0]
+
+
+def test_breakers_read_what_is_not_settled_at_each_scrape() -> None:
+    champion, challenger = pair(lost=0.0, bad=0.0)
+    since = minute(4)
+    challenger.requests = [replace(r, outcome="server_error") if r.began > since else r for r in challenger.requests]
+    until = since + 25_000  # the block of minute 3 is not settled yet
+    reading = read(played.plan(), START, samples(champion, challenger, until), HALF, until)
+    assert reading.state.last == 2
+    (live,) = reading.live
+    assert live.breaker == 0
+    edge = minute(3)
+    last = challenger.scrapes(until)[-1]
+    failed = challenger.answered(last, "server_error")
+    assert failed > 5
+    assert live.challenger.bad == pytest.approx(failed, abs=1)
+    before = challenger.began(challenger.scrapes(edge)[-1])
+    assert live.challenger.trials == challenger.began(last) - before
+    assert live.champion.bad <= 1
+
+
+def test_breakers_see_nothing_before_anything_was_counted() -> None:
+    reading = read(played.plan(), START, Samples(), HALF, played.START - 5_000)
+    assert reading.live == ()
+    assert reading.blocks == ()
