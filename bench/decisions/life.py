@@ -57,8 +57,8 @@ def chain(rule: Rule, rng: np.random.Generator, replications: int, margins: floa
     """Retrain after retrain, each worse than the champion of its time by a third of the margin.
 
     PROMOTED: the last champion is worse than the first, the anchor, by more than so many margins. The operator measures
-    from the anchor and subtracts what earlier promotions have lost (rule 6); the others compare with the champion of the
-    day or with a fixed limit.
+    from the anchor and subtracts what earlier promotions have lost (rule 6); the others compare with the champion of
+    the day or with a fixed limit.
     """
     rate = np.full(replications, 0.005)
     lost = {"errors": np.zeros(replications), "latency": np.zeros(replications)}

@@ -97,6 +97,16 @@ def markdown_wrong(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def markdown_unclaimed(rows: Sequence[Row]) -> str:
+    """Our own error where none is promised, and why not."""
+    why = {cell.name: cell.unclaimed for cell in ALL}
+    lines = ["| cell | P(wrong) | why |", "|---|---|---|"]
+    for row in rows:
+        if row.rule == OURS and why[row.cell] and row.wrong is not None:
+            lines.append(f"| {row.title} | {share(row.wrong, row.replications)} | {why[row.cell]} |")
+    return "\n".join(lines)
+
+
 def markdown_power(rows: Sequence[Row]) -> str:
     """P(promote) of good challengers."""
     lines = ["| cell | " + " | ".join(TITLES[rule] for rule in RULES) + " |", "|---|" + "---|" * len(RULES)]
@@ -176,6 +186,7 @@ def document(text: str, rows: Sequence[Row], points: Sequence[Point]) -> str:
         "Times in minutes, or in sessions for outcomes; ± one standard error.",
         markdown_full(rows),
     ]
+    parts += ["### Cells in which no level is claimed", markdown_unclaimed(rows)]
     if points:
         parts += ["### What each rule can reach", markdown_fronts(points)]
     return head + BEGIN + "\n\n" + "\n\n".join(parts) + "\n\n" + END + tail
