@@ -81,6 +81,8 @@ def share(p: float, replications: int) -> str:
 def number(value: float) -> str:
     if math.isnan(value):
         return "–"
+    if value < 0.0:
+        return "before"
     return f"{value:,.0f}" if value >= 100.0 else f"{value:.1f}"
 
 
@@ -142,7 +144,7 @@ def markdown_full(rows: Sequence[Row]) -> str:
         if row.rule == OURS:
             parts = (row.promoted, row.rolled_back, max(0.0, row.undecided))
             shares = " | ".join(share(round(p, 9), row.replications) for p in parts)
-            times = f"{number(row.median)} | {number(row.p95)} | {number(row.excess_bad)}"
+            times = f"{number(row.median)} | {number(row.p95)} | {row.excess_bad:,.0f}"
             lines.append(f"| {row.title} | {row.replications:,} | {shares} | {times} |")
     return "\n".join(lines)
 
@@ -154,7 +156,7 @@ def markdown_times(rows: Sequence[Row], cells: Sequence[str]) -> str:
         mine = {row.rule: row for row in rows if row.cell == cell}
         if mine:
             texts = [
-                f"{number(mine[rule].median)} / {number(mine[rule].p95)}; {number(mine[rule].excess_bad)}"
+                f"{number(mine[rule].median)} / {number(mine[rule].p95)}; {mine[rule].excess_bad:,.0f}"
                 for rule in RULES
                 if rule in mine
             ]
@@ -180,7 +182,7 @@ def document(text: str, rows: Sequence[Row], points: Sequence[Point]) -> str:
         "### P(promote) of good challengers",
         markdown_power(rows),
         "### Time to a verdict, and bad answers that clients got in excess",
-        "Median / 95 % in minutes since harm began; excess bad answers a run.",
+        "Median / 95 % in minutes since harm began (before: decided before it did); excess bad answers a run.",
         markdown_times(rows, TIMED),
         "### Fiduciary in every cell",
         "Times in minutes, or in sessions for outcomes; ± one standard error.",
