@@ -103,6 +103,8 @@ class ObjectiveEvidence:
 
     name: str
     burn_in: Moments = field(default_factory=Moments)  # of sessions that freeze the scale and are not folded
+    entities: Moments = field(default_factory=Moments)  # of all entities in them
+    entity: float | None = None  # their sd, frozen: what the silence of one entity costs is 4 of it
     betting: Betting | None = None
     bernstein: Bernstein | None = None
     folded: int = 0
