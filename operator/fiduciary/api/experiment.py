@@ -237,7 +237,7 @@ class ExperimentTemplate(ApiModel):
         Objective(name="loss", metric="PairedLoss"),
     )
     """What the challenger has to be better at; all must be shown. Default: the paired loss of the label kind."""
-    guardrails: Annotated[tuple[Guardrail, ...], Field(max_length=16, json_schema_extra=list_map("name"))] = (
+    guardrails: Annotated[tuple[Guardrail, ...], Field(min_length=1, max_length=16, json_schema_extra=list_map("name"))] = (
         Guardrail(name="errors", metric="ErrorRate", margin=Margin(absolute="0.005")),
     )
     """What must not get worse; all must be shown, and harm in any rolls back. Default: the error rate, margin

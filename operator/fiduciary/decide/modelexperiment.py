@@ -13,7 +13,7 @@ from fiduciary.decide import reasons
 from fiduciary.decide.experiment import course, forecast
 from fiduciary.decide.experiment.case import Case
 from fiduciary.decide.experiment.decision import Decision
-from fiduciary.decide.experiment.read import read
+from fiduciary.decide.experiment.read import longest, read, waiting_since
 from fiduciary.decide.experiment.report import Outcome, events, report
 from fiduciary.decide.experiment.rules import judge
 from fiduciary.decide.experiment.summary import grounds, summary
@@ -85,9 +85,13 @@ def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
         if reading.numbers.exposed:
             moments.append(case.now + case.world.scrape_seconds)  # breakers look at each scrape
         if state.course.started is not None:
-            moments += [state.course.started + case.max_duration, state.course.started + case.min_duration]
+            lasts = (case.min_duration, case.max_duration, longest(case))
+            moments += [state.course.started + seconds for seconds in lasts]
         if state.course.dark_since is not None:
             moments.append(state.course.dark_since + int(reading.numbers.max_hold))
+    waiting = waiting_since(case)
+    if waiting is not None:
+        moments.append(waiting + case.max_duration)
     if reading.numbers.watching:
         moments.append(case.now + case.world.scrape_seconds)
     if case.closure.until is not None:

@@ -20,6 +20,7 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Event
 from fiduciary.decide.experiment.conditions import Outlook, conditions
 from fiduciary.decide.experiment.rows import ALL, decimal, tests
+from fiduciary.decide.experiment.rules import both_dark
 from fiduciary.decide.experiment.times import at
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _health(case: Case, reading: Reading) -> DataHealth | None:
     champion, challenger = numbers.champion_dark, numbers.challenger_dark and numbers.exposed
     state = (
         "BothDark"
-        if numbers.champion_dark and numbers.challenger_dark
+        if both_dark(numbers)
         else "ChampionDark"
         if champion
         else "ChallengerDark"

@@ -5,12 +5,11 @@ Numbers travel as texts, as everywhere in states and hashes. One entry a guardra
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api.modeldecision import Reason
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment.read import objective_threshold
+from fiduciary.decide.experiment.read import noninferiority_threshold, objective_threshold
 from fiduciary.decide.experiment.rows import decimal
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def grounds(case: Case, ruling: Ruling, state: State | None) -> tuple[Reason, ..
     not_worse = [
         Reason(
             reason=reasons.NOT_WORSE,
-            message=f"{one.name}: log e {log:.2f}, threshold {-math.log(terms.promote):.2f}, margin "
+            message=f"{one.name}: log e {log:.2f}, threshold {noninferiority_threshold(terms):.2f}, margin "
             f"{one.noninferiority.margin:.6g}, {one.final_challenger.trials} requests",
         )
         for one in evidence.guardrails

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment import forecast
 from fiduciary.decide.experiment.decision import Ruling
-from fiduciary.decide.experiment.read import DARK_AFTER, objective_threshold, superseded
-from fiduciary.decide.experiment.rules import MISSING_LIMIT
+from fiduciary.decide.experiment.read import (
+    DARK_AFTER,
+    longest,
+    noninferiority_threshold,
+    objective_threshold,
+    superseded,
+)
+from fiduciary.decide.experiment.rules import MISSING_LIMIT, both_dark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +105,8 @@ def _requests(case: Case, _: Reading) -> str:
 def _dark(case: Case, reading: Reading) -> str:
     numbers = reading.numbers
     which = "both arms" if numbers.champion_dark and numbers.challenger_dark else (
-        "the champion" if numbers.champion_dark else "the challenger"
+        "the champion, and nothing is sent to the challenger" if both_dark(numbers)
+        else "the champion" if numbers.champion_dark else "the challenger"
     )  # fmt: skip
     told = f": {case.world.health.message}" if case.world.health.message else ""
     hold = case.spec.no_data.max_hold
@@ -109,6 +116,12 @@ def _dark(case: Case, reading: Reading) -> str:
 def _recorded(case: Case, _: Reading) -> str:
     recorded = case.world.recorded
     return "" if recorded is None else f"{recorded.verdict} is record {recorded.sequence}: {recorded.message}"
+
+
+def _deleting(case: Case, _: Reading) -> str:
+    if case.started:
+        return "the experiment was deleted after it began: what it spent and saw is recorded, the champion is kept"
+    return "the experiment was deleted before it began"
 
 
 def _superseded(case: Case, _: Reading) -> str:
@@ -189,7 +202,7 @@ def missing(case: Case) -> tuple[str, ...]:
             found.append(
                 f"objective {objective.name}: log e {log:.2f} of {threshold:.2f} after {objective.folded} sessions"
             )
-    needed = -math.log(terms.promote)
+    needed = noninferiority_threshold(terms)
     for guardrail in state.evidence.guardrails:
         log = guardrail.noninferiority_log_e
         if log is not None and log < needed:
@@ -221,6 +234,45 @@ def _not_shown(case: Case, reading: Reading) -> str:
     return f"maxDuration {case.spec.stopping.max_duration} is over and not shown is {'; '.join(left)}{ways}"
 
 
+def _held(case: Case, reading: Reading) -> str:
+    """What keeps a promotion of which everything is shown, or a start."""
+    numbers, route = reading.numbers, case.world.route
+    held = (
+        (numbers.killed, "the kill switch is engaged"),
+        (numbers.pinned, "the model's promotion.mode is Pinned"),
+        (numbers.suspended, "the experiment or its model is suspended"),
+        (case.refusal is not None, case.refusal or ""),
+        (numbers.step >= 0 and not numbers.enforced, f"mode is {case.spec.mode}"),
+        (not numbers.confirmed, "the weights that were asked for are not in force"),
+        (
+            numbers.approvals < numbers.approvals_needed and numbers.step >= 0,
+            f"{numbers.approvals} of {numbers.approvals_needed} people have signed",
+        ),
+        (numbers.calendar_unknown, case.closure.unknown or ""),
+        (numbers.in_freeze or numbers.in_window, f"{case.closure.freeze or case.closure.window} forbids promotions"),
+        (
+            not (numbers.capacity if numbers.step < 0 else numbers.capacity_full),
+            f"{route.challenger_ready} pods of the challenger are ready, {route.champion_ready} of the champion",
+        ),
+    )
+    return "; ".join(words for holds, words in held if holds) or "nothing any more, but time is over"
+
+
+def _expired(case: Case, reading: Reading) -> str:
+    grace = (longest(case) - case.max_duration) // 60
+    return (
+        f"maxDuration {case.spec.stopping.max_duration} is over (signatures, the calendar and pods are waited for "
+        f"up to {grace} minutes more); all is shown, and what held the promotion is: {_held(case, reading)}"
+    )
+
+
+def _never_started(case: Case, reading: Reading) -> str:
+    return (
+        f"the model has followed this experiment for maxDuration {case.spec.stopping.max_duration} and it could not "
+        f"start: {_held(case, reading)}"
+    )
+
+
 def _early(case: Case, _: Reading) -> str:
     return f"all is shown; stopping.minDuration is {case.spec.stopping.min_duration}"
 
@@ -241,7 +293,7 @@ def shown(case: Case) -> str:
         if (log := objective.log_e) is not None
     ]
     parts += [
-        f"{guardrail.name} not worse {log:.2f} (threshold {-math.log(state.terms.promote):.2f})"
+        f"{guardrail.name} not worse {log:.2f} (threshold {noninferiority_threshold(state.terms):.2f})"
         for guardrail in state.evidence.guardrails
         if (log := guardrail.noninferiority_log_e) is not None
     ]
@@ -282,6 +334,7 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.HARM_SHOWN: _harm_shown,
     reasons.REQUESTS_LOST: _requests,
     reasons.CHALLENGER_DARK: _dark,
+    reasons.DELETING: _deleting,
     reasons.SUPERSEDED: _superseded,
     reasons.ABORTED: _by_person,
     reasons.REJECTED_BY_PERSON: _by_person,
@@ -290,7 +343,9 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.NO_DATA: _dark,
     reasons.BOTH_DARK: _dark,
     reasons.CHAMPION_DARK: _dark,
+    reasons.NEVER_STARTED: _never_started,
     reasons.NOT_SHOWN: _not_shown,
+    reasons.EXPIRED: _expired,
     reasons.EVIDENCE_REFUSED: _refused,
     reasons.TOO_MANY_SERIES: _excess,
     reasons.MISROUTED: _misrouted,

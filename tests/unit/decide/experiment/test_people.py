@@ -112,12 +112,61 @@ def test_a_pinned_model_follows_no_experiment() -> None:
     assert (pinned.decisions[0].ruling.reason, pinned.decisions[0].traffic.challenger) == (reasons.PINNED, 0)
 
 
-def test_a_deleted_experiment_wishes_for_nothing() -> None:
+def test_deleting_an_experiment_that_began_keeps_its_evidence_in_a_record() -> None:
+    """Else a deletion would refund the test and forget what was seen against the challenger."""
     gone = trial()
     gone.minutes(5)
     gone.metadata = {"deletionTimestamp": gone.now.isoformat()}
     found = gone.evaluate()
-    assert (found.ruling.reason, found.traffic.challenger) == (reasons.DELETING, 0)
+    assert (found.ruling.reason, found.ruling.verdict, found.traffic.challenger) == ("Deleting", "KeepChampion", 0)
+    assert found.ruling.rule.final
+    assert found.summary["test"] == 1
+    assert "deleted" in found.ruling.message
+    gone.record()
+    assert gone.evaluate().ruling.reason == reasons.VERDICT_RECORDED
+
+
+def test_deleting_an_experiment_that_never_began_needs_no_record() -> None:
+    gone = trial(model=replace(FACTS, mode="Pinned"))
+    gone.metadata = {"deletionTimestamp": gone.now.isoformat()}
+    found = gone.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict, found.summary) == (reasons.DELETING, None, {})
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "held",
+    [{"spec": {"mode": "Advise"}}, {"spec": {"suspend": True}}, {"spec": {"approvals": 1}}],
+    ids=["advised", "suspended", "unsigned"],
+)
+def test_a_hold_does_not_keep_half_of_the_requests_for_ever(held: dict[str, Any]) -> None:
+    stopping = {"stopping": {"minDuration": "2h", "maxDuration": "1d"}}
+    made = trial(spec=stopping)
+    made.until(reasons.MIN_DURATION)
+    made.spec = {**stopping, **held["spec"]}
+    made.now = T0 + timedelta(hours=23, minutes=59)
+    assert made.evaluate().traffic.challenger == 50
+    made.now = T0 + timedelta(hours=48)
+    found = made.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict, found.traffic.challenger) == ("Expired", "KeepChampion", 0)
+    assert "maxDuration 1d" in found.ruling.message
+
+
+def test_waiting_for_a_start_that_never_comes_ends_after_max_duration_and_the_queue_does_not_count() -> None:
+    made = trial(ready=(1, 0), model=replace(FACTS, active=None))
+    made.now += timedelta(days=40)
+    made.model = FACTS
+    assert made.evaluate().ruling.reason == reasons.WAITING_FOR_CAPACITY
+    made.now += timedelta(days=1) - timedelta(seconds=1)
+    waits = made.evaluate()
+    assert waits.ruling.reason == reasons.WAITING_FOR_CAPACITY
+    assert waits.wake_at <= made.now + timedelta(seconds=1)
+    made.now += timedelta(seconds=1)
+    found = made.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict) == (reasons.NEVER_STARTED, "KeepChampion")
+    assert "0 pods of the challenger" in found.ruling.message
 
 
 # --- approvals -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from fiduciary.decide.experiment.world import (
     ArmCounts,
     Carried,
     ClosedBlock,
+    Health,
     Live,
     LiveCounts,
     PodFacts,
@@ -232,6 +233,22 @@ def test_both_arms_dark_take_the_weight_away_and_freeze_evidence_and_light_gives
     assert trial.state.course.blocks == 3
 
 
+def test_weight_does_not_come_back_while_blind() -> None:
+    """Once nothing is sent to the challenger the counters call it seen: that is no light (counters: 0 missed)."""
+    trial = running()
+    trial.health = Health(2, 2)
+    assert trial.evaluate().traffic.challenger == 0
+    since = trial.now
+    for _ in range(119):
+        trial.now += timedelta(minutes=1)
+        trial.health = Health(trial.health.champion_missed + 1, 0)
+        blind = trial.evaluate()
+        assert (blind.ruling.reason, blind.traffic.challenger) == (reasons.BOTH_DARK, 0)
+        assert blind.status.data_health.state == "BothDark"
+    trial.now = since + timedelta(hours=2)
+    assert trial.evaluate().ruling.reason == reasons.NO_DATA
+
+
 def test_the_champion_is_kept_after_max_hold_without_data() -> None:
     trial = running()
     trial.seen = False
@@ -439,6 +456,17 @@ def test_a_new_champion_is_taken_back_by_a_breaker() -> None:
     trial = promoted()
     trial.live = Live((LiveCounts(0, Counts(0, 0), Counts(60, 30)),), PODS, PODS)
     assert trial.evaluate().ruling.reason == reasons.HARM_AFTER_PROMOTION
+
+
+def test_harm_in_the_last_minute_of_the_window_is_still_carried_out_after_it() -> None:
+    trial = promoted()
+    trial.now += timedelta(hours=23)
+    trial.live = Live((LiveCounts(0, Counts(0, 0), Counts(60, 30)),), PODS, PODS)
+    assert trial.evaluate().ruling.reason == reasons.HARM_AFTER_PROMOTION
+    trial.now += timedelta(hours=3)  # the record could not be written meanwhile
+    trial.live = Live((), PODS, PODS)
+    found = trial.evaluate()
+    assert (found.ruling.verdict, found.traffic.challenger) == ("RollBack", 0)
 
 
 def test_after_the_window_nothing_is_judged() -> None:
