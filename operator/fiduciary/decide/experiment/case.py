@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide import identity
 from fiduciary.decide.belief import objection
+from fiduciary.decide.experiment import breakers
 from fiduciary.decide.experiment.begin import begin, seconds_of
 from fiduciary.decide.experiment.course import with_block
 from fiduciary.decide.experiment.fold import fold_block
@@ -99,9 +100,10 @@ class Case:
 
     @cached_property
     def refusal(self) -> str | None:
-        """Why evidence is not folded: it is impossible, or a guardrail cannot be counted at all."""
-        if self.world.health.unmeasured:
-            return self.world.health.unmeasured
+        """Why evidence is not folded: it is impossible, a guardrail cannot be counted, a breaker cannot trip."""
+        cannot = self.world.health.unmeasured or breakers.refused(self)
+        if cannot:
+            return cannot
         return self.folded.message if isinstance(self.folded, Refusal) else self.folded.refusal
 
     @cached_property

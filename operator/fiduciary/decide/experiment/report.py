@@ -127,7 +127,8 @@ def _deciding(rows: tuple[TestStatus, ...]) -> TestStatus | None:
 def _ratio(state: State) -> SampleRatio | None:
     ratio, threshold = state.evidence.ratio, -math.log(state.terms.ratio)
     if state.terms.sticky:
-        return SampleRatio(alarm=state.evidence.misrouted > 0)
+        # No counter of ours tells misrouted requests yet: "no alarm" would be a claim that nobody measured.
+        return SampleRatio(alarm=True) if state.evidence.misrouted > 0 else None
     if ratio is None:
         return None
     return SampleRatio(log_e=decimal(ratio.log_e), threshold=decimal(threshold), alarm=state.evidence.ratio_alarm)
