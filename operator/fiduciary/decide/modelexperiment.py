@@ -7,6 +7,7 @@ The same world and time give the same bits; folding the same blocks in other bat
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
@@ -46,7 +47,8 @@ def decide(world: World, now: datetime) -> Decision:
         ruling,
         outcome.traffic,
         events(case, ruling, status),
-        _wake(case, reading, state),
+        # Judged in a time that a clock has shown already, woken in the time that it shows now.
+        _wake(case, reading, state) + timedelta(seconds=int(now.timestamp()) - case.now),
         summary=summary(case, state) if final else {},
         grounds=grounds(case, ruling, state) if final else (),
     )

@@ -358,6 +358,15 @@ def test_breakers_see_what_is_not_settled(challenger: Counts, champion: Counts, 
         assert "15 of 30 requests" in found.ruling.message
 
 
+@pytest.mark.parametrize("change", [{"normal": "0"}, {"above": "1"}, {"above": "1.5"}])
+def test_a_breaker_that_can_never_trip_is_refused_aloud(change: dict[str, str]) -> None:
+    """Admission refuses it; whatever gets past it must not look like a breaker that watches."""
+    trial = easy(spec={"circuitBreakers": [{**BREAKER[0], **change}]})
+    found = trial.evaluate()
+    assert (found.ruling.reason, found.traffic.challenger, found.state) == (reasons.EVIDENCE_REFUSED, 0, None)
+    assert "circuitBreakers[0]" in found.ruling.message
+
+
 @pytest.mark.parametrize(
     ("champion", "challenger", "trips"),
     [
@@ -458,6 +467,17 @@ def test_a_new_champion_is_taken_back_by_a_breaker() -> None:
     assert trial.evaluate().ruling.reason == reasons.HARM_AFTER_PROMOTION
 
 
+def test_a_new_champion_on_a_sticky_route_is_watched_by_its_live_requests() -> None:
+    traffic = {"sticky": {"header": "fiduciary-bucket"}, "steps": [{"name": "shadow", "mirror": 100, "minBlocks": 3}]}
+    trial = easy(bad=(0.0, 0.0), spec={"traffic": traffic})
+    assert trial.evaluate().status.srm is None  # nothing counts misrouted requests yet: no reassuring "false"
+    trial.until(reasons.PROMOTED)
+    trial.record()
+    trial.minutes(3)
+    trial.bad = (0.0, 0.3)
+    assert trial.until(reasons.HARM_AFTER_PROMOTION, 30).ruling.verdict == "RollBack"
+
+
 def test_harm_in_the_last_minute_of_the_window_is_still_carried_out_after_it() -> None:
     trial = promoted()
     trial.now += timedelta(hours=23)
@@ -498,6 +518,14 @@ def test_resuming_a_pair_multiplies_its_old_evidence() -> None:
     trial.bad = (0.005, 0.03)
     found = trial.until(reasons.HARM_SHOWN, 3)
     assert found.ruling.verdict == "RollBack"
+
+
+def test_a_clock_that_was_ahead_does_not_put_off_the_next_look() -> None:
+    trial = running()
+    trial.now += timedelta(hours=3)
+    trial.evaluate()
+    trial.now -= timedelta(hours=3)
+    assert trial.evaluate().wake_at - trial.now <= timedelta(seconds=15)  # breakers look at each scrape
 
 
 def test_time_never_runs_backwards() -> None:
