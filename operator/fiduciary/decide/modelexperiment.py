@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment import course, forecast
 from fiduciary.decide.experiment.case import Case
+from fiduciary.decide.experiment.claims import present
 from fiduciary.decide.experiment.decision import Decision
 from fiduciary.decide.experiment.read import longest, read, waiting_since
 from fiduciary.decide.experiment.report import Outcome, events, report
@@ -66,6 +67,9 @@ def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
         digest=case.evidence_digest or "",
         test=ruling.test,
         message=ruling.message,
+        needed=numbers.approvals_needed,
+        void=any(one.void is not None for one in state.evidence.objectives),
+        shown=present(case, state),
     )
     return replace(state, course=course.advance(state.course, case.spec.traffic.steps, rule, moment))
 

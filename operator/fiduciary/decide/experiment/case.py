@@ -120,9 +120,11 @@ class Case:
 
     @property
     def approvals_needed(self) -> int:
-        """The larger of the model's and the experiment's; Manual needs one at least."""
-        model = self.world.model
-        return max(self.spec.approvals, model.approvals, 1 if model.mode == "Manual" else 0)
+        """The larger of the model's and the experiment's; Manual needs one at least. Once people are asked, it may rise
+        and not fall: nobody unasks them by lowering a number."""
+        model, request = self.world.model, None if self.state is None else self.state.course.request
+        asked = 0 if request is None else request.needed
+        return max(self.spec.approvals, model.approvals, 1 if model.mode == "Manual" else 0, asked)
 
     @cached_property
     def signatures(self) -> tuple[ModelApproval, ...]:

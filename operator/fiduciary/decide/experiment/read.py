@@ -214,7 +214,7 @@ def _progress(case: Case, state: State, numbers: Readings) -> Readings:
         elapsed=0.0 if course.started is None else float(case.now - course.started),
         objectives_over=objectives_over(terms, evidence, case.world.spending.configurations),
         noninferiority_over=noninferiority_over(terms, evidence),
-        requested=course.request is not None,
+        requested=course.request is not None and all(one.void is None for one in evidence.objectives),
     )
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment import forecast
+from fiduciary.decide.experiment.claims import claims
 from fiduciary.decide.experiment.decision import Ruling
+from fiduciary.decide.experiment.lacking import held, missing
 from fiduciary.decide.experiment.read import (
     DARK_AFTER,
     longest,
-    noninferiority_threshold,
-    objective_threshold,
     superseded,
 )
 from fiduciary.decide.experiment.rules import MISSING_LIMIT, both_dark
@@ -184,35 +184,6 @@ def _unconfirmed(case: Case, reading: Reading) -> str:
     )
 
 
-def missing(case: Case) -> tuple[str, ...]:
-    """What is not shown yet, each with its evidence and threshold."""
-    state = case.state
-    if state is None:
-        return ("nothing was counted yet",)
-    found: list[str] = []
-    terms = state.terms
-    threshold = objective_threshold(terms, case.world.spending.configurations)
-    for objective in state.evidence.objectives:
-        log = objective.log_e
-        if objective.void is not None:
-            found.append(f"objective {objective.name}: {objective.void}")
-        elif log is None:
-            found.append(f"objective {objective.name}: {objective.burn_in.count} of 250 sessions that set the scale")
-        elif log < threshold:
-            found.append(
-                f"objective {objective.name}: log e {log:.2f} of {threshold:.2f} after {objective.folded} sessions"
-            )
-    needed = noninferiority_threshold(terms)
-    for guardrail in state.evidence.guardrails:
-        log = guardrail.noninferiority_log_e
-        if log is not None and log < needed:
-            trials = guardrail.final_challenger.trials
-            found.append(
-                f"non-inferiority of {guardrail.name}: log e {log:.2f} of {needed:.2f} after {trials} requests"
-            )
-    return tuple(found)
-
-
 def _steps_left(case: Case, state: State) -> str:
     steps, course = case.spec.traffic.steps, state.course
     if course.step < 0:
@@ -234,42 +205,18 @@ def _not_shown(case: Case, reading: Reading) -> str:
     return f"maxDuration {case.spec.stopping.max_duration} is over and not shown is {'; '.join(left)}{ways}"
 
 
-def _held(case: Case, reading: Reading) -> str:
-    """What keeps a promotion of which everything is shown, or a start."""
-    numbers, route = reading.numbers, case.world.route
-    held = (
-        (numbers.killed, "the kill switch is engaged"),
-        (numbers.pinned, "the model's promotion.mode is Pinned"),
-        (numbers.suspended, "the experiment or its model is suspended"),
-        (case.refusal is not None, case.refusal or ""),
-        (numbers.step >= 0 and not numbers.enforced, f"mode is {case.spec.mode}"),
-        (not numbers.confirmed, "the weights that were asked for are not in force"),
-        (
-            numbers.approvals < numbers.approvals_needed and numbers.step >= 0,
-            f"{numbers.approvals} of {numbers.approvals_needed} people have signed",
-        ),
-        (numbers.calendar_unknown, case.closure.unknown or ""),
-        (numbers.in_freeze or numbers.in_window, f"{case.closure.freeze or case.closure.window} forbids promotions"),
-        (
-            not (numbers.capacity if numbers.step < 0 else numbers.capacity_full),
-            f"{route.challenger_ready} pods of the challenger are ready, {route.champion_ready} of the champion",
-        ),
-    )
-    return "; ".join(words for holds, words in held if holds) or "nothing any more, but time is over"
-
-
 def _expired(case: Case, reading: Reading) -> str:
     grace = (longest(case) - case.max_duration) // 60
     return (
         f"maxDuration {case.spec.stopping.max_duration} is over (signatures, the calendar and pods are waited for "
-        f"up to {grace} minutes more); all is shown, and what held the promotion is: {_held(case, reading)}"
+        f"up to {grace} minutes more); all is shown, and what held the promotion is: {held(case, reading)}"
     )
 
 
 def _never_started(case: Case, reading: Reading) -> str:
     return (
         f"the model has followed this experiment for maxDuration {case.spec.stopping.max_duration} and it could not "
-        f"start: {_held(case, reading)}"
+        f"start: {held(case, reading)}"
     )
 
 
@@ -282,20 +229,15 @@ def _advised(case: Case, _: Reading) -> str:
 
 
 def shown(case: Case) -> str:
-    """The evidence of everything that was shown."""
+    """The evidence of everything that was shown, or that people sign."""
     state = case.state
     if state is None:
         return ""
-    threshold = objective_threshold(state.terms, case.world.spending.configurations)
     parts = [
-        f"{objective.name} {log:.2f} (threshold {threshold:.2f}, {objective.folded} sessions)"
-        for objective in state.evidence.objectives
-        if (log := objective.log_e) is not None
-    ]
-    parts += [
-        f"{guardrail.name} not worse {log:.2f} (threshold {noninferiority_threshold(state.terms):.2f})"
-        for guardrail in state.evidence.guardrails
-        if (log := guardrail.noninferiority_log_e) is not None
+        f"{one.name} {one.log_e:.2f} (threshold {one.threshold:.2f}, {one.n} sessions)"
+        if one.margin is None
+        else f"{one.name} not worse {one.log_e:.2f} (threshold {one.threshold:.2f})"
+        for one in claims(case, state)
     ]
     how = "prequential evidence" if state.terms.prequential and state.evidence.objectives else "evidence"
     return f"log {how}: {'; '.join(parts)}"
