@@ -70,7 +70,7 @@ class Piece:
             return {rule.name: rule.run(drawn) for rule in session_rules.RULES if rule.name in self.rules}
         if isinstance(world, Life):
             return world.run([rule_for(name, self.cell) for name in self.rules], rng, self.size)
-        return {who: play(rule_for(who, self.cell), world, self.cell.budget, self.size, rng)}
+        return {who: play(rule_for(who, self.cell), world, self.cell.budget, self.size, rng, self.chunk)}
 
     @property
     def cost(self) -> float:

@@ -69,7 +69,7 @@ def chain(rule: Rule, rng: np.random.Generator, replications: int, margins: floa
         if isinstance(rule, Fiduciary):
             consumed = (np.maximum(0.0, lost["errors"]), np.maximum(0.0, lost["latency"]))
             one = replace(rule, anchors=(0.005, 0.002), consumed=consumed)
-        outcome = play(one, world, BUDGET, replications, rng)
+        outcome = play(one, replace(world, history_minutes=1440), BUDGET, replications, rng)
         promoted = outcome.verdict == PROMOTED
         for name, estimate in outcome.estimates.items():
             lost[name] = lost[name] + np.where(promoted, estimate, 0.0)

@@ -49,11 +49,22 @@ def figures(rows: Sequence[Row], seconds: float) -> dict[str, float]:
     for rule in RULES[1:]:
         answer[f"p_promote_bad_2pct_{rule}"] = two.get(rule, math.nan)
     for rule in RULES:
-        wrong = [row.wrong for row in rows if row.rule == rule and row.claimed and row.wrong is not None]
-        if wrong:
-            answer["p_wrong_mean" + ("" if rule == OURS else f"_{rule}")] = sum(wrong) / len(wrong)
+        mine = [row for row in rows if row.rule == rule and row.wrong is not None and _can_be_wrong(row)]
+        good = [row.promoted for row in rows if row.rule == rule and row.truth == "good"]
+        for name, values in (
+            ("p_wrong_mean", [row.wrong for row in mine if row.claimed]),
+            ("p_wrong_mean_all_cells", [row.wrong for row in mine]),
+            ("p_promote_good_mean", good),
+        ):
+            if values:
+                answer[name + ("" if rule == OURS else f"_{rule}")] = sum(v or 0.0 for v in values) / len(values)
     answer["seconds"] = seconds
     return answer
+
+
+def _can_be_wrong(row: Row) -> bool:
+    """An objective of ours never rolls back, so that good challengers on sessions say nothing about our errors."""
+    return not (row.family == "outcomes" and row.truth == "good")
 
 
 def over_level(rows: Sequence[Row], alpha: float = 0.05) -> list[Row]:
