@@ -123,11 +123,11 @@ def champions_past(tape: Tape) -> Past:
     if key not in _pasts:
         if len(_pasts) >= KEPT_PASTS:
             _pasts.pop(next(iter(_pasts)))
-        rng = np.random.default_rng(
-            [tape.chunk, tape.replications, crc32(repr((alone.per_minute, alone.bursts)).encode())]
-        )
+        name = repr((alone.per_minute, alone.errors, alone.bursts, alone.history_minutes))
+        rng = np.random.default_rng([tape.chunk, tape.replications, crc32(name.encode())])
         own = Tape(alone, rng, tape.replications)
         _pasts[key] = (_folded(own), own.log_burst[CHAMPION])
+    _pasts[key] = _pasts.pop(key)  # the last to be forgotten
     past, burst = _pasts[key]
     tape.log_burst[CHAMPION] = burst
     return past

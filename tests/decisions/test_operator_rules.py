@@ -35,6 +35,8 @@ from fiduciary.evidence.dispersion import Dispersion
 from tests.unit.decide.experiment.trials import CHALLENGER, CHAMPION, FACTS, QUIET, T0, experiment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bench.decisions.proportions import Counts as ArrayCounts
     from fiduciary.decide.experiment.decision import Decision
 
