@@ -40,6 +40,11 @@ class Cell:
     """Replications, where more would be the same again or would take hours."""
 
     @property
+    def claimed(self) -> bool:
+        """Whether our level has to hold here."""
+        return not self.unclaimed and self.truth != "neither"
+
+    @property
     def begins(self) -> int:
         """The minute in which the challenger turns bad."""
         return self.world.onset if isinstance(self.world, World) else 0
@@ -210,14 +215,14 @@ LIVES: tuple[Cell, ...] = (
         "20 refreshes, each .04 points worse: beyond two margins",
         "bad",
         Life("chain", 2.0),
-        most=1000,
+        most=500,
     ),
     Cell(
         "chain",
         "20 refreshes, each .04 points worse: beyond the margin",
         "bad",
         Life("chain"),
-        most=1000,
+        most=500,
         unclaimed="what promotions have lost is an estimate, made when chance favours the challenger: it is too small",
     ),
     Cell("retries", "1 % errors, tried ten times", "bad", Life("retries")),

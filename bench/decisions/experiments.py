@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SEED = 20261126
 FIRST, CHUNK = 1000, 4500
+ILLUSTRATION = 2000
+"""Replications where no level is claimed."""
 RULES = ("fiduciary", "flagger", "argo_success", "argo_failure", "kayenta", "z_peeked", "welch_fixed", "growthbook")
 
 
@@ -89,7 +91,7 @@ def pieces(cell: Cell, replications: int, rules: tuple[str, ...] = RULES) -> lis
     Sessions and lives take memory: there all are small.
     """
     sessions = isinstance(cell.world, SessionWorld) or (isinstance(cell.world, Life) and cell.world.of_sessions)
-    left, sizes = min(replications, cell.most), []
+    left, sizes = min(replications, cell.most if cell.claimed else ILLUSTRATION), []
     while left > 0:
         small = not sizes or isinstance(cell.world, (SessionWorld, Life))
         sizes.append(min(left, FIRST if small else CHUNK))
