@@ -55,8 +55,11 @@ class Service:
         return [pod for pod in self.cluster.list("pod", self.namespace, selector) if not deleting(pod)]
 
     def deployment(self, version: Mapping[str, str]) -> str:
-        """Name of the Deployment of a version."""
-        return f"{self.name}-{version['digest'].removeprefix('sha256:')[:8]}"
+        """Name of the Deployment of a version, which its Service has as well."""
+        selector = f"{self.selector},fiduciary.dev/version={version['version']}"
+        (found,) = self.cluster.list("deployment", self.namespace, selector)
+        assert found["metadata"]["annotations"]["fiduciary.dev/digest"] == version["digest"]
+        return found["metadata"]["name"]
 
     def records(self) -> list[dict[str, Any]]:
         found = [md["spec"] for md in self.cluster.list("md", self.namespace)]
