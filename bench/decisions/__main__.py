@@ -41,10 +41,11 @@ def main() -> None:
     if not cells:
         parser.error(f"no cell begins with {options.cells}; there are: {', '.join(cell.name for cell in ALL)}")
     started = time.monotonic()
-    rows = runner.run(cells, options.replications, options.processes, options.seconds)
     points = []
     if options.sweep and not beginnings:
         points = runner.fronts(options.sweep, options.processes, options.seconds)
+    left = options.seconds - (time.monotonic() - started)
+    rows = runner.run(cells, options.replications, options.processes, left)
     numbers = report.figures(rows, time.monotonic() - started)
     show(rows)
     results.table("Figures", [{"figure": name, "value": value} for name, value in numbers.items()])

@@ -53,30 +53,34 @@ def rule_for(name: str, cell: Cell) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """``size`` replications of one rule in one cell."""
+    """``size`` replications of some rules in one cell: of one where each moves the traffic, else of all at once."""
 
     cell: Cell
-    rule: str
+    rules: tuple[str, ...]
     chunk: int
     size: int
 
-    def run(self) -> Outcomes:
-        rng = np.random.default_rng([SEED, crc32(self.cell.name.encode()), crc32(self.rule.encode()), self.chunk])
-        if isinstance(self.cell.world, SessionWorld):
-            rule = next(rule for rule in session_rules.RULES if rule.name == self.rule)
-            return rule.run(self.cell.world.play(rng, self.size, SESSIONS))
-        if isinstance(self.cell.world, Life):
-            return self.cell.world.run(rule_for(self.rule, self.cell), rng, self.size)
-        return play(rule_for(self.rule, self.cell), self.cell.world, self.cell.budget, self.size, rng)
+    def run(self) -> dict[str, Outcomes]:
+        world = self.cell.world
+        shared = isinstance(world, SessionWorld) or (isinstance(world, Life) and world.of_sessions)
+        who = "" if shared else self.rules[0]
+        rng = np.random.default_rng([SEED, crc32(self.cell.name.encode()), crc32(who.encode()), self.chunk])
+        if isinstance(world, SessionWorld):
+            drawn = world.play(rng, self.size, SESSIONS)
+            return {rule.name: rule.run(drawn) for rule in session_rules.RULES if rule.name in self.rules}
+        if isinstance(world, Life):
+            return world.run([rule_for(name, self.cell) for name in self.rules], rng, self.size)
+        return {who: play(rule_for(who, self.cell), world, self.cell.budget, self.size, rng)}
 
     @property
     def cost(self) -> float:
-        """Rough, to begin with the longest."""
+        """Rough, in seconds, to begin with the longest and to tell how far it is."""
         if isinstance(self.cell.world, SessionWorld):
-            return self.size * 100.0
-        weight = {"fiduciary": 10.0, "growthbook": 2.0, "welch_fixed": 2.0, "z_peeked": 1.0}.get(self.rule, 0.2)
-        lives = 20.0 if self.cell.name == "chain" else 1.0
-        return self.size * self.cell.budget * weight * lives * (0.3 if self.cell.truth == "bad" else 1.0)
+            return self.size * 1.0e-3
+        if isinstance(self.cell.world, Life):
+            return self.size * {"chain": 0.1, "retries": 1e-3, "specs": 1e-2, "best_of_20": 5e-3}[self.cell.name]
+        minute = {"fiduciary": 2e-6, "growthbook": 5e-7, "welch_fixed": 3e-7}.get(self.rules[0], 2e-8)
+        return self.size * self.cell.budget * minute * (0.3 if self.cell.truth == "bad" else 1.0)
 
 
 def pieces(cell: Cell, replications: int, rules: tuple[str, ...] = RULES) -> list[Piece]:
@@ -84,9 +88,11 @@ def pieces(cell: Cell, replications: int, rules: tuple[str, ...] = RULES) -> lis
 
     Sessions and lives take memory: there all are small.
     """
+    sessions = isinstance(cell.world, SessionWorld) or (isinstance(cell.world, Life) and cell.world.of_sessions)
     left, sizes = min(replications, cell.most), []
     while left > 0:
         small = not sizes or isinstance(cell.world, (SessionWorld, Life))
         sizes.append(min(left, FIRST if small else CHUNK))
         left -= sizes[-1]
-    return [Piece(cell, rule, chunk, size) for rule in rules for chunk, size in enumerate(sizes)]
+    groups = [rules] if sessions else [(rule,) for rule in rules]
+    return [Piece(cell, group, chunk, size) for group in groups for chunk, size in enumerate(sizes)]

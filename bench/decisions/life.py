@@ -18,6 +18,8 @@ from bench.decisions.traffic import World
 from fiduciary.evidence.spending import MARGIN_SHARE, e_lond_level
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.decisions.outcome import Rule
     from bench.decisions.proportions import Floats
 
@@ -32,13 +34,17 @@ class Life:
 
     kind: Literal["chain", "retries", "specs", "best_of_20"]
 
-    def run(self, rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes:
-        if self.kind == "chain":
-            return chain(rule, rng, replications)
-        if self.kind == "retries":
-            return retries(rule, rng, replications)
-        judge = next(one for one in session_rules.RULES if one.name == rule.name)
-        return (specs if self.kind == "specs" else best_of_20)(judge, rng, replications)
+    @property
+    def of_sessions(self) -> bool:
+        return self.kind in ("specs", "best_of_20")
+
+    def run(self, rules: Sequence[Rule], rng: np.random.Generator, replications: int) -> dict[str, Outcomes]:
+        """By rule; those on sessions see the same ones."""
+        if not self.of_sessions:
+            play_life = chain if self.kind == "chain" else retries
+            return {rule.name: play_life(rule, rng, replications) for rule in rules}
+        judges = [one for one in session_rules.RULES if one.name in {rule.name for rule in rules}]
+        return (specs if self.kind == "specs" else best_of_20)(judges, rng, replications)
 
 
 def chain(rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes:
@@ -88,20 +94,25 @@ def retries(rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes
     return Outcomes(_life(promoted), minutes, bad)
 
 
-def specs(rule: session_rules.SessionRule, rng: np.random.Generator, replications: int) -> Outcomes:
+def specs(
+    rules: Sequence[session_rules.SessionRule], rng: np.random.Generator, replications: int
+) -> dict[str, Outcomes]:
     """One changed spec after another, none better; the operator tests the j-th at α_j of e-LOND (rule 18)."""
-    wrong = np.zeros(replications, dtype=bool)
+    wrong = {rule.name: np.zeros(replications, dtype=bool) for rule in rules}
     for test in range(1, SPECS + 1):
-        one = rule
-        if isinstance(rule, session_rules.Betting):
-            level = e_lond_level(0.05, test, 0)
-            assert isinstance(level, float)
-            one = replace(rule, level=level)
-        wrong |= one.run(_drawn(student()(rng, replications, SESSIONS))).verdict == PROMOTED
-    return Outcomes(_life(wrong), np.full(replications, float(SESSIONS)), np.zeros(replications))
+        drawn = _drawn(student()(rng, replications, SESSIONS))
+        level = e_lond_level(0.05, test, 0)
+        for rule in rules:
+            ours = isinstance(rule, session_rules.Betting) and isinstance(level, float)
+            one = replace(rule, level=level) if ours else rule
+            wrong[rule.name] |= one.run(drawn).verdict == PROMOTED
+    end = np.full(replications, float(SESSIONS))
+    return {name: Outcomes(_life(any_), end, np.zeros(replications)) for name, any_ in wrong.items()}
 
 
-def best_of_20(rule: session_rules.SessionRule, rng: np.random.Generator, replications: int) -> Outcomes:
+def best_of_20(
+    rules: Sequence[session_rules.SessionRule], rng: np.random.Generator, replications: int
+) -> dict[str, Outcomes]:
     """The configuration with the best mean of 20 that somebody looked at, on the very sessions on which it was chosen.
 
     The operator counts them and asks for E/N >= 1/α (rule 15).
@@ -111,7 +122,8 @@ def best_of_20(rule: session_rules.SessionRule, rng: np.random.Generator, replic
         other = student()(rng, replications, SESSIONS)
         wins = other.mean(axis=1) > best.mean(axis=1)
         best[wins] = other[wins]
-    return rule.run(replace(_drawn(best), tried=CONFIGURATIONS))
+    drawn = replace(_drawn(best), tried=CONFIGURATIONS)
+    return {rule.name: rule.run(drawn) for rule in rules}
 
 
 def _drawn(values: Floats) -> Drawn:

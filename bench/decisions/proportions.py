@@ -5,7 +5,6 @@ tests/decisions/test_arrays.py proves them equal to the operator's own on random
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -134,9 +133,10 @@ class Beliefs:
 
 @dataclass(slots=True)
 class Harm:
-    """Array form of ``fiduciary.evidence.harm.Harm``.
+    """Array form of ``fiduciary.evidence.harm.Harm``, with sums as they are and not their logarithms.
 
-    ``log_sums``: shape (6, replications), the Shiryaev–Roberts sums of the five alternatives and of the fast plug-in.
+    That is a third faster, and enough: whoever nears the largest float was rolled back long before (it becomes inf).
+    ``sums``: shape (6, replications), the Shiryaev–Roberts sums of the five alternatives and of the fast plug-in.
     """
 
     planned: int
@@ -144,12 +144,12 @@ class Harm:
     fast: Beliefs
     spent: float
     log_plugin: Floats
-    log_sums: Floats
+    sums: Floats
 
     @classmethod
     def start(cls, history: Counts, planned: int) -> Harm:
         beliefs = Beliefs.of_history(history)
-        nothing = np.full((len(ALTERNATIVES) + 1, history.trials.size), -np.inf)
+        nothing = np.zeros((len(ALTERNATIVES) + 1, history.trials.size))
         return cls(planned, beliefs, beliefs, 0.0, np.zeros_like(history.trials), nothing)
 
     def fold(self, block: Block, dispersion: Floats) -> Harm:
@@ -163,24 +163,22 @@ class Harm:
         )
         factors = log_factor_harm(block, champion, bets)
         weight = onset_weight(block.first, block.last, self.planned)
+        with np.errstate(over="ignore"):
+            sums = (self.sums + weight) * np.exp(factors[1:] / dispersion**ONSET_POWER)
         return Harm(
             self.planned,
             self.slow.after(block, SLOW_HALF_LIFE),
             self.fast.after(block, FAST_HALF_LIFE),
             self.spent + weight,
             self.log_plugin + factors[0] / dispersion,
-            np.logaddexp(self.log_sums, math.log(weight)) + factors[1:] / dispersion**ONSET_POWER,
+            sums,
         )
 
     def log_e(self) -> Floats:
-        unspent = np.full_like(self.log_plugin, math.log(max(1.0 - self.spent, 1e-300)))
-        fixed = log_sum_exp([*self.log_sums[:-1]]) - math.log(len(ALTERNATIVES))
-        parts = [
-            math.log(0.5) + self.log_plugin,
-            math.log(0.25) + np.logaddexp(fixed, unspent),
-            math.log(0.25) + np.logaddexp(self.log_sums[-1], unspent),
-        ]
-        return log_sum_exp(parts)
+        unspent = max(1.0 - self.spent, 1e-300)
+        with np.errstate(over="ignore"):
+            late = 0.25 * (self.sums[:-1].mean(axis=0) + unspent) + 0.25 * (self.sums[-1] + unspent)
+            return np.log(0.5 * np.exp(self.log_plugin) + late)
 
 
 def log_sum_exp(terms: Sequence[Floats]) -> Floats:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.decisions.sweep import Point
 
-Told = tuple[str, str, int, int]
+Told = tuple[str, tuple[str, ...], int, int]
 """A piece by names, since worlds hold functions, which do not travel to another process."""
 SILENT = 15.0
 """Seconds after which progress is told although no cell has ended."""
@@ -35,16 +35,18 @@ def run(cells: Sequence[Cell], replications: int, processes: int, seconds: float
     Where ``seconds`` are over before everything is played, cells have fewer replications, as their rows say.
     """
     work = [piece for cell in cells for piece in pieces(cell, replications)]
-    work.sort(key=lambda piece: (piece.chunk, -piece.cost))
+    # everything once, then all of ours, whose levels are claimed, then the rest of the others
+    work.sort(key=lambda piece: (piece.chunk > 0, RULES[0] not in piece.rules, piece.chunk, -piece.cost))
     missing: dict[str, int] = defaultdict(int)
     for piece in work:
         missing[piece.cell.name] += 1
     parts: dict[tuple[str, str], dict[int, Outcomes]] = defaultdict(dict)
     started, told_at, done, whole = time.monotonic(), 0.0, 0.0, sum(piece.cost for piece in work)
-    told = [(piece.cell.name, piece.rule, piece.chunk, piece.size) for piece in work]
-    for index, outcome in _parallel(_piece, told, processes, seconds):
+    told = [(piece.cell.name, piece.rules, piece.chunk, piece.size) for piece in work]
+    for index, outcomes in _parallel(_piece, told, processes, seconds):
         piece = work[index]
-        parts[piece.cell.name, piece.rule][piece.chunk] = outcome
+        for rule, outcome in outcomes.items():
+            parts[piece.cell.name, rule][piece.chunk] = outcome
         missing[piece.cell.name] -= 1
         done += piece.cost
         left, spent = sum(count > 0 for count in missing.values()), time.monotonic() - started
@@ -73,9 +75,9 @@ def fronts(replications: int, processes: int, seconds: float) -> list[Point]:
     return [point for _, point in sorted(found.items())]
 
 
-def _piece(arguments: tuple[int, Told]) -> tuple[int, Outcomes]:
-    index, (name, rule, chunk, size) = arguments
-    return index, Piece(next(cell for cell in ALL if cell.name == name), rule, chunk, size).run()
+def _piece(arguments: tuple[int, Told]) -> tuple[int, dict[str, Outcomes]]:
+    index, (name, rules, chunk, size) = arguments
+    return index, Piece(next(cell for cell in ALL if cell.name == name), rules, chunk, size).run()
 
 
 def _point(arguments: tuple[int, tuple[int, int]]) -> tuple[int, Point]:

@@ -39,11 +39,13 @@ class Scatter:
     open_base: int
     open_trials: Floats
     open_bad: Floats
+    bound: Floats
+    """:meth:`upper_bound` of the closed blocks; a long block closes rarely."""
 
     @classmethod
     def start(cls, scale: int, replications: int) -> Scatter:
         zeros = [np.zeros(replications) for _ in range(6)]
-        return cls(scale, zeros[0], zeros[1], zeros[2], zeros[3], 0, zeros[4], zeros[5])
+        return cls(scale, *zeros[:4], 0, *zeros[4:], np.full(replications, np.nan))
 
     def add(self, counts: Counts, base: int) -> Scatter:
         open_base, trials, bad = self.open_base + base, self.open_trials + counts.trials, self.open_bad + counts.bad
@@ -56,7 +58,10 @@ class Scatter:
         more = trials * step * step * (self.trials / np.where(seen, total, 1.0))
         squares = np.where(seen, self.squares + more, self.squares)
         empty = np.zeros_like(trials)
-        return Scatter(self.scale, self.blocks + seen, total, mean, squares, 0, empty, empty)
+        closed = Scatter(self.scale, self.blocks + seen, total, mean, squares, 0, empty, empty, self.bound)
+        if self.scale > 1:
+            closed.bound = closed.upper_bound()
+        return closed
 
     def upper_bound(self) -> Floats:
         """NaN where the operator's refuses: fewer than two blocks, or no variance."""
@@ -83,9 +88,12 @@ class Dispersion:
 
     def estimate(self, least_blocks: int) -> Floats:
         """The largest bound; NaN where the operator's refuses, and its caller uses the declared dispersion."""
-        bounds = np.stack([scatter.upper_bound() for scatter in self.scatters])
-        known = np.where(np.isnan(bounds), -np.inf, bounds).max(axis=0)
-        return np.where((self.scatters[0].blocks >= least_blocks) & np.isfinite(known), known, np.nan)
+        enough = self.scatters[0].blocks >= least_blocks
+        if not enough.any():
+            return np.full(enough.size, np.nan)
+        bounds = [self.scatters[0].upper_bound(), *(scatter.bound for scatter in self.scatters[1:])]
+        known = np.fmax(np.fmax(bounds[0], bounds[1]), bounds[2])
+        return np.where(enough, known, np.nan)
 
 
 def log_bayes_factor(share: Floats, champion: Floats, challenger: Floats) -> Floats:

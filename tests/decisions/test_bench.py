@@ -37,7 +37,7 @@ def cell(name: str) -> Cell:
 
 
 def played(name: str, rule: str = "fiduciary", size: int = SIZE) -> Row:
-    return Row.of(cell(name), "requests", rule, Piece(cell(name), rule, 0, size).run())
+    return Row.of(cell(name), "requests", rule, Piece(cell(name), (rule,), 0, size).run()[rule])
 
 
 @pytest.mark.parametrize("name", SMOKE)
@@ -62,16 +62,16 @@ def test_a_good_challenger_is_promoted() -> None:
 
 
 def test_same_seed_same_outcome() -> None:
-    one, other = (Piece(cell("errors_2pct"), "fiduciary", 3, 40).run() for _ in range(2))
+    one, other = (Piece(cell("errors_2pct"), ("fiduciary",), 3, 40).run()["fiduciary"] for _ in range(2))
     np.testing.assert_array_equal(one.minutes, other.minutes)
     np.testing.assert_array_equal(one.excess_bad, other.excess_bad)
 
 
 def test_pieces_are_all_replications_of_all_rules() -> None:
     made = pieces(cell("equal"), 12_000)
-    assert {piece.rule for piece in made} == set(RULES)
-    assert sum(piece.size for piece in made) == 12_000 * len(RULES)
-    assert sum(piece.size for piece in pieces(cell("sp500_real"), 100)) == len(RULES)
+    assert {rule for piece in made for rule in piece.rules} == set(RULES)
+    assert sum(piece.size * len(piece.rules) for piece in made) == 12_000 * len(RULES)
+    assert [(piece.size, piece.rules) for piece in pieces(cell("sp500_real"), 100)] == [(1, RULES)]
 
 
 def test_names_of_cells_are_unique_and_every_unclaimed_one_says_why() -> None:

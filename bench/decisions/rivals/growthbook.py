@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bench.decisions.proportions import Floats
     from bench.decisions.traffic import Seen, Tape, World
 
+MISMATCH = float(chi2.isf(0.001, 1))
 RAMP = (0.01, 0.05, 0.10, 0.25, 0.50)
 
 
@@ -80,7 +81,7 @@ class GrowthBook:
         both = one + other
         with np.errstate(invalid="ignore", divide="ignore"):
             statistic = (one - other) ** 2 / both
-        state.mismatch = state.mismatch | (statistic > chi2.isf(0.001, 1))
+        state.mismatch = state.mismatch | (statistic > MISMATCH)
         verdict = np.where(harm, ROLLED_BACK, 0).astype(np.int8)
         if minute + 1 >= self.duration:
             verdict[(verdict == 0) & ~state.mismatch] = PROMOTED

@@ -158,7 +158,7 @@ def test_gateway_api_may_be_installed_after_the_operator_and_removed_under_it(
         kubectl("delete", "--wait=true", "-f", str(GATEWAY_API))
         until("it says so", lambda: condition(api, namespace)[1] == "GatewayApiMissing", 60)
         assert process.alive
-        assert process.get("/readyz") == (200, "ok")
+        process.ready()
     finally:
         node.stop()
         _install(server)
