@@ -128,6 +128,17 @@ class Service:
             selector=f"{self.selector},fiduciary.dev/version={version['version']}",
         )
 
+    def until_settled(self, within: float = SERVED) -> list[Object]:
+        """Wait until no serving pod of the model is on its way in or out."""
+        return self.cluster.until_all(
+            "pod",
+            self.namespace,
+            lambda pods: all(is_ready(pod) for pod in pods),
+            within,
+            "every serving pod is ready",
+            selector=self.selector,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TwoVersions:
