@@ -107,10 +107,14 @@ def open_loop(target: Target, rate: float, seconds: float, connections: int = 64
     """
     selector = selectors.DefaultSelector()
     free: list[Connection] = []
-    for _ in range(connections):
+
+    def connect() -> None:
         connection = Connection(target)
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         free.append(connection)
+
+    for _ in range(connections):
+        connect()
     taken: list[float] = []
     began = time.perf_counter()
     due, total = 0, int(rate * seconds)
@@ -124,6 +128,12 @@ def open_loop(target: Target, rate: float, seconds: float, connections: int = 64
         wait = max(0.0, began + due / rate - time.perf_counter()) if due < total and free else 1.0
         for key, _ in selector.select(wait):
             done: Connection = key.data
+            if done in free:  # uvicorn closes what is idle for five seconds; nobody waits for it
+                selector.unregister(done.socket)
+                done.socket.close()
+                free.remove(done)
+                connect()
+                continue
             done.receive()
             taken.append(time.perf_counter() - done.sent)
             free.append(done)

@@ -55,8 +55,11 @@ class Service:
         return [pod for pod in self.cluster.list("pod", self.namespace, selector) if not deleting(pod)]
 
     def deployment(self, version: Mapping[str, str]) -> str:
-        """Name of the Deployment of a version."""
-        return f"{self.name}-{version['digest'].removeprefix('sha256:')[:8]}"
+        """Name of the Deployment of a version, which its Service has as well."""
+        selector = f"{self.selector},fiduciary.dev/version={version['version']}"
+        (found,) = self.cluster.list("deployment", self.namespace, selector)
+        assert found["metadata"]["annotations"]["fiduciary.dev/digest"] == version["digest"]
+        return found["metadata"]["name"]
 
     def records(self) -> list[dict[str, Any]]:
         found = [md["spec"] for md in self.cluster.list("md", self.namespace)]
@@ -123,6 +126,17 @@ class Service:
             within,
             f"{ready} ready pods of version {version['version']}",
             selector=f"{self.selector},fiduciary.dev/version={version['version']}",
+        )
+
+    def until_settled(self, within: float = SERVED) -> list[Object]:
+        """Wait until no serving pod of the model is on its way in or out."""
+        return self.cluster.until_all(
+            "pod",
+            self.namespace,
+            lambda pods: all(is_ready(pod) for pod in pods),
+            within,
+            "every serving pod is ready",
+            selector=self.selector,
         )
 
 

@@ -42,7 +42,7 @@ def moved(
 ) -> None:
     """Move all traffic to a version under load, disturb at that moment, and look at every request.
 
-    The load goes on until so many pods of each version are ready and the others are gone.
+    The load goes on until so many pods of the version are ready, and no pod of either is on its way in or out.
     """
     service = two.service
     with (
@@ -54,8 +54,8 @@ def moved(
         disturb()
         begun = act()
         service.until_serves(version)
-        for each in (two.first, two.second):
-            service.until_pods(each, replicas)
+        service.until_pods(version, replicas)
+        service.until_settled()
         rest.until_answered(200, version["version"])
         grpc.until_answered(20, version["version"])
         reports = {"REST": rest.stop(), "gRPC": grpc.stop()}

@@ -138,7 +138,7 @@ def answering(route: Object) -> set[str]:
 @pytest.mark.parametrize("kind", ["service", "deployment", "route"])
 def test_object_that_a_person_deleted_comes_back(cluster: Cluster, two: TwoVersions, kind: str) -> None:
     service = two.service
-    name = service.name if kind == "route" else service.deployment(two.first)
+    name = service.name if kind == "route" else service.deployment(two.first)  # the Service is called the same
     uid = cluster.read(kind, name, service.namespace)["metadata"]["uid"]
     cluster.delete(kind, name, service.namespace)
     cluster.until(kind, name, service.namespace, lambda found: found["metadata"]["uid"] != uid, 60, "it is back")

@@ -139,7 +139,7 @@ def test_too_little_memory_is_named_and_the_old_pods_stay(two: TwoVersions) -> N
     service = two.service
     service.patch({"serving": {"resources": {"limits": {"memory": "40Mi"}, "requests": {"memory": "32Mi"}}}})
     try:
-        told(service, "OutOfMemory", "40Mi", "spec.serving.resources")
+        told(service, "OutOfMemory", "spec.serving.resources.limits.memory", "go on serving")
     finally:
         service.patch({"serving": {"resources": {"limits": None, "requests": {"memory": "192Mi"}}}})
     service.until("Reconciling", "False", within=120)
