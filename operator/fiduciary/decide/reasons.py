@@ -318,6 +318,9 @@ SUPERSEDED = "Superseded"
 """Champion or challenger is no longer what this experiment compares. Another experiment judges the new pair."""
 INFEASIBLE = "Infeasible"
 """An objective can never be shown here; refused before it cost a request. The message names the ways out."""
+NOT_A_REFRESH = "NotARefresh"
+"""purpose Refresh is for a retrain of the same configuration, and this one differs from the champion's; refused before
+it cost a request. Create the experiment with purpose Improve."""
 VERDICT_RECORDED = "VerdictRecorded"
 """The verdict is in the decision log and is carried out. It is never judged again."""
 

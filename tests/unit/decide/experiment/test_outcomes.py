@@ -10,6 +10,7 @@ import pytest
 
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.read import noninferiority_over
+from fiduciary.decide.experiment.summary import rows
 from fiduciary.decide.experiment.world import Anchor, Carried, LedgerRow, Spending
 from fiduciary.evidence.spending import e_lond_level
 from tests.unit.decide.experiment.trials import Trial, past, row, sessions
@@ -210,7 +211,7 @@ def test_a_resumed_pair_goes_on_where_it_ended() -> None:
     whole = improve()
     whole.ledger = WALK_FORWARD[:1000]
     whole.minute()
-    carried = Carried("loss", "Superiority", objective(whole).log_e, through=999)
+    carried = Carried("loss", "Superiority", "PairedLoss", objective(whole).log_e, through=999)
     again = improve(spending=replace(EASY, carried=(carried,)))
     again.ledger = WALK_FORWARD[:1000]
     again.minute()
@@ -344,7 +345,7 @@ def test_the_promotion_thresholds_of_an_improve_are_all_at_its_level() -> None:
     assert isinstance(level, float)
     assert float(found[("errors", "NonInferiority")].threshold) == pytest.approx(-math.log(level), abs=1e-4)
     last = trial.until(reasons.PROMOTED)
-    assert float(last.summary["guardrails"]["errors"]["notWorse"]) >= -math.log(level)
+    assert float(rows(last.summary)["errors"]["notWorse"]) >= -math.log(level)
     assert f"threshold {-math.log(level):.2f}" in last.grounds[-1].message
 
 
