@@ -119,6 +119,23 @@ def test_a_session_that_our_transport_damaged_is_counted_and_not_folded() -> Non
     assert trial.state.evidence.sessions.last == 260
 
 
+def test_predictions_that_our_transport_lost_are_not_the_champion_s_silence() -> None:
+    trial = after_burn_in()
+    trial.ledger = tuple(row(260 + k, 0.1, dropped=1, missing_champion=9) for k in range(9))
+    assert trial.minute().ruling.reason == reasons.GATHERING_EVIDENCE
+    assert trial.state is not None
+    assert trial.state.evidence.sessions.missing_share == 0.0
+
+
+def test_an_impossible_block_does_not_keep_sessions_from_being_folded() -> None:
+    trial = after_burn_in()
+    trial.ledger = (WALK_FORWARD[260],)
+    trial.blocks = (replace(trial.counts(), tests=()),)
+    found = trial.evaluate()
+    assert found.ruling.reason == reasons.EVIDENCE_REFUSED
+    assert objective(trial).folded == 11
+
+
 def test_a_missing_prediction_of_the_challenger_scores_the_worst_loss() -> None:
     trial = after_burn_in()
     before = objective(trial)

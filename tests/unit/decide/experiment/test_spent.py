@@ -161,6 +161,16 @@ def test_another_objective_is_another_test_and_takes_nothing_over(spec: dict[str
     assert (state.terms.objectives[0].carried, state.terms.objectives[0].through) == (0.0, -1)
 
 
+def test_another_objective_can_be_gone_on_with_in_its_turn() -> None:
+    other = {"objectives": [{**LOSS, "margin": "-0.1"}]}
+    spent = Spent(anchors=ANCHORED.anchors).after("KeepChampion", A, B, ended().summary)
+    second = ended(spent.spending(A, B, 1), **other)
+    assert second.summary["test"] == 2
+    spent = spent.after("KeepChampion", A, B, second.summary)
+    assert begun(spent.spending(A, B, 1), **other).terms.test == 2
+    assert begun(spent.spending(A, B, 1)).terms.test == 3  # the first question again is a third look
+
+
 def test_replays_that_go_on_keep_the_configurations_that_they_were_chosen_from() -> None:
     found = ended(Spending(configurations=20, anchors=ANCHORED.anchors))
     assert begun(again(found, 1)).terms.configurations == 20
