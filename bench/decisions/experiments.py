@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.decisions.outcome import Rule
 
 SEED = 20261126
-FIRST, CHUNK = 1000, 4500
+FIRST, SECOND, CHUNK = 250, 750, 4500
 ILLUSTRATION = 2000
 """Replications where no level is claimed."""
 RULES = ("fiduciary", "flagger", "argo_success", "argo_failure", "kayenta", "z_peeked", "welch_fixed", "growthbook")
@@ -86,15 +86,15 @@ class Piece:
 
 
 def pieces(cell: Cell, replications: int, rules: tuple[str, ...] = RULES) -> list[Piece]:
-    """All pieces of a cell: a small one first, so that every cell is known early, then large ones, which are faster.
+    """All pieces of a cell: small ones first, so that every cell is known early, then large ones, which are faster.
 
-    Sessions and lives take memory: there all are small.
+    Sessions and lives take memory: there none is large.
     """
     sessions = isinstance(cell.world, SessionWorld) or (isinstance(cell.world, Life) and cell.world.of_sessions)
     left, sizes = min(replications, cell.most if cell.claimed else ILLUSTRATION), []
     while left > 0:
-        small = not sizes or isinstance(cell.world, (SessionWorld, Life))
-        sizes.append(min(left, FIRST if small else CHUNK))
+        few = isinstance(cell.world, (SessionWorld, Life))
+        sizes.append(min(left, FIRST if not sizes else SECOND if few or len(sizes) == 1 else CHUNK))
         left -= sizes[-1]
     groups = [rules] if sessions else [(rule,) for rule in rules]
     return [Piece(cell, group, chunk, size) for group in groups for chunk, size in enumerate(sizes)]

@@ -7,10 +7,11 @@ import time
 from collections import defaultdict
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bench import results
-from bench.decisions import sweep
+from bench.decisions import shelf, sweep
 from bench.decisions.cells import ALL, FAMILIES, Cell
 from bench.decisions.experiments import RULES, Piece, pieces
 from bench.decisions.outcome import Outcomes
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from bench.decisions.sweep import Point
 
-Told = tuple[str, tuple[str, ...], int, int]
+Told = tuple[str, tuple[str, ...], int, int, Path]
 """A piece by names, since worlds hold functions, which do not travel to another process."""
 SILENT = 15.0
 """Seconds after which progress is told although no cell has ended."""
@@ -35,14 +36,15 @@ def run(cells: Sequence[Cell], replications: int, processes: int, seconds: float
     Where ``seconds`` are over before everything is played, cells have fewer replications, as their rows say.
     """
     work = [piece for cell in cells for piece in pieces(cell, replications)]
-    # everything once, then all of ours, whose levels are claimed, then the rest of the others
-    work.sort(key=lambda piece: (piece.chunk > 0, RULES[0] not in piece.rules, piece.chunk, -piece.cost))
+    # everything a little, then all of ours, whose levels are claimed, then the rest of the others
+    work.sort(key=lambda piece: (min(piece.chunk, 2), RULES[0] not in piece.rules, piece.chunk, -piece.cost))
     missing: dict[str, int] = defaultdict(int)
     for piece in work:
         missing[piece.cell.name] += 1
     parts: dict[tuple[str, str], dict[int, Outcomes]] = defaultdict(dict)
     started, told_at, done, whole = time.monotonic(), 0.0, 0.0, sum(piece.cost for piece in work)
-    told = [(piece.cell.name, piece.rules, piece.chunk, piece.size) for piece in work]
+    kept = shelf.folder()
+    told = [(piece.cell.name, piece.rules, piece.chunk, piece.size, kept) for piece in work]
     for index, outcomes in _parallel(_piece, told, processes, seconds):
         piece = work[index]
         for rule, outcome in outcomes.items():
@@ -65,7 +67,8 @@ def run(cells: Sequence[Cell], replications: int, processes: int, seconds: float
 
 def fronts(replications: int, processes: int, seconds: float) -> list[Point]:
     """All settings of all rules."""
-    work = [(index, replications) for index in range(len(sweep.settings()))]
+    kept = shelf.folder()
+    work = [(index, replications, kept) for index in range(len(sweep.settings()))]
     found: dict[int, Point] = {}
     started = time.monotonic()
     for index, point in _parallel(_point, work, processes, seconds):
@@ -76,13 +79,15 @@ def fronts(replications: int, processes: int, seconds: float) -> list[Point]:
 
 
 def _piece(arguments: tuple[int, Told]) -> tuple[int, dict[str, Outcomes]]:
-    index, (name, rules, chunk, size) = arguments
-    return index, Piece(next(cell for cell in ALL if cell.name == name), rules, chunk, size).run()
+    index, (name, rules, chunk, size, kept) = arguments
+    piece = Piece(next(cell for cell in ALL if cell.name == name), rules, chunk, size)
+    label = f"{name}-{rules[0] if len(rules) == 1 else 'all'}-{chunk}-{size}"
+    return index, shelf.outcomes(kept, label, piece.run)
 
 
-def _point(arguments: tuple[int, tuple[int, int]]) -> tuple[int, Point]:
-    index, (setting, replications) = arguments
-    return index, sweep.point(setting, replications)
+def _point(arguments: tuple[int, tuple[int, int, Path]]) -> tuple[int, Point]:
+    index, (setting, replications, kept) = arguments
+    return index, shelf.point(kept, f"setting-{setting}-{replications}", lambda: sweep.point(setting, replications))
 
 
 def _parallel(task: Callable[[tuple[int, W]], A], work: Sequence[W], processes: int, seconds: float) -> Iterator[A]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fiduciary.api.quantities import timedelta_of
@@ -26,7 +27,7 @@ from fiduciary.evidence.spending import Margins, e_lond_level
 
 if TYPE_CHECKING:
     from fiduciary.api.experiment import Guardrail, Objective
-    from fiduciary.decide.experiment.world import Carried, World
+    from fiduciary.decide.experiment.world import Carried, Spending, World
 
 DAY = 86_400
 
@@ -44,7 +45,7 @@ def begin(world: World, now: int) -> State | Refusal:
             return started
         guardrails.append(started)
     if terms.transport:
-        started = _transport(terms, histories.get(TRANSPORT), _carried(world, TRANSPORT, "Harm"))
+        started = _transport(terms, histories.get(TRANSPORT), _carried(world, TRANSPORT, "Harm", TRANSPORT))
         if isinstance(started, Refusal):
             return started
         guardrails.append(started)
@@ -57,13 +58,21 @@ def seconds_of(duration: str) -> int:
     return round(timedelta_of(duration).total_seconds())
 
 
+def recorded_margin(margin: float) -> float:
+    """As a record keeps it: six digits."""
+    return float(f"{margin:.6g}")
+
+
 def _terms(world: World, now: int) -> Terms | Refusal:
-    spec, spending = world.experiment.spec, world.spending
+    spec = world.experiment.spec
     plan = spec.evidence
+    prequential = plan.outcomes == "Prequential" or (plan.outcomes == "Auto" and world.procedures_known)
     block = max(1, seconds_of(plan.block))
     alpha = float(plan.alpha.promote)
     # A retrain of the same spec cannot beat itself: it claims no superiority and spends nothing of the sequence.
     improves = spec.purpose == "Improve"
+    objectives = tuple(_objective_terms(world, its, prequential) for its in spec.objectives) if improves else ()
+    spending = _spending(world.spending, objectives)
     level = e_lond_level(alpha, spending.test, spending.discoveries) if improves else alpha
     if isinstance(level, Refusal):
         return level
@@ -82,7 +91,7 @@ def _terms(world: World, now: int) -> Terms | Refusal:
         sticky=spec.traffic.sticky is not None,
         transport=world.transport,
         final_weight=spec.traffic.steps[-1].weight,
-        prequential=plan.outcomes == "Prequential" or (plan.outcomes == "Auto" and world.procedures_known),
+        prequential=prequential,
         horizon=max(1, world.model.horizon),
         promote=alpha,
         rollback=float(plan.alpha.rollback),
@@ -92,8 +101,20 @@ def _terms(world: World, now: int) -> Terms | Refusal:
         configurations=spending.configurations,
         level=level,
         guardrails=tuple(guardrails),
-        objectives=tuple(_objective_terms(world, its) for its in spec.objectives) if improves else (),
+        objectives=objectives,
     )
+
+
+def _spending(spending: Spending, objectives: tuple[ObjectiveTerms, ...]) -> Spending:
+    """An earlier test on this pair goes on if each of its objectives is asked for again, unchanged: it is one test, at
+    its level, chosen from all configurations seen. Any other question is a new test (rules 15 and 18)."""
+    resumed = spending.resumed
+    asked = {(its.name, its.what) for its in objectives}
+    before = {(one.name, one.what) for one in spending.carried if one.side == "Superiority"}
+    if resumed is None or not before <= asked:
+        return spending
+    tried = max(resumed.configurations, spending.configurations)
+    return replace(spending, test=resumed.test, discoveries=resumed.discoveries, configurations=tried)
 
 
 def _guardrail_terms(world: World, guardrail: Guardrail) -> GuardrailTerms | Refusal:
@@ -110,9 +131,14 @@ def _guardrail_terms(world: World, guardrail: Guardrail) -> GuardrailTerms | Ref
     left = lost.left(float(guardrail.margin.absolute))
     if isinstance(left, Refusal):
         return left
-    harm, noninferiority = (_carried(world, guardrail.name, side) for side in ("Harm", "NonInferiority"))
+    what = _what(guardrail)
+    harm, noninferiority = (_carried(world, guardrail.name, side, what) for side in ("Harm", "NonInferiority"))
+    # To be within a margin is to be within each larger one, and says nothing of a smaller one. As the record rounds.
+    if noninferiority is not None and recorded_margin(left) < noninferiority.margin:
+        noninferiority = None
     return GuardrailTerms(
         guardrail.name,
+        what,
         margin=left,
         anchor_rate=lost.anchor_rate,
         consumed=lost.consumed,
@@ -121,13 +147,24 @@ def _guardrail_terms(world: World, guardrail: Guardrail) -> GuardrailTerms | Ref
     )
 
 
-def _objective_terms(world: World, objective: Objective) -> ObjectiveTerms:
-    carried = _carried(world, objective.name, "Superiority")
+def _what(guardrail: Guardrail) -> str:
+    if guardrail.threshold is None:
+        return guardrail.metric
+    return f"{guardrail.metric} {timedelta_of(guardrail.threshold).total_seconds():g}s"
+
+
+def _objective_terms(world: World, objective: Objective, prequential: bool) -> ObjectiveTerms:
+    margin = float(objective.margin)
+    bound = None if objective.loss_bound is None else float(objective.loss_bound)
+    what = objective.metric + (f" margin {margin:g}" if margin else "")
+    what += ("" if bound is None else f" lossBound {bound:g}") + ("" if prequential else " Live")
+    carried = _carried(world, objective.name, "Superiority", what)
     return ObjectiveTerms(
         objective.name,
+        what,
         objective.metric,
-        float(objective.margin),
-        None if objective.loss_bound is None else float(objective.loss_bound),
+        margin,
+        bound,
         carried=0.0 if carried is None else carried.log_e,
         through=-1 if carried is None else carried.through,
     )
@@ -161,5 +198,7 @@ def _transport(terms: Terms, history: History | None, carried: Carried | None) -
     return GuardrailEvidence(TRANSPORT, harm, None, known.dispersion, Dispersion.start(), carried_harm=before)
 
 
-def _carried(world: World, name: str, side: str) -> Carried | None:
-    return next((one for one in world.spending.carried if one.name == name and one.side == side), None)
+def _carried(world: World, name: str, side: str, what: str) -> Carried | None:
+    """Evidence on the same question only: not what went by the same name."""
+    kept = world.spending.carried
+    return next((one for one in kept if (one.name, one.side, one.what) == (name, side, what)), None)

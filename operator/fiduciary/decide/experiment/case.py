@@ -77,21 +77,24 @@ class Case:
             return state
         if self.world.recorded is not None and self.world.recorded.verdict == "Promote":
             state = replace(state, evidence=watched(state.terms, state.evidence))
+        refusal = None
         for block in self.world.blocks:
             if block.last <= state.evidence.last or not self.started:
                 continue  # folded before, or of a time before the start
             after = fold_block(state.terms, state.evidence, block)
             if isinstance(after, Refusal):
-                return Folded(state, f"block {block.first}..{block.last}: {after.message}")
+                refusal = f"block {block.first}..{block.last}: {after.message}"
+                break  # sessions come from elsewhere
             state = replace(state, evidence=after, course=with_block(state.course, self.spec.traffic.steps, block))
         for row in self.world.sessions:
             if row.number <= state.evidence.sessions.last:
                 continue
             after = fold_session(state.terms, state.evidence, row)
             if isinstance(after, Refusal):
-                return Folded(state, f"session {row.session}: {after.message}")
+                told = f"session {row.session}: {after.message}"
+                return Folded(state, told if refusal is None else f"{refusal}; {told}")
             state = replace(state, evidence=after)
-        return Folded(state)
+        return Folded(state, refusal)
 
     @cached_property
     def state(self) -> State | None:

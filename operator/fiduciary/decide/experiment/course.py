@@ -74,10 +74,8 @@ def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -
 
 
 def _request(request: Request | None, moment: Moment) -> Request | None:
-    """What was asked for may only rise."""
-    if request is None or moment.void:
-        return None
-    return replace(request, needed=max(request.needed, moment.needed))
+    """``moment.needed`` is never below what was asked for before (``Case.approvals_needed``)."""
+    return None if request is None or moment.void else replace(request, needed=moment.needed)
 
 
 def traffic(course: Course | None, steps: Sequence[Step], rule: Rule, carried_out: str | None) -> Traffic:

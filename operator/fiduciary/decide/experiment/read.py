@@ -88,6 +88,7 @@ def read(case: Case, impossible: str | None) -> Reading:
     numbers = replace(
         _people(case),
         infeasible=impossible is not None,
+        relabelled=case.spec.purpose == "Refresh" and not case.world.same_configuration,
         refused=case.refusal is not None,
         pods_failed=pods is not None,
         breaker=trip is not None,

@@ -31,6 +31,7 @@ class Readings:
     pinned: bool = False
     suspended: bool = False
     enforced: bool = True  # mode Enforce
+    relabelled: bool = False  # purpose Refresh, and the two versions are not of one configuration
     infeasible: bool = False  # an objective can never be shown: refused before it starts
 
     # safety

@@ -90,6 +90,10 @@ def _infeasible(r: Readings) -> bool:
     return r.infeasible & (r.step < 0)
 
 
+def _relabelled(r: Readings) -> bool:
+    return r.relabelled & (r.step < 0)
+
+
 def _queued(r: Readings) -> bool:
     return r.queued
 
@@ -239,6 +243,7 @@ TABLE: tuple[Rule, ...] = (
     Rule(reasons.ABORTED, "KeepChampion", "Zero", _aborted, final=True),
     Rule(reasons.REJECTED_BY_PERSON, "KeepChampion", "Zero", _rejected, final=True),
     Rule(reasons.INFEASIBLE, "KeepChampion", "Zero", _infeasible, final=True),  # before it costs a request
+    Rule(reasons.NOT_A_REFRESH, "KeepChampion", "Zero", _relabelled, final=True),  # it would evade the sequence
     # Somebody else decides about the traffic.
     Rule(reasons.QUEUED, None, "Zero", _queued),
     # Before all that only holds: no hold outlives maxDuration, none before the start either.

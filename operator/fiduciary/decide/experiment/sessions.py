@@ -142,16 +142,17 @@ def _folded(state: ObjectiveEvidence, d: float) -> ObjectiveEvidence | Refusal:
 def _counted(terms: Terms, sessions: Sessions, row: LedgerRow) -> Sessions:
     profit = row.profit if row.profit is not None and row.source == "Live" else (0.0, 0.0)
     challenger = sessions.profit_challenger + profit[1]
+    lost = row.dropped > 0  # by our own transport: its entities say nothing about either model's silence
     return replace(
         sessions,
         last=row.number,
         session=row.session,
-        dropped=sessions.dropped + (row.dropped > 0),
+        dropped=sessions.dropped + lost,
         empty=sessions.empty + (row.entities + row.missing_challenger == 0),
         overlapping=sessions.overlapping + (row.number % terms.horizon != 0),
-        entities=sessions.entities + row.entities,
-        missing_champion=sessions.missing_champion + row.missing_champion,
-        missing_challenger=sessions.missing_challenger + row.missing_challenger,
+        entities=sessions.entities + (0 if lost else row.entities),
+        missing_champion=sessions.missing_champion + (0 if lost else row.missing_champion),
+        missing_challenger=sessions.missing_challenger + (0 if lost else row.missing_challenger),
         late=sessions.late + row.late,
         profit_champion=sessions.profit_champion + profit[0],
         profit_challenger=challenger,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fiduciary.decide.experiment.world import Anchor, Carried, Spending
+from fiduciary.decide.experiment.summary import rows
+from fiduciary.decide.experiment.world import Anchor, Carried, Resumed, Spending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +21,17 @@ class Pair:
 
     champion: str  # digest
     challenger: str
-    test: int
-    discoveries: int
+    resumed: Resumed | None  # its last superiority test; a refresh is none
     carried: tuple[Carried, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What a promotion changed, so that it can be gone back on."""
+
+    champion: str
+    challenger: str
+    anchors: tuple[Anchor, ...]  # before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,56 +42,95 @@ class Spent:
     discoveries: int = 0
     anchors: tuple[Anchor, ...] = ()
     pairs: tuple[Pair, ...] = ()
+    promotions: tuple[Promotion, ...] = ()  # that stand, oldest first
 
     def after(self, verdict: str, champion: str, challenger: str, summary: Mapping[str, Any]) -> Spent:
         """With one more recorded verdict of an experiment; ``summary`` as :mod:`.summary` wrote it.
 
         A superiority test counts when it began, whatever came of it. A promotion on superiority is a discovery and the
-        new anchor; one of a refresh adds its estimated differences.
+        new anchor; one of a refresh adds its estimated differences. One that is gone back on gives the anchors back: a
+        margin is measured from what serves. It stays a discovery, since superiority was shown.
         """
         if "test" not in summary:
             return self  # it never began
         improves = summary["purpose"] == "Improve"
-        pair = Pair(champion, challenger, summary["test"], summary["discoveries"], _carried(summary))
-        others = tuple(one for one in self.pairs if (one.champion, one.challenger) != (champion, challenger))
+        before = self._pair(champion, challenger)
+        others = tuple(one for one in self.pairs if one is not before)
         spent = replace(
             self,
             tests=max(self.tests, summary["test"]) if improves else self.tests,
-            pairs=(*others, pair),
+            pairs=(*others, _ended(before, champion, challenger, summary)),
         )
+        if verdict == "RollBack":
+            return spent._without(champion, challenger)
         if verdict != "Promote":
             return spent
+        promotions = (*self.promotions, Promotion(champion, challenger, self.anchors))
         if improves:
-            return replace(spent, discoveries=self.discoveries + 1, anchors=_anchors(summary))
-        return replace(spent, anchors=_consumed(self.anchors, summary))
+            found = self.discoveries + 1
+            return replace(spent, discoveries=found, anchors=_anchors(summary), promotions=promotions)
+        return replace(spent, anchors=_consumed(self.anchors, summary), promotions=promotions)
 
     def spending(self, champion: str, challenger: str, configurations: int) -> Spending:
-        """What the next experiment on this pair starts with. A resumed pair is the test that it was, not a new one."""
-        known = next((p for p in self.pairs if (p.champion, p.challenger) == (champion, challenger)), None)
-        if known is not None:
-            return Spending(known.test, known.discoveries, configurations, self.anchors, known.carried)
-        return Spending(self.tests + 1, self.discoveries, configurations, self.anchors)
+        """What the next experiment on this pair starts with."""
+        known = self._pair(champion, challenger)
+        return Spending(
+            self.tests + 1,
+            self.discoveries,
+            configurations,
+            self.anchors,
+            () if known is None else known.carried,
+            None if known is None else known.resumed,
+        )
+
+    def _pair(self, champion: str, challenger: str) -> Pair | None:
+        return next((one for one in self.pairs if (one.champion, one.challenger) == (champion, challenger)), None)
+
+    def _without(self, champion: str, challenger: str) -> Spent:
+        """With the anchors of before the newest promotion of this pair; unchanged if it was never promoted."""
+        stand = self.promotions
+        for index in reversed(range(len(stand))):
+            if (stand[index].champion, stand[index].challenger) == (champion, challenger):
+                return replace(self, anchors=stand[index].anchors, promotions=stand[:index])
+        return self
+
+
+def _ended(before: Pair | None, champion: str, challenger: str, summary: Mapping[str, Any]) -> Pair:
+    """A refresh asks nothing of objectives: what an earlier test on the pair has shown of them stays."""
+    resumed, carried = None if before is None else before.resumed, _carried(summary)
+    improves = summary["purpose"] == "Improve"
+    if improves:
+        resumed = Resumed(summary["test"], summary["discoveries"], summary["configurations"])
+    renewed = {(one.name, one.side, one.what) for one in carried}
+    kept = tuple(
+        one
+        for one in (() if before is None else before.carried)
+        if (one.name, one.side, one.what) not in renewed and not (improves and one.side == "Superiority")
+    )
+    return Pair(champion, challenger, resumed, (*kept, *carried))
 
 
 def _carried(summary: Mapping[str, Any]) -> tuple[Carried, ...]:
     carried: list[Carried] = []
-    for name, kept in summary["guardrails"].items():
-        carried.append(Carried(name, "Harm", float(kept["harm"])))
+    for name, kept in rows(summary).items():
+        carried.append(Carried(name, "Harm", kept["what"], float(kept["harm"])))
         if "notWorse" in kept:
-            carried.append(Carried(name, "NonInferiority", float(kept["notWorse"])))
+            margin = float(kept["margin"])
+            carried.append(Carried(name, "NonInferiority", kept["what"], float(kept["notWorse"]), margin))
     for name, kept in summary["objectives"].items():
-        carried.append(Carried(name, "Superiority", float(kept["logE"]), int(summary["through"])))
+        through = int(summary["through"])
+        carried.append(Carried(name, "Superiority", kept["what"], float(kept["logE"]), through=through))
     return tuple(carried)
 
 
 def _anchors(summary: Mapping[str, Any]) -> tuple[Anchor, ...]:
-    return tuple(Anchor(name, float(kept["rate"])) for name, kept in summary["guardrails"].items() if "rate" in kept)
+    return tuple(Anchor(name, float(kept["rate"])) for name, kept in rows(summary).items() if "rate" in kept)
 
 
 def _consumed(anchors: tuple[Anchor, ...], summary: Mapping[str, Any]) -> tuple[Anchor, ...]:
     """The first champion is the first anchor: its rate is the challenger's less the difference."""
     before = {anchor.name: anchor for anchor in anchors}
-    for name, kept in summary["guardrails"].items():
+    for name, kept in rows(summary).items():
         if "rate" not in kept:
             continue
         rate, difference = float(kept["rate"]), float(kept["difference"])

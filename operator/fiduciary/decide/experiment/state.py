@@ -26,6 +26,7 @@ class GuardrailTerms:
     """Of one guardrail: what may be lost, and what earlier experiments on the same pair have shown."""
 
     name: str
+    what: str  # metric and threshold
     margin: float  # left of it since the anchor (rule 6); not positive: it has to become better
     anchor_rate: float
     consumed: float
@@ -38,6 +39,7 @@ class ObjectiveTerms:
     """Of one objective."""
 
     name: str
+    what: str  # metric, margin, loss bound and whose outcomes
     metric: str  # PairedLoss | PaperPnL
     margin: float
     loss_bound: float | None

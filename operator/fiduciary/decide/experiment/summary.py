@@ -1,21 +1,31 @@
 """What the record of a verdict keeps: enough to rebuild what the model's life has used up (protocols §1).
 
-Numbers travel as texts, as everywhere in states and hashes. One entry a guardrail and objective keeps it below 3 KiB.
+Numbers travel as texts, as everywhere in states and hashes. Rows without names for
+their columns keep the largest experiment below 3 KiB.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api.modeldecision import Reason
 from fiduciary.decide import reasons
+from fiduciary.decide.experiment.begin import recorded_margin
 from fiduciary.decide.experiment.claims import claims
 from fiduciary.decide.experiment.rows import decimal
+from fiduciary.decide.experiment.world import TRANSPORT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fiduciary.decide.experiment.case import Case
     from fiduciary.decide.experiment.decision import Ruling
-    from fiduciary.decide.experiment.state import Claim, GuardrailEvidence, State
+    from fiduciary.decide.experiment.state import Claim, GuardrailEvidence, GuardrailTerms, State
+
+
+COLUMNS = ("what", "harm", "notWorse", "margin", "rate", "difference")
+"""Of the rows of ``guardrails``: metric, log evidence of both tests, margin, the challenger's rate, its difference."""
 
 
 def summary(case: Case, state: State | None) -> dict[str, Any]:
@@ -24,6 +34,7 @@ def summary(case: Case, state: State | None) -> dict[str, Any]:
     if state is None:
         return about
     terms, evidence, course = state.terms, state.evidence, state.course
+    known = {its.name: its for its in terms.guardrails}
     return {
         **about,
         "test": terms.test,
@@ -34,11 +45,14 @@ def summary(case: Case, state: State | None) -> dict[str, Any]:
         "step": case.spec.traffic.steps[course.step].name if course.step >= 0 else None,
         "blocks": evidence.last + 1,
         "through": evidence.sessions.last,
-        "guardrails": {guardrail.name: _guardrail(guardrail) for guardrail in evidence.guardrails},
+        "columns": list(COLUMNS),
+        "guardrails": {
+            guardrail.name: _guardrail(guardrail, known.get(guardrail.name)) for guardrail in evidence.guardrails
+        },
         "objectives": {
-            objective.name: {"logE": decimal(log), "n": objective.folded}
-            for objective in evidence.objectives
-            if (log := objective.log_e) is not None
+            its.name: {"what": its.what, "logE": decimal(log), "n": one.folded}
+            for its, one in zip(terms.objectives, evidence.objectives, strict=True)
+            if (log := -math.inf if one.void is not None else one.log_e) is not None  # void stays void
         },
         "chains": [evidence.chain, evidence.sessions.chain],
         **({} if course.request is None else {"signed": course.request.digest}),
@@ -60,14 +74,27 @@ def _ground(claim: Claim, how: str) -> Reason:
     return Reason(reason=reasons.NOT_WORSE, message=f"{told}, margin {claim.margin:.6g}, {claim.n} requests")
 
 
-def _guardrail(one: GuardrailEvidence) -> dict[str, str]:
-    """Log evidence, and what a promotion would cost: the challenger's rate and its difference at the final weight."""
-    kept = {"harm": decimal(one.harm_log_e)}
-    noninferiority = one.noninferiority_log_e
-    if noninferiority is not None:
-        kept["notWorse"] = decimal(noninferiority)
+def _guardrail(one: GuardrailEvidence, its: GuardrailTerms | None) -> list[str | None]:
+    """One row of COLUMNS. Rates are those at the final weight: what a promotion would cost."""
+    log = one.noninferiority_log_e
     champion, challenger = one.final_champion, one.final_challenger
+    rate = difference = None
     if champion.trials and challenger.trials:
         rate = challenger.bad / challenger.trials
-        kept |= {"rate": decimal(rate, 9), "difference": decimal(rate - champion.bad / champion.trials, 9)}
-    return kept
+        difference = rate - champion.bad / champion.trials
+    return [
+        TRANSPORT if its is None else its.what,
+        decimal(one.harm_log_e),
+        None if log is None else decimal(log),
+        None if its is None else f"{recorded_margin(its.margin):g}",
+        None if rate is None else decimal(rate, 9),
+        None if difference is None else decimal(difference, 9),
+    ]
+
+
+def rows(summary: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """``guardrails`` of a summary, by name and column; what is not known is left out."""
+    return {
+        name: {column: value for column, value in zip(COLUMNS, row, strict=True) if value is not None}
+        for name, row in summary["guardrails"].items()
+    }

@@ -137,6 +137,13 @@ def _impossible(_: Case, reading: Reading) -> str:
     return reading.impossible or ""
 
 
+def _relabelled(case: Case, _: Reading) -> str:
+    return (
+        f"purpose is Refresh, but version {case.spec.challenger.version} was trained by another configuration than the "
+        "champion: only a retrain of the same one needs no superiority; create the experiment with purpose Improve"
+    )
+
+
 def _queued(case: Case, _: Reading) -> str:
     active, ahead = case.world.model.active, case.world.model.ahead
     follows = "none yet" if active is None else active[0]
@@ -281,6 +288,7 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.ABORTED: _by_person,
     reasons.REJECTED_BY_PERSON: _by_person,
     reasons.INFEASIBLE: _impossible,
+    reasons.NOT_A_REFRESH: _relabelled,
     reasons.QUEUED: _queued,
     reasons.NO_DATA: _dark,
     reasons.BOTH_DARK: _dark,

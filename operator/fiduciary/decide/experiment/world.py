@@ -155,23 +155,38 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """Final evidence of an earlier experiment on the same pair of versions: resuming multiplies it."""
+    """Final evidence of an earlier experiment on the same pair of versions: resuming the same question multiplies it.
+
+    ``what`` is the question: metric with threshold, and of an objective its margin, loss bound and whose outcomes.
+    """
 
     name: str
     side: Literal["Superiority", "NonInferiority", "Harm"]
+    what: str
     log_e: float
+    margin: float = 0.0  # of a non-inferiority: what is shown at one margin holds at each larger one
     through: int = -1  # number of the last ledger row that is in it
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The superiority test of an earlier experiment on the same pair."""
+
+    test: int  # j
+    discoveries: int  # R
+    configurations: int  # N that its evidence was chosen from
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
     """What the model's life has used up when this experiment begins."""
 
-    test: int = 1  # j: the number of this superiority test
+    test: int = 1  # j of a new superiority test
     discoveries: int = 0  # R
     configurations: int = 1  # N: distinct ones whose outer results were seen since the last discovery
     anchors: tuple[Anchor, ...] = ()
     carried: tuple[Carried, ...] = ()
+    resumed: Resumed | None = None  # goes on where all its objectives are asked for again, unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,5 +240,6 @@ class World:
     approvals: tuple[ModelApproval, ...] = ()  # of the model, oldest first
     recorded: Recorded | None = None
     transport: bool = False  # the gateway's and the pods' counts are both known
+    same_configuration: bool = True  # equal configKeys of both versions (protocols §2): else a Refresh is none
     procedures_known: bool = False  # of both versions, so that the trainer can replay them: Auto means Prequential
     scrape_seconds: int = 15

@@ -10,6 +10,7 @@ import pytest
 
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.read import noninferiority_over
+from fiduciary.decide.experiment.summary import rows
 from fiduciary.decide.experiment.world import Anchor, Carried, LedgerRow, Spending
 from fiduciary.evidence.spending import e_lond_level
 from tests.unit.decide.experiment.trials import Trial, past, row, sessions
@@ -118,6 +119,23 @@ def test_a_session_that_our_transport_damaged_is_counted_and_not_folded() -> Non
     assert trial.state.evidence.sessions.last == 260
 
 
+def test_predictions_that_our_transport_lost_are_not_the_champion_s_silence() -> None:
+    trial = after_burn_in()
+    trial.ledger = tuple(row(260 + k, 0.1, dropped=1, missing_champion=9) for k in range(9))
+    assert trial.minute().ruling.reason == reasons.GATHERING_EVIDENCE
+    assert trial.state is not None
+    assert trial.state.evidence.sessions.missing_share == 0.0
+
+
+def test_an_impossible_block_does_not_keep_sessions_from_being_folded() -> None:
+    trial = after_burn_in()
+    trial.ledger = (WALK_FORWARD[260],)
+    trial.blocks = (replace(trial.counts(), tests=()),)
+    found = trial.evaluate()
+    assert found.ruling.reason == reasons.EVIDENCE_REFUSED
+    assert objective(trial).folded == 11
+
+
 def test_a_missing_prediction_of_the_challenger_scores_the_worst_loss() -> None:
     trial = after_burn_in()
     before = objective(trial)
@@ -210,7 +228,7 @@ def test_a_resumed_pair_goes_on_where_it_ended() -> None:
     whole = improve()
     whole.ledger = WALK_FORWARD[:1000]
     whole.minute()
-    carried = Carried("loss", "Superiority", objective(whole).log_e, through=999)
+    carried = Carried("loss", "Superiority", "PairedLoss", objective(whole).log_e, through=999)
     again = improve(spending=replace(EASY, carried=(carried,)))
     again.ledger = WALK_FORWARD[:1000]
     again.minute()
@@ -344,7 +362,7 @@ def test_the_promotion_thresholds_of_an_improve_are_all_at_its_level() -> None:
     assert isinstance(level, float)
     assert float(found[("errors", "NonInferiority")].threshold) == pytest.approx(-math.log(level), abs=1e-4)
     last = trial.until(reasons.PROMOTED)
-    assert float(last.summary["guardrails"]["errors"]["notWorse"]) >= -math.log(level)
+    assert float(rows(last.summary)["errors"]["notWorse"]) >= -math.log(level)
     assert f"threshold {-math.log(level):.2f}" in last.grounds[-1].message
 
 

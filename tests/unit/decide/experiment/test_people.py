@@ -154,6 +154,13 @@ def test_a_hold_does_not_keep_half_of_the_requests_for_ever(held: dict[str, Any]
     assert "maxDuration 1d" in found.ruling.message
 
 
+def test_the_end_of_the_grace_wakes() -> None:
+    made = trial(spec={"approvals": 1, "stopping": {"minDuration": "1m", "maxDuration": "1d"}})
+    made.until(reasons.AWAITING_APPROVAL)
+    made.now = T0 + timedelta(hours=48) - timedelta(seconds=3)
+    assert made.evaluate().wake_at == T0 + timedelta(hours=48)
+
+
 def test_waiting_for_a_start_that_never_comes_ends_after_max_duration_and_the_queue_does_not_count() -> None:
     made = trial(ready=(1, 0), model=replace(FACTS, active=None))
     made.now += timedelta(days=40)

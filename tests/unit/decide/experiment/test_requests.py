@@ -507,7 +507,10 @@ def test_a_recorded_refusal_stays_whatever_the_evidence_says(verdict: Any) -> No
 
 
 def test_resuming_a_pair_multiplies_its_old_evidence() -> None:
-    carried = (Carried("errors", "Harm", 2.9), Carried("errors", "NonInferiority", -1.0))
+    carried = (
+        Carried("errors", "Harm", "ErrorRate", 2.9),
+        Carried("errors", "NonInferiority", "ErrorRate", -1.0, margin=0.005),
+    )
     trial = Trial(spending=replace(EASY, carried=carried), history=(past(0.005, 60),))
     trial.evaluate()
     trial.minute()

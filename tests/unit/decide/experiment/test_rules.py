@@ -90,8 +90,9 @@ def test_each_rule_is_reached_by_what_it_is_for(reason: str, change: dict[str, A
 
 
 def test_the_cases_are_the_table() -> None:
-    # Infeasible is about experiments that have not begun, and has a test of its own
-    assert [reason for reason, _ in CASES] == [r.reason for r in TABLE if r.reason != reasons.INFEASIBLE]
+    # These are about experiments that have not begun, and have tests of their own
+    before = (reasons.INFEASIBLE, reasons.NOT_A_REFRESH)
+    assert [reason for reason, _ in CASES] == [r.reason for r in TABLE if r.reason not in before]
 
 
 @pytest.mark.parametrize("index", range(len(CASES) - 1))
@@ -108,6 +109,12 @@ def test_an_infeasible_objective_is_refused_before_it_costs_a_request_and_never_
     before = judge(replace(SHOWN, step=-1, infeasible=True))
     assert (before.reason, before.verdict, before.final) == (reasons.INFEASIBLE, "KeepChampion", True)
     assert judge(replace(SHOWN, infeasible=True)).reason == reasons.PROMOTED
+
+
+def test_a_refresh_of_another_configuration_is_refused_before_it_costs_a_request_and_never_after() -> None:
+    before = judge(replace(SHOWN, step=-1, relabelled=True))
+    assert (before.reason, before.verdict, before.final) == (reasons.NOT_A_REFRESH, "KeepChampion", True)
+    assert judge(replace(SHOWN, relabelled=True)).reason == reasons.PROMOTED
 
 
 def test_harm_after_promotion_needs_the_window() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.state import State
 
 NAMES = ("errors", "client-errors")
-GUARDRAILS = [
+GUARDRAILS: list[dict[str, Any]] = [
     {"name": name, "metric": metric, "margin": {"absolute": "0.2"}}
     for name, metric in zip(NAMES, ("ErrorRate", "ClientErrorRate"), strict=True)
 ]
@@ -87,7 +87,7 @@ def test_the_enumeration_sees_harm() -> None:
 
 
 def test_resumed_harm_is_the_product() -> None:
-    carried = tuple(Carried(name, "Harm", math.log(0.5)) for name in NAMES)
+    carried = tuple(Carried(g["name"], "Harm", g["metric"], math.log(0.5)) for g in GUARDRAILS)
     rates = ((0.3, 0.3), (0.3, 0.3))
     assert mean_of_rollback(start(carried=carried), rates) == pytest.approx(0.5 * mean_of_rollback(start(), rates))
 

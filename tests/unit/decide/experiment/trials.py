@@ -129,6 +129,7 @@ class Trial:
     ready: tuple[int, int] = (1, 1)
     follows: bool = True  # the model writes the route that is asked for
     procedures_known: bool = True
+    same_configuration: bool = True
     champion: VersionRef | None = CHAMPION
     challenger: VersionRef | None = CHALLENGER
     recorded: Recorded | None = None
@@ -153,7 +154,7 @@ class Trial:
         return World(
             mx, self.model, self.platform, self.champion, self.challenger, self.state, self.blocks, self.ledger,
             self.history, self.spending, self.live, route, self.health, self.approvals, self.recorded,
-            procedures_known=self.procedures_known,
+            procedures_known=self.procedures_known, same_configuration=self.same_configuration,
         )  # fmt: skip
 
     def evaluate(self) -> Decision:
