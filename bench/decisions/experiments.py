@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SEED = 20261126
 FIRST, CHUNK = 1000, 4500
+ILLUSTRATION = 2000
+"""Replications where no level is claimed."""
 RULES = ("fiduciary", "flagger", "argo_success", "argo_failure", "kayenta", "z_peeked", "welch_fixed", "growthbook")
 
 
@@ -70,7 +72,7 @@ class Piece:
             return {rule.name: rule.run(drawn) for rule in session_rules.RULES if rule.name in self.rules}
         if isinstance(world, Life):
             return world.run([rule_for(name, self.cell) for name in self.rules], rng, self.size)
-        return {who: play(rule_for(who, self.cell), world, self.cell.budget, self.size, rng)}
+        return {who: play(rule_for(who, self.cell), world, self.cell.budget, self.size, rng, self.chunk)}
 
     @property
     def cost(self) -> float:
@@ -78,7 +80,7 @@ class Piece:
         if isinstance(self.cell.world, SessionWorld):
             return self.size * 1.0e-3
         if isinstance(self.cell.world, Life):
-            return self.size * {"chain": 0.1, "retries": 1e-3, "specs": 1e-2, "best_of_20": 5e-3}[self.cell.name]
+            return self.size * {"chain": 0.05, "retries": 1e-3, "specs": 1e-2, "best_of_20": 5e-3}[self.cell.world.kind]
         minute = {"fiduciary": 2e-6, "growthbook": 5e-7, "welch_fixed": 3e-7}.get(self.rules[0], 2e-8)
         return self.size * self.cell.budget * minute * (0.3 if self.cell.truth == "bad" else 1.0)
 
@@ -89,7 +91,7 @@ def pieces(cell: Cell, replications: int, rules: tuple[str, ...] = RULES) -> lis
     Sessions and lives take memory: there all are small.
     """
     sessions = isinstance(cell.world, SessionWorld) or (isinstance(cell.world, Life) and cell.world.of_sessions)
-    left, sizes = min(replications, cell.most), []
+    left, sizes = min(replications, cell.most if cell.claimed else ILLUSTRATION), []
     while left > 0:
         small = not sizes or isinstance(cell.world, (SessionWorld, Life))
         sizes.append(min(left, FIRST if small else CHUNK))

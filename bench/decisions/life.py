@@ -33,6 +33,8 @@ class Life:
     """Which life: see the functions of this module."""
 
     kind: Literal["chain", "retries", "specs", "best_of_20"]
+    margins: float = 1.0
+    """Of a chain: how many margins beyond the anchor are too much."""
 
     @property
     def of_sessions(self) -> bool:
@@ -41,18 +43,22 @@ class Life:
     def run(self, rules: Sequence[Rule], rng: np.random.Generator, replications: int) -> dict[str, Outcomes]:
         """By rule; those on sessions see the same ones."""
         if not self.of_sessions:
-            play_life = chain if self.kind == "chain" else retries
-            return {rule.name: play_life(rule, rng, replications) for rule in rules}
+            return {rule.name: self._requests(rule, rng, replications) for rule in rules}
         judges = [one for one in session_rules.RULES if one.name in {rule.name for rule in rules}]
         return (specs if self.kind == "specs" else best_of_20)(judges, rng, replications)
 
+    def _requests(self, rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes:
+        if self.kind == "chain":
+            return chain(rule, rng, replications, self.margins)
+        return retries(rule, rng, replications)
 
-def chain(rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes:
+
+def chain(rule: Rule, rng: np.random.Generator, replications: int, margins: float) -> Outcomes:
     """Retrain after retrain, each worse than the champion of its time by a third of the margin.
 
-    PROMOTED: the last champion is worse than the first, the anchor, by more than the margin. The operator measures from
-    the anchor and subtracts what earlier promotions have lost (rule 6); the others compare with the champion of the day
-    or with a fixed limit.
+    PROMOTED: the last champion is worse than the first, the anchor, by more than so many margins. The operator measures
+    from the anchor and subtracts what earlier promotions have lost (rule 6); the others compare with the champion of
+    the day or with a fixed limit.
     """
     rate = np.full(replications, 0.005)
     lost = {"errors": np.zeros(replications), "latency": np.zeros(replications)}
@@ -63,14 +69,14 @@ def chain(rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes:
         if isinstance(rule, Fiduciary):
             consumed = (np.maximum(0.0, lost["errors"]), np.maximum(0.0, lost["latency"]))
             one = replace(rule, anchors=(0.005, 0.002), consumed=consumed)
-        outcome = play(one, world, BUDGET, replications, rng)
+        outcome = play(one, replace(world, history_minutes=1440), BUDGET, replications, rng)
         promoted = outcome.verdict == PROMOTED
         for name, estimate in outcome.estimates.items():
             lost[name] = lost[name] + np.where(promoted, estimate, 0.0)
         rate = np.where(promoted, rate + WORSE_BY, rate)
         minutes += np.where(np.isinf(outcome.minutes), BUDGET, outcome.minutes)
         bad += outcome.excess_bad
-    return Outcomes(_life(rate > 0.005 + MARGIN + 1e-12), minutes, bad)
+    return Outcomes(_life(rate > 0.005 + margins * MARGIN + 1e-12), minutes, bad)
 
 
 def retries(rule: Rule, rng: np.random.Generator, replications: int) -> Outcomes:

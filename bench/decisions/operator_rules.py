@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import numpy as np
 
 from bench.decisions.outcome import KEPT, PROMOTED, ROLLED_BACK, Judged, Route
 from bench.decisions.proportions import Block, Counts, Harm, NonInferiority, log_sum_exp
 from bench.decisions.scatter import Dispersion, SampleRatio, breaker_trips
-from bench.decisions.traffic import CHALLENGER, CHAMPION, GUARDRAILS, SCRAPES
+from bench.decisions.traffic import CHALLENGER, CHAMPION, GUARDRAILS, SCRAPES, Tape, World
 from fiduciary.decide.experiment.read import DARK_AFTER
 from fiduciary.decide.experiment.readings import Readings
 from fiduciary.decide.experiment.rules import TABLE
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
 
     from bench.decisions.outcome import Verdicts
     from bench.decisions.proportions import Floats
-    from bench.decisions.traffic import Seen, Tape, World
+    from bench.decisions.traffic import Seen
 
 SETTLE_SECONDS = 40
 CODES = {"RollBack": ROLLED_BACK, "Promote": PROMOTED, "KeepChampion": KEPT}
 ZERO = -1
+KEPT_PASTS = 6
+"""Of champions, in each process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,54 @@ class Guardrail:
         return np.where(np.isnan(estimate), terms.dispersion, estimate)
 
 
+Past = tuple[dict[str, Counts], dict[str, Dispersion]]
+_pasts: dict[tuple[World, int, int], tuple[Past, Floats]] = {}
+
+
+def champions_past(tape: Tape) -> Past:
+    """Counts and dispersion of the champion before the experiment, and the tape where that past ends.
+
+    A week takes longer than most experiments. Cells with the same champion share it, chunk by chunk: its replications
+    are independent of each other and of what the challenger does.
+    """
+    if tape.chunk is None:
+        return _folded(tape)
+    world = tape.world
+    # the champion alone: nothing of the challenger, the router or Prometheus
+    alone = World(
+        per_minute=world.per_minute,
+        errors=(world.errors[CHAMPION], world.errors[CHAMPION]),
+        slow=(world.slow[CHAMPION], world.slow[CHAMPION]),
+        drift=world.drift,
+        volume=world.volume,
+        bursts=replace(world.bursts, arms=(CHAMPION,)) if world.bursts and CHAMPION in world.bursts.arms else None,
+        history_minutes=world.history_minutes,
+    )
+    key = (alone, tape.replications, tape.chunk)
+    if key not in _pasts:
+        if len(_pasts) >= KEPT_PASTS:
+            _pasts.pop(next(iter(_pasts)))
+        name = repr((alone.per_minute, alone.errors, alone.bursts, alone.history_minutes))
+        rng = np.random.default_rng([tape.chunk, tape.replications, crc32(name.encode())])
+        own = Tape(alone, rng, tape.replications)
+        _pasts[key] = (_folded(own), own.log_burst[CHAMPION])
+    _pasts[key] = _pasts.pop(key)  # the last to be forgotten
+    past, burst = _pasts[key]
+    tape.log_burst[CHAMPION] = burst
+    return past
+
+
+def _folded(tape: Tape) -> Past:
+    zeros = np.zeros(tape.replications)
+    counts = {name: Counts(zeros, zeros) for name in GUARDRAILS}
+    dispersions = {name: Dispersion.start(tape.replications) for name in GUARDRAILS}
+    for at, minute in enumerate(tape.history(), start=-tape.world.history_minutes):
+        for name in GUARDRAILS:
+            counts[name] = counts[name] + minute[name]
+            dispersions[name] = dispersions[name].fold(at, at, minute[name])
+    return counts, dispersions
+
+
 @dataclass(slots=True)
 class State:
     """``step`` as asked for; ``serving``: the step whose weights are in force in this minute (ZERO: no weight).
@@ -110,7 +161,7 @@ class State:
     serving: NDArray[np.int64]
     settling: tuple[Seen, NDArray[np.int64], NDArray[np.bool_]] | None
     dark_since: Floats
-    missed: list[int]
+    missed: list[NDArray[np.int64]]
     gap: list[Seen]
     first: int
 
@@ -137,12 +188,7 @@ class Fiduciary:
     def start(self, world: World, tape: Tape, budget: int) -> State:
         replications = tape.replications
         zeros = np.zeros(replications)
-        counts = {name: Counts(zeros, zeros) for name in GUARDRAILS}
-        dispersions = {name: Dispersion.start(replications) for name in GUARDRAILS}
-        for at, minute in enumerate(tape.history(), start=-world.history_minutes):
-            for name in GUARDRAILS:
-                counts[name] = counts[name] + minute[name]
-                dispersions[name] = dispersions[name].fold(at, at, minute[name])
+        counts, dispersions = champions_past(tape)
         anchors = self.anchors or (world.errors[CHAMPION], world.slow[CHAMPION])
         guardrails = {}
         for name, anchor, consumed in zip(GUARDRAILS, anchors, self.consumed, strict=True):
@@ -165,7 +211,7 @@ class Fiduciary:
             first,
             None,
             np.full(replications, np.nan),
-            [0, 0],
+            [first, first],
             [],
             0,
         )
@@ -183,7 +229,9 @@ class Fiduciary:
         if state.settling is not None:
             before, serving, mixed = state.settling
             for arm in (CHAMPION, CHALLENGER):
-                state.missed[arm] = state.missed[arm] + 1 if before.dark[arm] else 0
+                # an arm to which nothing is sent has no series that could be stale
+                blind = before.dark[arm] & ((arm == CHAMPION) | (serving != ZERO))
+                state.missed[arm] = np.where(blind, state.missed[arm] + 1, 0)
             if any(before.dark):
                 state.gap.append(before)
             else:

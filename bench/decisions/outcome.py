@@ -71,12 +71,14 @@ class Outcomes:
         )
 
 
-def play(rule: Rule, world: World, budget: int, replications: int, rng: np.random.Generator) -> Outcomes:
+def play(
+    rule: Rule, world: World, budget: int, replications: int, rng: np.random.Generator, chunk: int | None = None
+) -> Outcomes:
     """All replications in lockstep for at most ``budget`` minutes.
 
     Decided ones leave the arrays when they are a tenth of them: until then they go on, and nobody looks.
     """
-    tape = Tape(world, rng, replications)
+    tape = Tape(world, rng, replications, chunk=chunk)
     state = rule.start(world, tape, budget)
     alive, open_ = np.arange(replications), np.ones(replications, dtype=bool)
     outcome = Outcomes(

@@ -82,7 +82,7 @@ def _shade(p: float) -> tuple[str, str]:
 def wrong(rows: Sequence[Row]) -> Path:
     """A matrix: cells by rules, P(wrong decision) as number and colour."""
     cells = [cell for cell in dict.fromkeys(row.cell for row in rows) if _truth(rows, cell) != "neither"]
-    left, top, wide, high = 470, 92, 78, 19
+    left, top, wide, high = 470, 92, 88, 19
     canvas = Canvas(
         left + wide * len(RULES) + 16,
         top + high * (len(cells) + 3) + 30,
@@ -189,7 +189,7 @@ def fronts(points: Sequence[Point]) -> Path:
     """What each rule can reach with any of its settings: good challengers not promoted against bad ones promoted."""
     canvas = Canvas(
         980, 470, "What each rule can reach with any setting, within two days",
-        "Dots: settings. Lines: fronts. Ringed: defaults. Lower left is better; zero is drawn at the edge.",
+        "Dots: settings. Lines: fronts. Ringed: defaults. Lower left is better.",
     )  # fmt: skip
     floor = 0.5 / points[0].replications
     rules = [rule for rule in RULES if any(point.rule == rule for point in points)]
@@ -202,7 +202,7 @@ def fronts(points: Sequence[Point]) -> Path:
         def y(value: float, top: float = top, bottom: float = bottom) -> float:
             return bottom - (bottom - top) * (math.log10(max(value, floor)) - math.log10(floor)) / -math.log10(floor)
 
-        ticks = (0.001, 0.01, 0.1, 1.0)
+        ticks = [0.0, *(tick for tick in (0.001, 0.01, 0.1, 1.0) if tick > 2.0 * floor)]
         label = ("equal challenger not promoted", "bad challenger promoted" if not panel else "")
         _panel(canvas, (left, top, right, bottom), (x, y), (ticks, ticks), (words, *label))
         for rule in reversed(rules):

@@ -49,11 +49,22 @@ def figures(rows: Sequence[Row], seconds: float) -> dict[str, float]:
     for rule in RULES[1:]:
         answer[f"p_promote_bad_2pct_{rule}"] = two.get(rule, math.nan)
     for rule in RULES:
-        wrong = [row.wrong for row in rows if row.rule == rule and row.claimed and row.wrong is not None]
-        if wrong:
-            answer["p_wrong_mean" + ("" if rule == OURS else f"_{rule}")] = sum(wrong) / len(wrong)
+        mine = [row for row in rows if row.rule == rule and row.wrong is not None and _can_be_wrong(row)]
+        good = [row.promoted for row in rows if row.rule == rule and row.truth == "good"]
+        for name, values in (
+            ("p_wrong_mean", [row.wrong for row in mine if row.claimed]),
+            ("p_wrong_mean_all_cells", [row.wrong for row in mine]),
+            ("p_promote_good_mean", good),
+        ):
+            if values:
+                answer[name + ("" if rule == OURS else f"_{rule}")] = sum(v or 0.0 for v in values) / len(values)
     answer["seconds"] = seconds
     return answer
+
+
+def _can_be_wrong(row: Row) -> bool:
+    """An objective of ours never rolls back, so that good challengers on sessions say nothing about our errors."""
+    return not (row.family == "outcomes" and row.truth == "good")
 
 
 def over_level(rows: Sequence[Row], alpha: float = 0.05) -> list[Row]:
@@ -81,6 +92,8 @@ def share(p: float, replications: int) -> str:
 def number(value: float) -> str:
     if math.isnan(value):
         return "–"
+    if value < 0.0:
+        return "before"
     return f"{value:,.0f}" if value >= 100.0 else f"{value:.1f}"
 
 
@@ -94,6 +107,16 @@ def markdown_wrong(rows: Sequence[Row]) -> str:
             kind = "to promote" if one.truth == "bad" else "to roll back"
             title = one.title if one.claimed else f"{one.title} (not claimed)"
             lines.append(f"| {title} | {kind} | " + " | ".join(_plain(mine, rule, "wrong") for rule in RULES) + " |")
+    return "\n".join(lines)
+
+
+def markdown_unclaimed(rows: Sequence[Row]) -> str:
+    """Our own error where none is promised, and why not."""
+    why = {cell.name: cell.unclaimed for cell in ALL}
+    lines = ["| cell | P(wrong) | why |", "|---|---|---|"]
+    for row in rows:
+        if row.rule == OURS and why[row.cell] and row.wrong is not None:
+            lines.append(f"| {row.title} | {share(row.wrong, row.replications)} | {why[row.cell]} |")
     return "\n".join(lines)
 
 
@@ -132,7 +155,7 @@ def markdown_full(rows: Sequence[Row]) -> str:
         if row.rule == OURS:
             parts = (row.promoted, row.rolled_back, max(0.0, row.undecided))
             shares = " | ".join(share(round(p, 9), row.replications) for p in parts)
-            times = f"{number(row.median)} | {number(row.p95)} | {number(row.excess_bad)}"
+            times = f"{number(row.median)} | {number(row.p95)} | {row.excess_bad:,.0f}"
             lines.append(f"| {row.title} | {row.replications:,} | {shares} | {times} |")
     return "\n".join(lines)
 
@@ -144,7 +167,7 @@ def markdown_times(rows: Sequence[Row], cells: Sequence[str]) -> str:
         mine = {row.rule: row for row in rows if row.cell == cell}
         if mine:
             texts = [
-                f"{number(mine[rule].median)} / {number(mine[rule].p95)}; {number(mine[rule].excess_bad)}"
+                f"{number(mine[rule].median)} / {number(mine[rule].p95)}; {mine[rule].excess_bad:,.0f}"
                 for rule in RULES
                 if rule in mine
             ]
@@ -170,12 +193,13 @@ def document(text: str, rows: Sequence[Row], points: Sequence[Point]) -> str:
         "### P(promote) of good challengers",
         markdown_power(rows),
         "### Time to a verdict, and bad answers that clients got in excess",
-        "Median / 95 % in minutes since harm began; excess bad answers a run.",
+        "Median / 95 % in minutes since harm began (before: decided before it did); excess bad answers a run.",
         markdown_times(rows, TIMED),
         "### Fiduciary in every cell",
         "Times in minutes, or in sessions for outcomes; ± one standard error.",
         markdown_full(rows),
     ]
+    parts += ["### Cells in which no level is claimed", markdown_unclaimed(rows)]
     if points:
         parts += ["### What each rule can reach", markdown_fronts(points)]
     return head + BEGIN + "\n\n" + "\n\n".join(parts) + "\n\n" + END + tail

@@ -50,7 +50,7 @@ class Row:
             cell.title,
             family,
             cell.truth,
-            not cell.unclaimed and cell.truth != "neither",
+            cell.claimed,
             rule,
             outcomes.verdict.size,
             promoted,

@@ -87,7 +87,7 @@ def point(index: int, replications: int) -> Point:
         parts = []
         for chunk, start in enumerate(range(0, replications, CHUNK)):
             rng = np.random.default_rng([SEED, 1, index, crc32(name.encode()), chunk])
-            parts.append(play(rule, world, BUDGET, min(CHUNK, replications - start), rng))
+            parts.append(play(rule, world, BUDGET, min(CHUNK, replications - start), rng, 1000 + chunk))
         outcome = Outcomes.joined(parts)
         promoted[name] = float((outcome.verdict == PROMOTED).mean())
         if name == "equal" and promoted[name]:

@@ -16,7 +16,7 @@ from bench.decisions.arrays import select
 from bench.decisions.proportions import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -74,7 +74,7 @@ class World:
     """Share of the challenger's live requests that vanish before they are counted: first those that would fail."""
     sticky: bool = False
     """Clients in 64 buckets, the busiest of which sends an eighth of the traffic, stay with their arm."""
-    history_minutes: int = 1440
+    history_minutes: int = 10_080
 
 
 @dataclass(slots=True)
@@ -104,6 +104,8 @@ class Tape:
     rng: np.random.Generator
     replications: int
     now: int = 0
+    chunk: int | None = None
+    """Which part of a cell this is, where the champion's past may be shared with other cells."""
     base: dict[str, list[Floats]] = field(init=False)
     log_burst: Floats = field(init=False)
     busy: Floats = field(init=False)
@@ -120,17 +122,15 @@ class Tape:
         self.base, self.log_burst, self.busy = select((self.base, self.log_burst, self.busy), chosen)
         self.replications = self.log_burst.shape[1]
 
-    def history(self) -> list[dict[str, Counts]]:
+    def history(self) -> Iterator[dict[str, Counts]]:
         """The champion alone, all requests, for the minutes before the experiment (oldest first)."""
-        seen = []
         for minute in range(-self.world.history_minutes, 0):
             self.now = minute
             rates = self._rates(CHAMPION)
             trials = self._requests()
-            seen.append({name: Counts(trials, self._bad(trials, rates[name])) for name in GUARDRAILS})
+            yield {name: Counts(trials, self._bad(trials, rates[name])) for name in GUARDRAILS}
             self._advance()
         self.now = 0
-        return seen
 
     def minute(self, weight: Floats | float, mirror: Floats | float = 0.0, control: float | None = None) -> Seen:
         """Play one minute.

@@ -24,11 +24,12 @@ from fiduciary.engine.lease import Lease, LeaseLost
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
 from fiduciary.engine.observe import Observer
+from fiduciary.engine.patience import PatientDesk
 from fiduciary.engine.probekey import probe_key
 from fiduciary.engine.probes import Prober
 from fiduciary.engine.queue import Priority
 from fiduciary.engine.reconcile import Judge, Reconciler
-from fiduciary.engine.registry import Mirroring, Registries
+from fiduciary.engine.registry import Desk, Mirroring, Registries
 from fiduciary.engine.sensor import DRAIN_SECONDS, Watching, listen_to_signals
 from fiduciary.engine.stores import Key, Stores
 from fiduciary.engine.writes import ORDER, Step
@@ -158,11 +159,16 @@ class Operator:
         mirroring = Mirroring(
             registries, lambda key: loop.queue.add(cast("Key", key), Priority.RESYNC), self._checkpoint
         )
+        desk = PatientDesk(
+            Desk(registries, self._judge.questions, self._now, self._checkpoint),
+            lambda key: loop.queue.add(cast("Key", key)),
+            lambda key: loop.queue.news(cast("Key", key)),
+        )
         reconciler = Reconciler(
             observer=Observer(cluster, self.stores, self._platform(key), settings.approval_policies, prober=prober),
             stores=self.stores,
             applier=Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity),
-            registries=registries,
+            registrar=desk,
             mirroring=mirroring,
             prober=prober,
             judge=self._judge,
@@ -172,7 +178,6 @@ class Operator:
             },
             metrics=self.metrics,
             now=self._now,
-            checkpoint=self._checkpoint,
             order=self._order,
         )
         watching = asyncio.create_task(Watching(cluster, loop, self._login, self.stop).run())
@@ -197,6 +202,7 @@ class Operator:
             for task in everything:
                 task.cancel()
             await asyncio.wait(everything)
+            await desk.close()
             await inference.close()
             for registry in registries.values():
                 await cast("Registry", registry).close()

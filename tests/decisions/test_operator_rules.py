@@ -35,6 +35,8 @@ from fiduciary.evidence.dispersion import Dispersion
 from tests.unit.decide.experiment.trials import CHALLENGER, CHAMPION, FACTS, QUIET, T0, experiment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bench.decisions.proportions import Counts as ArrayCounts
     from fiduciary.decide.experiment.decision import Decision
 
@@ -77,9 +79,9 @@ def spec(rule: Fiduciary) -> dict[str, Any]:
 class Recording(Tape):
     """A tape that remembers what it said of the past."""
 
-    def history(self) -> list[dict[str, ArrayCounts]]:
-        self.past = super().history()
-        return self.past
+    def history(self) -> Iterator[dict[str, ArrayCounts]]:
+        self.past = list(super().history())
+        return iter(self.past)
 
 
 def single(counts: ArrayCounts, r: int) -> Counts:
@@ -159,7 +161,9 @@ class Single:
     def settle(self, minute: int, before: Seen, weights: tuple[int, int], r: int) -> None:
         """40 s into ``minute``: the minute before is settled, or dark."""
         assert self.gap is not None
-        self.missed = (self.missed[A] + 1 if before.dark[A] else 0, self.missed[B] + 1 if before.dark[B] else 0)
+        # counters report an arm to which nothing was sent as seen: it has no series that could be stale
+        blind = before.dark[B] and weights != (0, 0)
+        self.missed = (self.missed[A] + 1 if before.dark[A] else 0, self.missed[B] + 1 if blind else 0)
         blocks: tuple[ClosedBlock, ...] = ()
         if any(before.dark):
             self.gap.append(before)

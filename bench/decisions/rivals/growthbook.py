@@ -84,5 +84,5 @@ class GrowthBook:
         state.mismatch = state.mismatch | (statistic > MISMATCH)
         verdict = np.where(harm, ROLLED_BACK, 0).astype(np.int8)
         if minute + 1 >= self.duration:
-            verdict[(verdict == 0) & ~state.mismatch] = PROMOTED
+            verdict[(verdict == 0) & ~state.mismatch & (not any(seen.dark))] = PROMOTED  # No Data: nothing is shipped
         return Judged(verdict)

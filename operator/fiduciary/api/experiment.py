@@ -70,6 +70,14 @@ _DEFAULT_STEPS = (
 class TrafficPlan(ApiModel):
     """How the challenger is exposed, step by step."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.sticky) || self.steps.all(step, step.mirror > 0)",
+            "a sticky route draws clients, so that only copies of the same requests can be compared: each step needs a "
+            "mirror",
+        ),
+    )
+
     steps: Annotated[
         tuple[Step, ...],
         Field(min_length=1, max_length=16, json_schema_extra=list_map("name")),
@@ -78,7 +86,8 @@ class TrafficPlan(ApiModel):
     """Steps in order. A step begins when the challenger's capacity is ready and ends after minBlocks without harm.
     Default: shadow (mirror 100), canary (weight 5), half (weight 50)."""
     sticky: Sticky | None = None
-    """Clients stay with one arm. Absent: each request is drawn by itself."""
+    """Clients stay with one arm; each step then needs a mirror, because copies of the same requests are what is
+    compared. Absent: each request is drawn by itself."""
 
 
 class Alpha(ApiModel):
@@ -176,10 +185,14 @@ class CircuitBreaker(ApiModel):
             "PaperDrawdown",
         ),
         Rule(
-            "self.metric == 'PaperDrawdown' || double(self.above) <= 1.0",
-            'above is a rate for ErrorRate and LatencyAbove: it must be at most "1"',
+            "self.metric == 'PaperDrawdown' || double(self.above) < 1.0",
+            'above is a rate for ErrorRate and LatencyAbove: it must be below "1", which no rate is above',
         ),
         Rule("!has(self.normal) || double(self.normal) < double(self.above)", "normal must be smaller than above"),
+        Rule(
+            "!has(self.normal) || double(self.normal) > 0.0",
+            'normal must be above "0": where not one bad request is normal, a single one would be beyond luck',
+        ),
     )
 
     metric: Literal["ErrorRate", "LatencyAbove", "PaperDrawdown"]
@@ -187,9 +200,9 @@ class CircuitBreaker(ApiModel):
     threshold: PositiveDuration | None = None
     """Latency that counts as slow; LatencyAbove only."""
     above: NonNegativeDecimal
-    """Trips above this rate (0 to 1), or above this amount for PaperDrawdown."""
+    """Trips above this rate (below "1"), or above this amount for PaperDrawdown."""
     normal: Fraction | None = None
-    """Rate on a usual day: three unlucky requests do not trip a breaker. Not for PaperDrawdown."""
+    """Rate on a usual day, above "0": three unlucky requests do not trip a breaker. Not for PaperDrawdown."""
 
 
 class Stopping(ApiModel):
@@ -237,9 +250,9 @@ class ExperimentTemplate(ApiModel):
         Objective(name="loss", metric="PairedLoss"),
     )
     """What the challenger has to be better at; all must be shown. Default: the paired loss of the label kind."""
-    guardrails: Annotated[tuple[Guardrail, ...], Field(max_length=16, json_schema_extra=list_map("name"))] = (
-        Guardrail(name="errors", metric="ErrorRate", margin=Margin(absolute="0.005")),
-    )
+    guardrails: Annotated[
+        tuple[Guardrail, ...], Field(min_length=1, max_length=16, json_schema_extra=list_map("name"))
+    ] = (Guardrail(name="errors", metric="ErrorRate", margin=Margin(absolute="0.005")),)
     """What must not get worse; all must be shown, and harm in any rolls back. Default: the error rate, margin
     "0.005"."""
     circuit_breakers: Annotated[tuple[CircuitBreaker, ...], Field(max_length=16, json_schema_extra=ATOMIC)] = ()

@@ -84,11 +84,8 @@ class InferenceClient:
         if self._http is not None:
             await self._http.close()
 
-    async def example(self, target: ProbeTarget) -> tuple[Example, str]:
-        """The request that the model's metadata shows, and the digest of the version that showed it.
-
-        Raises :class:`NoExample` where there is no such answer.
-        """
+    async def example(self, target: ProbeTarget) -> Example:
+        """The request that the model's metadata shows. Raises :class:`NoExample` where there is no such answer."""
         url = target.example_url or rest_url(target)
         started = time.perf_counter()
         try:
@@ -104,7 +101,7 @@ class InferenceClient:
         except (ValueError, KeyError, TypeError, AssertionError):
             message = "the model's metadata shows no example request (parameters.exampleRequest)"
             raise NoExample(Answer(False, status, answer.version, answer.digest, message)) from None
-        return cast("Example", example), answer.digest
+        return cast("Example", example)
 
     async def infer(self, target: ProbeTarget, example: Example) -> Answer:
         """One signed prediction; never raises for what a network or a server can do."""

@@ -9,6 +9,7 @@ from fiduciary.api.versions import VersionRef
 from fiduciary.decide import reasons, records
 from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.will import ways_back
 from fiduciary.decide.step import Step
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 def engage(case: Case) -> Step | None:
     """Latch the kill switch. Anyone who may create a Kill may do it, guarded by policies or not."""
-    if case.killed:
+    if case.killed or case.world.namespace_terminating:
         return None
     act = _newest_kill(case)
     if not case.spec.kill.engaged and act is None:
         return None
     action = case.spec.kill.action
     history = case.history
-    previous = history.previous_champion if action == "PreviousChampion" else None
+    previous = next(iter(ways_back(history)), None) if action == "PreviousChampion" else None
     user = None if case.spec.kill.engaged or act is None else act.spec.approver
     who = "spec.kill.engaged" if user is None else f"ModelApproval of {user}"
     message = f"the kill switch was engaged by {who}; action {action}: {_effect(case, previous)}"
@@ -122,7 +123,7 @@ def answering_resume(case: Case) -> ModelApproval | None:
         act
         for act in case.approvals("Resume")
         if kill is not None
-        and _created(act) > _timestamp(kill.since)
+        and _created(act) > _timestamp(case.history.kill_at)
         and (last_kill is None or _created(act) > _created(last_kill))
     ]
     return candidates[-1] if candidates else None
@@ -148,7 +149,8 @@ def _newest_kill(case: Case) -> ModelApproval | None:
     The API server's clock has whole seconds, and a Kill must never be lost: one of the very second of a Resume counts.
     """
     kill = case.history.kill
-    acts = [act for act in case.approvals("Kill") if kill is None or _created(act) >= _timestamp(kill.since)]
+    since = _timestamp(case.history.kill_at) if kill is not None else 0.0
+    acts = [act for act in case.approvals("Kill") if _created(act) >= since]
     return acts[-1] if acts else None
 
 

@@ -28,6 +28,7 @@ from fiduciary.decide.schedule import ScheduleImpossible
 from fiduciary.decide.serving import acts as serving_acts
 from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.upkeep import Upkeep, upkeep
+from fiduciary.decide.serving.will import passes
 from fiduciary.decide.step import Note, Step
 from fiduciary.decide.world import Questions
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from fiduciary.decide.history import History
     from fiduciary.decide.world import JobView, World
 
 RECHECK = timedelta(seconds=15)
@@ -82,8 +84,12 @@ def decide(world: World, now: datetime) -> Decision:
     step = next(step for policy in POLICIES if (step := policy(case)) is not None)
     history = case.history if step.record is None else after(case.history, step.record)
     # Beside whatever the step is: what serves is kept while a training runs, MLflow is away, or the model is suspended.
-    going = world.namespace_terminating or world.model.metadata.deletion_timestamp is not None
-    care = Upkeep() if going else upkeep(case, history)
+    if world.namespace_terminating:
+        care = Upkeep()
+    elif world.model.metadata.deletion_timestamp is not None:
+        care = Upkeep(route=() if step.children else retirement.silenced(case, history))
+    else:
+        care = upkeep(case, history)
     status, mirror, events = report(case, step, history, care)
     return Decision(
         status=status,
@@ -212,14 +218,38 @@ def judged_again(case: Case) -> Step | None:
 
 
 def restored(case: Case) -> Step | None:
-    """A version that the log accepted and that lost its place (the model was deleted and is back) takes it again."""
-    current = case.current
-    if not case.history.retired or current is None or current.action != "Accept" or current.version is None:
+    """Versions that the log accepted and that lost their places with the model (it was deleted and is back).
+
+    Who was champion is it again, and nobody else is: a version that wanted to be one wants it still.
+    """
+    history, current = case.history, case.current
+    if history.retired:
+        version = history.lapsed_champion or (current.version if current is not None else None)
+        if version is None or version.digest in history.refused or not passes(history, version):
+            return None
+        return _again(case, version, "Champion")
+    if current is None or current.action != "Accept" or current.version is None:
         return None
-    version = current.version.model_copy(update={"role": "Champion"})
-    message = f"version {version.version} was accepted by record {current.record.sequence} and takes its place again"
-    entry = records.record(case, "Adopt", records.cause(case, "Restore", message), to=version)
+    if current.record.sequence > history.lapsed or current.version.digest in _placed(history):
+        return None
+    return _again(case, current.version, "Challenger")
+
+
+def _again(case: Case, version: VersionRef, role: records.Role) -> Step:
+    message = f"version {version.version} was accepted before the model was deleted and is {role.lower()} again"
+    place = VersionRef.model_validate({**version.model_dump(), "role": role})
+    summary = {
+        "digest": version.digest,
+        "retired": case.history.lapsed,
+    }  # what people approve needs a digest of its own
+    entry = records.record(case, "Adopt", records.cause(case, "Restore", message), summary=summary, to=place)
     return Step(record=entry, finalizer="Add", events=(Event("Normal", reasons.ADOPTED, message),), again=True)
+
+
+def _placed(history: History) -> set[str | None]:
+    """Digests that hold a place, held one, or may hold none."""
+    standing = (history.champion, history.challenger, *history.former)
+    return {one.digest for one in standing if one is not None} | {*history.refused}
 
 
 def watched(case: Case) -> Step | None:
@@ -323,9 +353,9 @@ TRAINING: tuple[Callable[[Case], Step | None], ...] = (
 
 
 POLICIES: tuple[Callable[[Case], Step | None], ...] = (
-    deleted,  # before all: what follows would write to an object that goes
+    acts.engage,  # before all: a kill works whatever else is wrong, and on a model that goes and leaves serving behind
+    deleted,  # what follows would write to an object that goes
     leaving,
-    acts.engage,  # a kill works whatever else is wrong
     broken_log,  # before anything else is decided on it
     acts.resume,
     serving,  # before training: who answers clients waits for no Job; it is silent unless there is something to record

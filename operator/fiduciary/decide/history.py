@@ -57,7 +57,11 @@ class History:
         traffic: shares of live requests as the newest record that names them wants, kill switch apart.
         routed, routed_at: number and time of the newest record that changed the route; 0: none did.
         kill_serves: the version that answers while the switch is engaged (PreviousChampion); None: nobody.
+        lapsed, lapsed_champion: number of the newest record with which every place was given up, and who was champion.
         retained: the model is gone, what it served goes on.
+        owner: UID of the model that the newest record was written for.
+        champion_at, kill_at: when the API server stored the record of the champion's place, of the newest kill or
+            resume: what acts of people, which have its times, are compared with.
     """
 
     sequence: int = 0
@@ -75,9 +79,14 @@ class History:
     routed_at: datetime | None = None
     kill: KillStatus | None = None
     kill_serves: VersionRef | None = None
+    lapsed: int = 0
+    lapsed_champion: VersionRef | None = None
     retired: bool = False
     retained: bool = False
     verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])  # by training key, newest judged last
+    owner: str = ""
+    champion_at: datetime | None = None
+    kill_at: datetime | None = None
     rejected: tuple[RejectedVersion, ...] = ()  # newest first
     approvals: frozenset[str] = frozenset()  # names of the ModelApprovals that a record acted on
     configurations: frozenset[str] = frozenset()  # distinct config keys whose outer result somebody saw
@@ -105,12 +114,20 @@ def fold(records: Iterable[ModelDecision]) -> History:
         elif history.digest is not None and spec.previous != history.digest:
             names = f"record {spec.sequence} names {spec.previous} as the one before it"
             broken = broken or f"{names}, which is {history.digest}"
-        history = after(history, spec)
+        history = after(history, spec, record.metadata.creation_timestamp)
     return replace(history, broken=broken)
 
 
-def after(history: History, record: ModelDecisionSpec) -> History:
-    """The history with one more record."""
+def after(history: History, record: ModelDecisionSpec, stored_at: datetime | None = None) -> History:
+    """The history with one more record; ``stored_at``: the API server's time, absent while it is only being written."""
+    at, before = stored_at or record.decided_at, history
+    history = replace(_after(history, record), owner=record.model_ref.uid)
+    if history.champion != before.champion:
+        history = replace(history, champion_at=at)
+    return replace(history, kill_at=at) if history.kill != before.kill else history
+
+
+def _after(history: History, record: ModelDecisionSpec) -> History:
     digest = identity.record_digest(record)
     last = LastDecision(sequence=record.sequence, action=record.action, digest=digest, at=record.decided_at)
     history = replace(history, sequence=record.sequence, digest=digest, last=last)
@@ -146,9 +163,10 @@ def after(history: History, record: ModelDecisionSpec) -> History:
         case "Retire" if record.evidence.summary.get("deletionPolicy") == "Retain":
             return replace(history, retained=True)
         case "Retire":
+            # Who engaged the switch stopped the model, not this object of it: the latch stays.
             return replace(
-                history, retired=True, champion=None, previous_champion=None, anchor=None, challenger=None, kill=None,
-                former=(), traffic=None, kill_serves=None,
+                history, retired=True, champion=None, previous_champion=None, anchor=None, challenger=None,
+                former=(), traffic=None, kill_serves=None, lapsed=record.sequence, lapsed_champion=history.champion,
             )  # fmt: skip
         case _:
             return history

@@ -7,13 +7,15 @@ The same world and time give the same bits; folding the same blocks in other bat
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment import course, forecast
 from fiduciary.decide.experiment.case import Case
+from fiduciary.decide.experiment.claims import present
 from fiduciary.decide.experiment.decision import Decision
-from fiduciary.decide.experiment.read import read
+from fiduciary.decide.experiment.read import longest, read, waiting_since
 from fiduciary.decide.experiment.report import Outcome, events, report
 from fiduciary.decide.experiment.rules import judge
 from fiduciary.decide.experiment.summary import grounds, summary
@@ -46,7 +48,8 @@ def decide(world: World, now: datetime) -> Decision:
         ruling,
         outcome.traffic,
         events(case, ruling, status),
-        _wake(case, reading, state),
+        # Judged in a time that a clock has shown already, woken in the time that it shows now.
+        _wake(case, reading, state) + timedelta(seconds=int(now.timestamp()) - case.now),
         summary=summary(case, state) if final else {},
         grounds=grounds(case, ruling, state) if final else (),
     )
@@ -64,6 +67,9 @@ def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
         digest=case.evidence_digest or "",
         test=ruling.test,
         message=ruling.message,
+        needed=numbers.approvals_needed,
+        void=any(one.void is not None for one in state.evidence.objectives),
+        shown=present(case, state),
     )
     return replace(state, course=course.advance(state.course, case.spec.traffic.steps, rule, moment))
 
@@ -85,9 +91,13 @@ def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
         if reading.numbers.exposed:
             moments.append(case.now + case.world.scrape_seconds)  # breakers look at each scrape
         if state.course.started is not None:
-            moments += [state.course.started + case.max_duration, state.course.started + case.min_duration]
+            lasts = (case.min_duration, case.max_duration, longest(case))
+            moments += [state.course.started + seconds for seconds in lasts]
         if state.course.dark_since is not None:
             moments.append(state.course.dark_since + int(reading.numbers.max_hold))
+    waiting = waiting_since(case)
+    if waiting is not None:
+        moments.append(waiting + case.max_duration)
     if reading.numbers.watching:
         moments.append(case.now + case.world.scrape_seconds)
     if case.closure.until is not None:

@@ -66,6 +66,12 @@ WAITING = "Waiting"
 """Nothing was trained yet, and nothing is on its way: the message says what is waited for."""
 DELETING = "Deleting"
 """The object is being deleted: routes first, then aliases, then the finalizer. Wait."""
+WRITE_REFUSED = "WriteRefused"
+"""The cluster refused a write: an admission policy, a quota of objects, missing rights, or a name that is taken; the
+message says which. Mend that: the write is tried again every 30 seconds."""
+INTERNAL_ERROR = "InternalError"
+"""The operator failed on this object, which is a bug of the operator. Its log has the details: report it; it tries
+again with growing pauses."""
 
 # --- before a training ------------------------------------------------------------------------------------------------
 
@@ -186,6 +192,8 @@ PROBE_PENDING = "ProbePending"
 """No probe has answered yet. Wait."""
 PROBE_FAILED = "ProbeFailed"
 """A probe got no prediction; the message says what came instead."""
+NAME_TAKEN = "NameTaken"
+"""An object of this name serves another artifact. It is left alone; delete it if nothing needs it."""
 WRONG_VERSION_ANSWERS = "WrongVersionAnswers"
 """Another version of this model answers than the log names. Wait a few seconds while the gateway takes the new route
 over; if it lasts, it becomes RouteHijacked."""
@@ -308,6 +316,12 @@ NO_DATA = "NoData"
 """Metrics were missing for longer than noData.maxHold. The champion is kept; repair Prometheus, then start again."""
 NOT_SHOWN = "NotShown"
 """maxDuration is over and not everything was shown; the message says what was missing. The champion is kept."""
+EXPIRED = "Expired"
+"""maxDuration is over, everything was shown, and people, the calendar or pods still held the promotion; the message
+says which. The champion is kept."""
+NEVER_STARTED = "NeverStarted"
+"""The model followed the experiment for maxDuration and it could not start; the message says why. The champion is
+kept."""
 SUPERSEDED = "Superseded"
 """Champion or challenger is no longer what this experiment compares. Another experiment judges the new pair."""
 INFEASIBLE = "Infeasible"
@@ -367,6 +381,8 @@ UNDERPOWERED = "Underpowered"
 within the day, more traffic, a longer maxDuration."""
 APPROVED = "Approved"
 """Whether enough people have signed."""
+FOLLOWED = "Followed"
+"""The model follows this experiment, or it is over; the condition's time says since when it is not queued."""
 DATA_SEEN = "DataSeen"
 """Both arms are seen."""
 FEASIBLE = "Feasible"

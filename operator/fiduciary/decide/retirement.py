@@ -11,11 +11,13 @@ from fiduciary.decide.decision import Event, Mirror
 from fiduciary.decide.preflight import registry_taken
 from fiduciary.decide.serving import objects
 from fiduciary.decide.serving.ability import Able, ability
-from fiduciary.decide.serving.retained import retained
+from fiduciary.decide.serving.retained import retained, retained_route
 from fiduciary.decide.step import Note, Step
 
 if TYPE_CHECKING:
     from fiduciary.decide.case import Case
+    from fiduciary.decide.decision import Child
+    from fiduciary.decide.history import History
 
 PATIENCE = timedelta(minutes=5)
 """How long an unreachable MLflow may hold a deletion up; afterwards a record says what was left there."""
@@ -60,6 +62,15 @@ def retire(case: Case) -> Step:
     return Step(record=entry, finalizer="Remove", events=(Event("Normal", reasons.RETIRED, message),))
 
 
+def silenced(case: Case, history: History) -> tuple[Child, ...]:
+    """A kill reaches what a model that goes leaves behind, also when it holds nothing of the operator's any more."""
+    able = ability(case)
+    kill = history.kill
+    if case.spec.deletion_policy != "Retain" or kill is None or not kill.engaged or not isinstance(able, Able):
+        return ()
+    return retained_route(case, able, history)
+
+
 def _taken_away(case: Case) -> Step | None:
     """The route first, so that nobody is sent to what goes; then what serves. None where all of it is going."""
     route = case.world.route
@@ -75,9 +86,14 @@ def _taken_away(case: Case) -> Step | None:
 def _left_behind(case: Case) -> Step | None:
     """Serving goes on without the model: its objects lose their owner. None where they have none any more."""
     able = ability(case)
+    if able is None or not (case.world.deployments or case.world.route is not None):
+        return None
     if not isinstance(able, Able):
-        return None  # what cannot be described cannot be left behind: it goes with its owner
-    children = retained(case, able)
+        # What cannot be described cannot be left behind, and must not go with its owner.
+        todo = "mend that, or set deletionPolicy to Delete"
+        message = f"serving cannot be left behind (deletionPolicy Retain): {able.message}; {todo}"
+        return Step(note=Note(able.reason, message, stalled=True), wake_at=case.now + PATIENCE)
+    children = retained(case, able, case.history)
     if not children:
         return None
     message = "serving is left behind (deletionPolicy Retain): its objects lose their owner"
@@ -90,14 +106,9 @@ def may_hold_aliases(case: Case) -> bool:
 
 
 def _recorded(case: Case) -> bool:
-    last, deleted = case.history.last, case.world.model.metadata.deletion_timestamp
-    return (
-        last is not None
-        and last.action == "Retire"
-        and last.at is not None
-        and deleted is not None
-        and last.at >= deleted
-    )
+    """Whether the newest record retires this very object: its UID says so, no clock."""
+    last = case.history.last
+    return last is not None and last.action == "Retire" and case.history.owner == case.world.model.metadata.uid
 
 
 def _removal(case: Case) -> Mirror | None:

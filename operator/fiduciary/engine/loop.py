@@ -35,6 +35,10 @@ SETTLED_PER_SECOND = 2.0
 SERVING_PER_SECOND = 20.0
 
 
+#: Where a part of a reconcile failed, the rest is not tried again, failure included, sooner than this.
+REST_SECONDS = 1.0
+
+
 class WatchDead(Exception):
     """The cluster has something that a watch should have told us of. A fresh process watches anew."""
 
@@ -224,6 +228,9 @@ class Loop:
         if outcome.retry_at_least is not None:
             self.queue.fail(key, at_least=outcome.retry_at_least, jitter=self._jitter(0.75, 1.25))
             self._metrics.retries.labels(name=NAME, controller=NAME).inc()
+            if outcome.again or outcome.wake_at is not None:  # the rest of it does not wait for what failed
+                due = 0.0 if outcome.wake_at is None else (outcome.wake_at - self._now()).total_seconds()
+                self.queue.add_after(key, max(REST_SECONDS, 0.0 if outcome.again else due))
             return
         if outcome.result == "gone":
             self.queue.core.drop(key)

@@ -44,17 +44,17 @@ WATCH_SECONDS = 2.0
 class Client(Protocol):
     """The calls of :class:`fiduciary.clients.inference.InferenceClient` that are made here."""
 
-    async def example(self, target: ProbeTarget) -> tuple[Example, str]: ...
+    async def example(self, target: ProbeTarget) -> Example: ...
     async def infer(self, target: ProbeTarget, example: Example) -> Answer: ...
 
 
 class _Example:
-    """A version's example request, packed; shared by all targets that use it, gone with the last of them."""
+    """An example request, packed; targets whose own address showed the very same one share it while they use it."""
 
     __slots__ = ("__weakref__", "_packed")
 
-    def __init__(self, request: Example) -> None:
-        self._packed = zlib.compress(json.dumps(request, separators=(",", ":")).encode())
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
 
     def request(self) -> Example:
         return json.loads(zlib.decompress(self._packed))
@@ -99,7 +99,7 @@ class Prober:
         self._aims: dict[ProbeTarget, _Aim] = {}
         self._targets: dict[Hashable, tuple[ProbeTarget, ...]] = {}
         self._since: dict[Hashable, datetime] = {}
-        self._examples: WeakValueDictionary[str, _Example] = WeakValueDictionary()
+        self._examples: WeakValueDictionary[bytes, _Example] = WeakValueDictionary()
         self._running: set[asyncio.Task[None]] = set()
         metrics.watch_probes(lambda: len(self._aims), self._failing)
 
@@ -189,16 +189,21 @@ class Prober:
     async def _ask(self, target: ProbeTarget, aim: _Aim) -> Answer:
         try:
             if aim.example is None:
-                request, digest = await self._client.example(target)
-                aim.example = self._examples.get(digest)
-                if aim.example is None:
-                    aim.example = self._examples[digest] = _Example(request)
+                aim.example = self._shared(await self._client.example(target))
         except NoExample as error:
             return error.answer
         answer = await self._client.infer(target, aim.example.request())
         if not answer.ok:
             aim.example = None  # it may have been another version's
         return answer
+
+    def _shared(self, request: Example) -> _Example:
+        """By its content, never by the version that an answer claims to be of: anybody may claim that."""
+        packed = zlib.compress(json.dumps(request, separators=(",", ":")).encode())
+        example = self._examples.get(packed)
+        if example is None:
+            example = self._examples[packed] = _Example(packed)
+        return example
 
     def _take(self, target: ProbeTarget, aim: _Aim, answer: Answer) -> None:
         before, now = aim.view, self._now()

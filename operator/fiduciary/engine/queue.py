@@ -15,11 +15,12 @@ import enum
 import heapq
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Generator, Hashable
 
 K = TypeVar("K", bound="Hashable")
 
@@ -72,6 +73,10 @@ class KeyedQueue(Generic[K]):
     @property
     def running(self) -> int:
         return len(self._running)
+
+    def changed(self, key: K) -> bool:
+        """Whether a change of ``key`` came in since it is worked on."""
+        return self._running.get(key) == Priority.CHANGE
 
     def add(self, key: K, now: float, priority: Priority = Priority.CHANGE) -> None:
         """Work on ``key`` as soon as a worker is free; a key that is being worked on is worked on again afterwards."""
@@ -169,11 +174,25 @@ class Waiting(Generic[K]):
         self.core: KeyedQueue[K] = KeyedQueue(backoff)
         self.clock = clock
         self._changed = asyncio.Event()
+        self._news: dict[K, asyncio.Event] = {}
         self._closed = False
 
     def add(self, key: K, priority: Priority = Priority.CHANGE) -> None:
         self.core.add(key, self.clock(), priority)
         self._changed.set()
+        if key in self._news and self.core.changed(key):
+            self._news[key].set()
+
+    @contextmanager
+    def news(self, key: K) -> Generator[asyncio.Event]:
+        """For who works on ``key`` and waits for something: set once what was observed has changed since."""
+        event = self._news[key] = asyncio.Event()
+        if self.core.changed(key):
+            event.set()
+        try:
+            yield event
+        finally:
+            del self._news[key]
 
     def add_after(self, key: K, seconds: float, priority: Priority = Priority.RESYNC) -> None:
         self.core.add_after(key, self.clock() + max(0.0, seconds), priority)

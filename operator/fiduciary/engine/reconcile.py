@@ -2,8 +2,8 @@
 
 What goes wrong is one of four things, and each has its own answer. Stale: somebody was faster; observe again soon.
 Unavailable: the API server or MLflow is away; back off. Refused: the cluster will not have this write (admission,
-quota of objects, rights); say so in a condition and come back slowly. A bug: log it with its traceback, say so in a
-condition, back off, and let every other key go on.
+quota of objects, rights); say so in a condition, go on with what does not rest on it, and come back slowly. A bug: log
+it with its traceback, say so in a condition, back off, and let every other key go on.
 """
 
 from __future__ import annotations
@@ -18,30 +18,29 @@ import structlog
 from fiduciary.api.conditions import condition, find
 from fiduciary.clients.kube import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
 from fiduciary.clients.mlflow import RegistryError
+from fiduciary.decide import reasons
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier, has_work
-from fiduciary.engine.registry import NOTHING, ask, register
 from fiduciary.engine.writes import ORDER, ForeignObject, Stale, Step, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fiduciary.api.financialmodel import FinancialModel, FinancialModelStatus
     from fiduciary.clients.kube import Resource
-    from fiduciary.decide.decision import Decision
+    from fiduciary.decide.decision import Decision, Registration
     from fiduciary.decide.world import Questions, World
     from fiduciary.engine.metrics import Metrics
     from fiduciary.engine.observe import Observer
     from fiduciary.engine.probes import Prober
-    from fiduciary.engine.registry import Mirroring, RegistryClient
+    from fiduciary.engine.registry import Mirroring
     from fiduciary.engine.stores import Key, Stores
 
 log = structlog.get_logger(part="reconcile")
 
 #: What the cluster refuses today it mostly refuses in a minute too; a person has to act.
 REFUSED_SECONDS = 30.0
-
-#: An answer may raise one more question (a result that only the run still has names the artifact to look at).
-ROUNDS = 3
+REFUSALS = (Forbidden, Invalid, ForeignObject)
 
 
 class Judge(Protocol):
@@ -51,13 +50,23 @@ class Judge(Protocol):
     def decide(self, world: World, now: datetime) -> Decision: ...
 
 
+class Registrar(Protocol):
+    """What a reconcile asks MLflow, and registers there."""
+
+    async def informed(self, key: Key, world: World) -> World: ...
+    async def register(self, key: Key, wanted: Registration) -> None: ...
+
+
 #: The pure half of kinds that only report so far: the status that this object should have.
 StatusJudge = Callable[[Any, datetime], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a reconcile came to. ``retry_at_least`` is set where it failed and has to be tried again."""
+    """What a reconcile came to. ``retry_at_least`` is set where it failed and has to be tried again.
+
+    Where only a part of it failed, ``wake_at`` and ``again`` are those of the rest.
+    """
 
     result: str  # success | requeue | requeue_after | gone | stale | unavailable | refused | error
     wake_at: datetime | None = None
@@ -77,27 +86,25 @@ class Reconciler:
         observer: Observer,
         stores: Stores,
         applier: Applier,
-        registries: Mapping[str, RegistryClient],
+        registrar: Registrar,
         mirroring: Mirroring,
         prober: Prober,
         judge: Judge,
         status_judges: Mapping[str, StatusJudge],
         metrics: Metrics,
         now: Callable[[], datetime],
-        checkpoint: Callable[[str], None] = lambda name: None,
         order: tuple[Step, ...] = ORDER,
     ) -> None:
         self._observer = observer
         self._stores = stores
         self._applier = applier
-        self._registries = registries
+        self._registrar = registrar
         self._mirroring = mirroring
         self._prober = prober
         self._judge = judge
         self._status_judges = status_judges
         self._metrics = metrics
         self._now = now
-        self._checkpoint = checkpoint
         self._order = order
 
     async def __call__(self, key: Key) -> Outcome:
@@ -119,11 +126,10 @@ class Reconciler:
         except RegistryError as error:
             log.warning("reconcile.registry", key=str(key), reason=error.reason, why=error.message)
             return Outcome("unavailable", retry_at_least=0.0)
-        except (Forbidden, Invalid, ForeignObject) as error:
-            log.error("reconcile.refused", key=str(key), why=str(error))
-            self._metrics.terminal.labels(controller=key.kind).inc()
+        except REFUSALS as error:
+            self._refused(key, error)
             message = f"The cluster refused a write: {error}. Nothing more is done here until it is accepted."
-            await self._complain(key, "WriteRefused", message)
+            await self._complain(key, reasons.WRITE_REFUSED, message)
             return Outcome("refused", retry_at_least=REFUSED_SECONDS)
         except Exception as error:
             log.exception("reconcile.bug", key=str(key))
@@ -132,7 +138,7 @@ class Reconciler:
                 f"The operator failed on this object: {type(error).__name__}. This is a bug of the operator; its log "
                 "has the details. It tries again with growing pauses."
             )
-            await self._complain(key, "InternalError", message)
+            await self._complain(key, reasons.INTERNAL_ERROR, message)
             return Outcome("error", retry_at_least=1.0)
 
     async def _reconcile(self, key: Key) -> Outcome:
@@ -151,34 +157,47 @@ class Reconciler:
             decision = self._judge.decide(world, self._now())
         # Before the writes: they may be refused, and what is served meanwhile is still to be looked at.
         self._prober.aim(key, decision.probes)
-        wrote = await self._apply(key, world, decision)
+        wrote, refused = await self._apply(key, world, decision)
         if wrote:
             generation = world.model.metadata.generation
             log.info("decision", key=str(key), generation=generation, **_told(decision), wrote=wrote)
+        if refused is not None:
+            self._refused(key, refused)
+            # A record is written once, so what follows one follows soon; all else waits for the slow retry.
+            again = decision.again and decision.record is not None
+            return Outcome("refused", wake_at=decision.wake_at, again=again, retry_at_least=REFUSED_SECONDS)
         result = "requeue" if decision.again else "requeue_after" if decision.wake_at else "success"
         return Outcome(result, wake_at=decision.wake_at, again=decision.again)
 
     async def _observe(self, key: Key) -> World | None:
         world = await self._observer.world(key)
-        if world is None:
-            return None
-        asked = NOTHING
-        for _ in range(ROUNDS):
-            questions = self._judge.questions(world, self._now())
-            if questions == asked:
-                break
-            world = replace(world, registry=await ask(self._registries, world.model, questions))
-            asked = questions
-        return world
+        return None if world is None else await self._registrar.informed(key, world)
 
-    async def _apply(self, key: Key, world: World, decision: Decision) -> list[str]:
-        """Carry the decision out; the names of the steps that wrote something."""
+    async def _apply(self, key: Key, world: World, decision: Decision) -> tuple[list[str], Exception | None]:
+        """Carry the decision out; the names of the steps that wrote something, and which child was refused.
+
+        That a Service cannot be written is no reason to hide a kill or a training: the status says both. The finalizer
+        alone does not go before the children are as they should be.
+        """
         target = _target(kinds.FINANCIALMODEL, world.model)
         wrote: list[str] = []
+        refused: Exception | None = None
         for step in self._order:
-            if has_work(decision, step) and await self._step(step, key, target, world, decision):
-                wrote.append(step.value)
-        return wrote
+            if not has_work(decision, step):
+                continue
+            try:
+                if await self._step(step, key, target, world, decision):
+                    wrote.append(step.value)
+            except REFUSALS as error:
+                if step is not Step.CHILDREN or decision.finalizer == "Remove":
+                    raise
+                refused = error
+                decision = replace(decision, status=_refusing(world.model, decision.status, error, self._now()))
+        return wrote, refused
+
+    def _refused(self, key: Key, error: Exception) -> None:
+        log.error("reconcile.refused", key=str(key), why=str(error))
+        self._metrics.terminal.labels(controller=key.kind).inc()
 
     async def _step(self, step: Step, key: Key, target: Target, world: World, decision: Decision) -> bool:
         """One kind of write; whether it wrote."""
@@ -187,11 +206,7 @@ class Reconciler:
                 await self._applier.finalizer(target, wanted=True)
             case Step.REGISTRATION:
                 assert decision.registration is not None
-                client = self._registries.get(decision.registration.connection)
-                if client is None:
-                    message = f"connection {decision.registration.connection!r} is not in the operator's settings"
-                    raise RegistryError("RegistryRefused", message)
-                await register(client, decision.registration, self._checkpoint)
+                await self._registrar.register(key, decision.registration)
             case Step.RECORD:
                 assert decision.record is not None
                 if await self._applier.record(target, decision.record):
@@ -258,6 +273,20 @@ class Reconciler:
             log.warning("complaint.lost", key=str(key), why=str(error))
         except Exception:
             log.exception("complaint.lost", key=str(key))
+
+
+def _refusing(
+    model: FinancialModel, status: FinancialModelStatus, error: Exception, now: datetime
+) -> FinancialModelStatus:
+    """The decided status, with what the cluster refused in its condition Stalled, beside what stands there already."""
+    message = f"The cluster refused a write: {error}. All else goes on; this write is tried again and again."
+    decided = find(status.conditions, reasons.STALLED)
+    if decided is not None and decided.status == "True":
+        message = f"{message} Besides: {decided.message}"
+    generation, before = model.metadata.generation, model.status.conditions
+    told = condition(before, reasons.STALLED, "True", reasons.WRITE_REFUSED, message, generation=generation, now=now)
+    conditions = tuple(told if other is decided else other for other in status.conditions)
+    return status.model_copy(update={"conditions": conditions if decided is not None else (*conditions, told)})
 
 
 def _target(resource: Resource, body: Any) -> Target:

@@ -2,11 +2,12 @@
 
 MLflow may be away for hours. A question that cannot be answered becomes an answer that says so, and the decision shows
 it in a condition; a registration is tried again with backoff; the mirror of aliases and tags is a queue of its own that
-no reconcile ever waits for.
+no reconcile ever waits for. How long one waits for the others says :mod:`fiduciary.engine.patience`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -17,14 +18,18 @@ from fiduciary.engine.queue import Backoff, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
+    from datetime import datetime
 
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.decide.decision import Mirror, Registration
-    from fiduciary.decide.world import RunView, VersionView
+    from fiduciary.decide.world import RunView, VersionView, World
 
 log = structlog.get_logger(part="registry")
 
 NOTHING = Questions()
+
+#: An answer may raise one more question (a result that only the run still has names the artifact to look at).
+ROUNDS = 3
 
 
 class RegistryClient(Protocol):
@@ -88,6 +93,43 @@ async def register(client: RegistryClient, wanted: Registration, checkpoint: Cal
     await client.create_version(
         wanted.model, source=wanted.source, run_id=wanted.run_id, digest=wanted.digest, tags=wanted.tags
     )
+
+
+class Desk:
+    """Asks and registers for one reconcile, which waits for it. ``questions``: what a decision on a world needs."""
+
+    def __init__(
+        self,
+        registries: Mapping[str, RegistryClient],
+        questions: Callable[[World, datetime], Questions],
+        now: Callable[[], datetime],
+        checkpoint: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.registries = registries
+        self._questions = questions
+        self._now = now
+        self._checkpoint = checkpoint
+
+    def questions(self, world: World) -> Questions:
+        return self._questions(world, self._now())
+
+    async def informed(self, key: Hashable, world: World) -> World:
+        """The world with what MLflow says to each question that it raises."""
+        asked = NOTHING
+        for _ in range(ROUNDS):
+            questions = self.questions(world)
+            if questions == asked:
+                break
+            world = replace(world, registry=await ask(self.registries, world.model, questions))
+            asked = questions
+        return world
+
+    async def register(self, key: Hashable, wanted: Registration) -> None:
+        client = self.registries.get(wanted.connection)
+        if client is None:
+            message = f"connection {wanted.connection!r} is not in the operator's settings"
+            raise RegistryError("RegistryRefused", message)
+        await register(client, wanted, self._checkpoint)
 
 
 class Mirroring:

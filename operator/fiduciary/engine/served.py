@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body
 from fiduciary.engine.kinds import annotations_of, created, entries, labels_of, moment, part
-from fiduciary.manifests.content import content_of
+from fiduciary.manifests.content import asked_annotation, content_of
 from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, ParentStatus, RouteView, ServingPod
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def child(body: Body) -> ChildView:
 
 
 def route(body: Body, before: RouteView | None, now: datetime) -> RouteView:
-    """``before``: the view of the state before, which knows since when the present generation has been confirmed."""
+    """``before``: the view of the state before, which knows since when this generation is known, and is confirmed."""
     metadata, spec = body["metadata"], part(body, "spec")
     content, edited = content_of(body)
     rules = entries(spec, "rules")
@@ -154,7 +154,7 @@ def route(body: Body, before: RouteView | None, now: datetime) -> RouteView:
         and wanted <= told
         and all(parent.accepted and parent.resolved and parent.observed_generation == generation for parent in parents)
     )
-    known = before is not None and (before.uid, before.generation) == (metadata["uid"], generation)
+    known = before if before is not None and (before.uid, before.generation) == (metadata["uid"], generation) else None
     return RouteView(
         name=intern(metadata["name"]),
         uid=metadata["uid"],
@@ -167,7 +167,8 @@ def route(body: Body, before: RouteView | None, now: datetime) -> RouteView:
         backends=tuple((ref["name"], ref.get("weight", 1)) for ref in backends),
         parents=parents,
         written_at=_written(metadata),
-        confirmed_at=((before.confirmed_at if before is not None and known else None) or now) if confirmed else None,
+        seen_at=(known.seen_at if known else None) or (now if before else _changed(metadata, now)),
+        confirmed_at=((known.confirmed_at if known else None) or now) if confirmed else None,
         deleting="deletionTimestamp" in metadata,
     )
 
@@ -177,13 +178,19 @@ def _written(metadata: Body) -> datetime | None:
     return moment(max(times, default=None))
 
 
+def _changed(metadata: Body, now: datetime) -> datetime:
+    """When anybody changed more than its status: to a new process the route is new, to its controller it is not."""
+    times = [e["time"] for e in entries(metadata, "managedFields") if "time" in e and not e.get("subresource")]
+    return min(moment(max(times, default=None)) or now, now)
+
+
 def _place(ref: Body, namespace: str) -> tuple[str, str, str | None]:
     return ref.get("namespace") or namespace, ref.get("name", ""), ref.get("sectionName")
 
 
 def decision_of(body: Body) -> int:
-    """The record that a route carries out, 0 where it names none."""
-    text = annotations_of(body).get(meta.ANNOTATION_DECISION, "")
+    """The record that a route carries out, 0 where it names none: as we applied it, for a hand may have changed it."""
+    text = asked_annotation(body, meta.ANNOTATION_DECISION) or annotations_of(body).get(meta.ANNOTATION_DECISION, "")
     return int(text) if text.isdecimal() else 0
 
 

@@ -21,8 +21,23 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 
 _IDENTITY = ("name", "namespace")
-_ATOMIC_KINDS = frozenset({"HTTPRoute"})
-"""Kinds whose lists the API server replaces as a whole: one entry more is an edit. Elsewhere lists merge by name."""
+_EXACT_KINDS = frozenset({"HTTPRoute", "NetworkPolicy"})
+"""Kinds whose ``spec`` is ours alone: a field or an entry more (a redirect, a host name, a peer) is an edit. Their
+lists are replaced as a whole, so that our next apply takes it away. Elsewhere lists merge by name."""
+_EXACT_FIELDS = frozenset({"selector", "podSelector", "matchLabels"})
+"""Maps that the API server replaces as a whole: a label more selects other pods."""
+_DEFAULTS: frozenset[tuple[str, str | int]] = frozenset(
+    {
+        ("group", "gateway.networking.k8s.io"),
+        ("group", ""),
+        ("kind", "Gateway"),
+        ("kind", "Service"),
+        ("type", "Exact"),
+        ("type", "PathPrefix"),
+        ("weight", 1),
+    }
+)
+"""What the API server itself adds inside a spec that is ours alone."""
 
 
 def sealed(body: Body) -> Body:
@@ -48,7 +63,25 @@ def content_of(body: Mapping[str, Any]) -> tuple[str, bool]:
     except ValueError:
         return "", True
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return digest, not _holds(body, asked, exact=body.get("kind") in _ATOMIC_KINDS)
+    return digest, not _holds_all(body, cast("dict[str, object]", asked) if isinstance(asked, dict) else {})
+
+
+def asked_annotation(body: Mapping[str, Any], name: str) -> str | None:
+    """An annotation as we applied it last, whatever a hand has made of it since."""
+    annotations: Mapping[str, str] = body["metadata"].get("annotations") or {}
+    try:
+        asked: object = json.loads(annotations.get(meta.ANNOTATION_APPLIED) or "{}")
+    except ValueError:
+        return None
+    found: object = asked
+    for key in ("metadata", "annotations", name):
+        found = cast("dict[str, object]", found).get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _holds_all(body: Mapping[str, Any], asked: dict[str, object]) -> bool:
+    exact = body.get("kind") in _EXACT_KINDS
+    return all(_holds(body.get(part), value, exact=exact and part == "spec") for part, value in asked.items())
 
 
 def _asked(body: Body) -> Body:
@@ -61,9 +94,12 @@ def _holds(live: object, asked: object, *, exact: bool) -> bool:
         if not isinstance(live, dict):
             # The API server leaves empty mappings out.
             return live is None and not asked
-        found = cast("dict[str, object]", live)
+        found, wanted_fields = cast("dict[str, object]", live), cast("dict[str, object]", asked)
+        if exact and not all(_by_default(name, value) for name, value in found.items() if name not in wanted_fields):
+            return False
         return all(
-            _holds(found.get(name), value, exact=exact) for name, value in cast("dict[str, object]", asked).items()
+            _holds(found.get(name), value, exact=exact or name in _EXACT_FIELDS)
+            for name, value in wanted_fields.items()
         )
     if isinstance(asked, list):
         wanted = cast("list[object]", asked)
@@ -76,6 +112,11 @@ def _holds(live: object, asked: object, *, exact: bool) -> bool:
             _holds(one, other, exact=exact) for one, other in zip(entries, wanted, strict=True)
         )
     return live == asked or _same_quantity(live, asked)
+
+
+def _by_default(name: str, value: object) -> bool:
+    """Whether a field that was not asked for is one that the API server sets."""
+    return value in ("", None) or value == [] or (isinstance(value, str | int) and (name, value) in _DEFAULTS)
 
 
 def _named(entries: list[object]) -> dict[str, object] | None:

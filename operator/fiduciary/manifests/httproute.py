@@ -34,7 +34,7 @@ def http_route(plan: RoutePlan, gateway: GatewayServing) -> Body:
     annotations = {meta.ANNOTATION_DECISION: str(plan.decision)}
     spec: Body = {
         "parentRefs": [_parent(parent) for parent in gateway.parent_refs],
-        **({"hostnames": list(gateway.hostnames)} if gateway.hostnames else {}),
+        "hostnames": list(gateway.hostnames),  # also where there are none: what somebody adds is taken away then
         "rules": _rules(plan, duration(gateway.timeouts.request)),
     }
     return sealed(

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 REST_PORT, GRPC_PORT, METRICS_PORT = 8080, 8081, 8082
 
+DIGITS = 12
+
 LABEL_ARTIFACT = f"{meta.GROUP}/artifact"
-"""Eight digits of the digest: what selects the pods of a version. The number may change with a restored registry."""
+"""Twelve digits of the digest: what selects the pods of a version. The number may change with a restored registry."""
 
 
 def short(digest: str) -> str:
-    """The digits of a digest that names are made of."""
-    return digest.removeprefix("sha256:")[:8]
+    """The digits of a digest that names are made of: no two artifacts of a model share twelve by chance."""
+    return digest.removeprefix("sha256:")[:DIGITS]
 
 
 def version_name(model: str, digest: str) -> str:

@@ -88,7 +88,7 @@ def test_a_served_life_lived_by_processes_that_die_at_every_write(life: ServedLi
     life.expected = first
     life.change(training={"seed": 8})
     second = life.train()
-    listed = f"spx-{second[7:15]}"
+    listed = f"spx-{second[7:19]}"
     life.until("the second is loaded and known", lambda: listed in str((life.route() or {}).get("spec")))
     life.expected = None
     number = next(r["to"]["version"] for r in models.records(api, namespace) if r.get("to", {}).get("digest") == second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,7 +75,7 @@ def test_a_model_is_served_when_a_client_would_be_answered(
     digest = trained(api, namespace, mlflow)
     until("it serves", lambda: is_ready(api, namespace), 90)
     assert serving.clients(namespace) == {digest}
-    version = f"spx-{digest[7:15]}"
+    version = f"spx-{digest[7:19]}"
     assert set(objects(api, namespace)) == {
         f"Deployment/{version}", f"Service/{version}", f"Service/{version}-mirror", f"NetworkPolicy/{version}",
         f"PodDisruptionBudget/{version}", "ServiceAccount/spx-serving", "HTTPRoute/spx",
@@ -102,7 +103,7 @@ def test_what_people_change_by_hand_is_put_back_and_clients_do_not_notice(
     api.create(models.model(namespace, change=SERVED))
     digest = trained(api, namespace, mlflow)
     until("it serves", lambda: is_ready(api, namespace), 90)
-    version, path = f"spx-{digest[7:15]}", routes(namespace, "spx")
+    version, path = f"spx-{digest[7:19]}", routes(namespace, "spx")
 
     def restored(what: str, there: Callable[[], bool]) -> None:
         until(what, there, 60)
@@ -226,16 +227,20 @@ def test_a_kill_needs_neither_mlflow_nor_pods_and_a_restart_changes_nothing(
     assert everything() == before
     process.stop()
 
-    # MLflow is away and the pods are gone.
-    lost = operator("operator-b", **serving.settings(), connections={"mlflow": {"trackingUri": "http://127.0.0.1:1"}})
-    for pod in api.request("GET", f"/api/v1/namespaces/{namespace}/pods", params=SERVES)["items"]:
-        api.delete(f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}")
-    lost.start(network=serving.network).ready()
-    api.merge(path_of("FinancialModel", namespace, "spx"), {"spec": {"kill": {"engaged": True}}})
+    # MLflow takes connections and says nothing (nobody accepts them), and the pods are gone.
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        silent = {"mlflow": {"trackingUri": f"http://127.0.0.1:{mute.getsockname()[1]}"}}
+        lost = operator("operator-b", **serving.settings(), connections=silent)
+        for pod in api.request("GET", f"/api/v1/namespaces/{namespace}/pods", params=SERVES)["items"]:
+            api.delete(f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}")
+        lost.start(network=serving.network).ready()
+        api.merge(path_of("FinancialModel", namespace, "spx"), {"spec": {"kill": {"engaged": True}}})
 
-    def weights() -> list[int]:
-        return [ref["weight"] for ref in api.get(routes(namespace, "spx"))["spec"]["rules"][0]["backendRefs"]]
+        def weights() -> list[int]:
+            return [ref["weight"] for ref in api.get(routes(namespace, "spx"))["spec"]["rules"][0]["backendRefs"]]
 
-    until("the route lets nobody through", lambda: not any(weights()), 10)
-    assert [record["action"] for record in models.records(api, namespace)][-1] == "Kill"
-    assert digest
+        until("the route lets nobody through", lambda: not any(weights()), 10)
+        assert [record["action"] for record in models.records(api, namespace)][-1] == "Kill"
+        assert digest
+        until("it is told", lambda: models.status(api, namespace)["phase"] == "Killed", 10)
+        lost.stop()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary.api import meta
 from fiduciary.decide.decision import Apply, Create, Delete, Scale
 from fiduciary.manifests import versionnames
-from fiduciary.manifests.content import content_of
+from fiduciary.manifests.content import asked_annotation, content_of
 from fiduciary.serving.observed import (
     ChildView,
     DeploymentView,
@@ -357,7 +357,7 @@ def _weights(body: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _decision(body: Mapping[str, Any]) -> int:
-    return int(body["metadata"]["annotations"][meta.ANNOTATION_DECISION])
+    return int(asked_annotation(body, meta.ANNOTATION_DECISION) or 0)
 
 
 def _owner(body: Mapping[str, Any]) -> str:

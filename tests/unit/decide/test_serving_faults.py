@@ -272,7 +272,7 @@ def test_host_names_are_the_platforms_to_allow() -> None:
     assert sim.condition("Stalled")[:2] == ("True", reasons.HOSTNAME_NOT_ALLOWED)
     assert answers(sim) == "1", "the route stays as it was"
     assert sim.serving.route is not None
-    assert "hostnames" not in sim.serving.route.body["spec"]
+    assert sim.serving.route.body["spec"]["hostnames"] == []
     sim.edit({"serving": {"gateway": {"hostnames": ["vol.models.example.com"]}}})
     calm(sim, 20)
     assert sim.condition("Ready")[0] == "True"

@@ -73,6 +73,7 @@ class Traffic(RuleBasedStateMachine):
             return
         champion = sim.status.champion
         deleting = sim.model.metadata.deletion_timestamp is not None
+        sim.serving.turn(sim.now)  # as the operator will see it
         ready = {name: stored.ready for (kind, name), stored in sim.serving.objects.items() if kind == "Deployment"}
         listed = set(sim.serving.weights())
         with contextlib.suppress(Unreachable):

@@ -16,7 +16,7 @@ from fiduciary.engine.observe import Observer
 from fiduciary.engine.probes import Client, Prober
 from fiduciary.engine.queue import Priority, Waiting
 from fiduciary.engine.reconcile import Judge, Outcome, Reconciler
-from fiduciary.engine.registry import Mirroring
+from fiduciary.engine.registry import Desk, Mirroring
 from fiduciary.engine.stores import Key, Stores
 from fiduciary.engine.writes import ORDER, Step
 from tests.unit.engine import toy_judge
@@ -45,7 +45,7 @@ RECENT = 5.0
 class Unreachable:
     """A network without model servers."""
 
-    async def example(self, target: ProbeTarget) -> tuple[Example, str]:
+    async def example(self, target: ProbeTarget) -> Example:
         raise NoExample(Answer(False, None, message="no route to host"))
 
     async def infer(self, target: ProbeTarget, example: Example) -> Answer:
@@ -110,14 +110,13 @@ class Process:
             observer=Observer(cluster, self.stores, platform, guards, clock.monotonic, prober=self.prober),
             stores=self.stores,
             applier=Applier(cluster, self.stores.by_kind, checkpoint=checkpoint),
-            registries=registries,
+            registrar=Desk(registries, judge.questions, clock.now, checkpoint),
             mirroring=self.mirroring,
             prober=self.prober,
             judge=cast("Judge", judge),
             status_judges={},
             metrics=metrics,
             now=clock.now,
-            checkpoint=checkpoint,
             order=order,
         )
 

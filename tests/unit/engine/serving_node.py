@@ -129,11 +129,11 @@ class ServingNode:
 
     # -- fiduciary.engine.probes.Client
 
-    async def example(self, target: ProbeTarget) -> tuple[Example, str]:
+    async def example(self, target: ProbeTarget) -> Example:
         answer = self._answer(target)
         if not answer.ok:
             raise NoExample(answer)
-        return {"inputs": [{"name": "close", "data": [1.0]}]}, answer.digest
+        return {"inputs": [{"name": "close", "data": [1.0]}]}
 
     async def infer(self, target: ProbeTarget, example: Example) -> Answer:
         return self._answer(target)

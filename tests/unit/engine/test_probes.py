@@ -36,11 +36,11 @@ class Servers:
     examples: int = 0
     asked: list[float] = field(default_factory=list[float])
 
-    async def example(self, target: ProbeTarget) -> tuple[Example, str]:
+    async def example(self, target: ProbeTarget) -> Example:
         self.examples += 1
         if self.no_example is not None:
             raise NoExample(self.no_example)
-        return {"inputs": [{"data": [1.0] * 100}]}, self.answer.digest
+        return {"inputs": [{"data": [1.0] * 100}]}
 
     async def infer(self, target: ProbeTarget, example: Example) -> Answer:
         assert example["inputs"][0]["data"] == [1.0] * 100
@@ -140,13 +140,35 @@ def test_versions_share_their_example_and_leave_nothing_behind(rig: Rig) -> None
     for number, target in enumerate(others):
         rig.prober.aim(f"m{number}", (target,))
     rig.until(0)
-    assert list(rig.prober._examples) == [OLD]
+    assert len(rig.prober._examples) == 1, "the same words are kept once"
     assert len({id(aim.example) for aim in rig.prober._aims.values()}) == 1
     for number in range(5):
         rig.prober.drop(f"m{number}")
     assert not rig.prober._examples
     assert not rig.prober._aims
     assert rig.prober.queue.core.next_due() is None
+
+
+def test_no_answer_of_another_target_becomes_this_one_s_example(rig: Rig) -> None:
+    """Anybody may answer with anybody's digest: what a target is sent comes from its own address alone."""
+
+    sent: dict[str, list[float]] = {}
+
+    class Tenants(Servers):
+        async def example(self, target: ProbeTarget) -> Example:
+            return {"inputs": [{"data": [666.0 if "mallory" in target.url else 1.0]}]}
+
+        async def infer(self, target: ProbeTarget, example: Example) -> Answer:
+            sent[target.url] = example["inputs"][0]["data"]
+            return served(OLD)
+
+    rig.prober._client = Tenants(rig.clock)
+    mallory = replace(TARGET, url="http://mallory/v2/models/evil.spx", model="evil.spx")
+    rig.prober.aim("evil", (mallory,))
+    rig.until(1)
+    rig.prober.aim("m", (TARGET,))
+    rig.until(2)
+    assert sent == {mallory.url: [666.0], TARGET.url: [1.0]}
 
 
 def test_equal_targets_keep_their_result_and_others_are_forgotten(rig: Rig) -> None:
@@ -227,7 +249,7 @@ def test_it_asks_a_bounded_number_at_a_time_survives_a_bug_and_ends_with_work_un
         gate, full, running, most = asyncio.Event(), asyncio.Event(), 0, 0
 
         class Blocked:
-            async def example(self, target: ProbeTarget) -> tuple[Example, str]:
+            async def example(self, target: ProbeTarget) -> Example:
                 nonlocal running, most
                 if target.url == "bug":
                     raise RuntimeError("a bug")
@@ -237,7 +259,7 @@ def test_it_asks_a_bounded_number_at_a_time_survives_a_bug_and_ends_with_work_un
                     full.set()
                 await gate.wait()
                 running -= 1
-                return {}, OLD
+                return {}
 
             async def infer(self, target: ProbeTarget, example: Example) -> Answer:
                 if target.url.endswith("9"):

@@ -199,6 +199,26 @@ def test_it_is_kept_since_when_a_generation_is_confirmed_by_every_parent() -> No
     assert see(route()).confirmed_at is None
 
 
+def test_it_is_kept_since_when_a_generation_is_known_whoever_wrote_it() -> None:
+    first = see(confirmed(3), None, 1)
+    assert first.seen_at == datetime(2026, 11, 26, 15, 0, 1, tzinfo=UTC)
+    assert see(confirmed(3, resourceVersion="6"), first, 5).seen_at == first.seen_at, "a status is no news"
+    edited = see(confirmed(3, generation=4), first, 7)
+    assert edited.seen_at == datetime(2026, 11, 26, 15, 0, 7, tzinfo=UTC)
+    assert see(confirmed(4, generation=4, uid="other"), edited, 9).seen_at != edited.seen_at
+
+
+def test_a_restart_makes_no_generation_new() -> None:
+    fields = [
+        {"manager": "fiduciary", "operation": "Apply", "time": "2026-11-26T14:30:00Z"},
+        {"manager": "kubectl", "operation": "Update", "time": "2026-11-26T14:40:00Z"},
+        {"manager": "envoy", "operation": "Update", "subresource": "status", "time": "2026-11-26T14:59:00Z"},
+    ]
+    assert see(confirmed(3, managedFields=fields)).seen_at == datetime(2026, 11, 26, 14, 40, tzinfo=UTC)
+    fields[1]["time"] = "2026-11-26T15:59:00Z"  # the API server's clock may be ahead
+    assert see(confirmed(3, managedFields=fields), None, 1).seen_at == datetime(2026, 11, 26, 15, 0, 1, tzinfo=UTC)
+
+
 def test_when_we_wrote_it_last_is_read_from_our_own_entries() -> None:
     fields = [
         {"manager": "fiduciary", "operation": "Update", "time": "2026-11-26T14:00:00Z"},

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from fiduciary.clients.kube import Body, Forbidden, Resource
+from fiduciary.decide import financialmodel
 from fiduciary.decide.decision import Apply, Scale
 from fiduciary.engine import kinds
 from fiduciary.engine.children import Children
-from fiduciary.engine.stores import Stores
+from fiduciary.engine.patience import PatientDesk
+from fiduciary.engine.registry import Desk
+from fiduciary.engine.stores import Key, Stores
 from fiduciary.engine.writes import ForeignObject, Stale, Target
 from tests.unit.decide.worlds import SERVED
-from tests.unit.engine.memory import MemoryCluster
+from tests.unit.engine.memory import MemoryCluster, MemoryRegistry
 from tests.unit.engine.serving_story import ServingStory
 
 if TYPE_CHECKING:
@@ -148,6 +151,45 @@ def test_an_edited_route_is_put_back_while_mlflow_is_silent(story: ServingStory)
     assert restored["spec"] == route["spec"]
 
 
+def test_a_kill_that_comes_while_mlflow_is_asked_is_carried_out_at_once(story: ServingStory) -> None:
+    """Also by the worker that waits: with all its turns taken, and for longer than anybody would wait."""
+
+    class Silent(MemoryRegistry):
+        async def _answer(self, *, write: bool = False) -> None:
+            asked.set()
+            await asyncio.Event().wait()
+
+    asked = asyncio.Event()
+    process, key = story.process, Key("FinancialModel", "quant", "spx")
+    queue = process.loop.queue
+
+    async def scenario() -> None:
+        desk = Desk({"mlflow": Silent()}, financialmodel.questions, story.clock.now)
+        patient = PatientDesk(
+            desk,
+            lambda key: queue.add(cast("Key", key)),
+            lambda key: queue.news(cast("Key", key)),
+            patience=3600.0,
+        )
+        process.reconcile._registrar = patient
+        working = asyncio.create_task(process.loop.run(process.reconcile))
+        queue.add(key)
+        await asked.wait()
+        model = story.model()
+        assert model is not None
+        story.cluster.put(kinds.FINANCIALMODEL, {**model, "spec": {**model["spec"], "kill": {"engaged": True}}})
+        while story.cluster.outbox:
+            process.deliver(story.cluster.outbox.pop(0))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert story.log()[-1]["action"] == "Kill"
+        assert not any(story.weights().values())
+        working.cancel()
+        await patient.close()
+
+    asyncio.run(scenario())
+
+
 def test_what_is_somebody_else_s_is_named_and_holds_up_nothing_else() -> None:
     story = ServingStory(refusals=True)
     story.cluster.put(kinds.SERVICEACCOUNT, {"metadata": {"namespace": "quant", "name": "spx-serving"}})
@@ -156,12 +198,44 @@ def test_what_is_somebody_else_s_is_named_and_holds_up_nothing_else() -> None:
     story.calm()
     assert condition(story, "Stalled")[:2] == ("True", "WriteRefused")
     assert "ServiceAccount quant/spx-serving exists already" in condition(story, "Stalled")[2]
-    assert ("Deployment", "quant", f"spx-{digest[7:15]}") in story.cluster.objects
+    assert ("Deployment", "quant", f"spx-{digest[7:19]}") in story.cluster.objects
     mine = story.cluster.objects["ServiceAccount", "quant", "spx-serving"]
     assert "labels" not in mine["metadata"], "not a field of it was touched"
     story.cluster.remove(kinds.SERVICEACCOUNT, "quant", "spx-serving")
     story.clock.seconds += 60
     story.serves(digest)
+
+
+def test_one_refused_child_holds_up_neither_the_status_nor_a_kill(story: ServingStory) -> None:
+    story.process.refusals = True
+    aliases = story.registry.alias["quant.spx"] | {}
+    assert aliases
+    story.cluster.remove(kinds.SERVICEACCOUNT, "quant", "spx-serving")
+    story.cluster.put(kinds.SERVICEACCOUNT, {"metadata": {"namespace": "quant", "name": "spx-serving"}})
+    story.calm()
+    assert condition(story, "Stalled")[:2] == ("True", "WriteRefused")
+    model = story.model()
+    assert model is not None
+    story.cluster.put(kinds.FINANCIALMODEL, {**model, "spec": {**model["spec"], "kill": {"engaged": True}}})
+    story.registry.alias["quant.spx"].clear()
+    story.calm(5)
+    assert not any(story.weights().values())
+    assert story.status["phase"] == "Killed"
+    assert story.status["lastDecision"]["sequence"] == len(story.log())
+    assert story.status["observedGeneration"] == story.model()["metadata"]["generation"]  # type: ignore[index]
+    assert condition(story, "Stalled")[:2] == ("True", "WriteRefused"), "a person still has to act"
+    assert condition(story, "Killed")[0] == "True"
+    told = [body["reason"] for (kind, _, _), body in story.cluster.objects.items() if kind == "Event"]
+    assert "NotServingAnyMore" in told or "KillEngaged" in told, told
+    story.calm(60)
+    assert story.registry.alias["quant.spx"] == aliases, "the mirror goes on as well"
+    since, tries = len(writes(story)), story.points.count("2-children.0")
+    story.calm(300)
+    assert writes(story)[since:] == [], "what is refused again and again is not written again and again"
+    assert story.points.count("2-children.0") - tries <= 10
+    story.cluster.remove(kinds.SERVICEACCOUNT, "quant", "spx-serving")
+    story.calm(120)
+    assert condition(story, "Stalled")[0] == "False"
 
 
 # --- write 2 by itself ------------------------------------------------------------------------------------------------

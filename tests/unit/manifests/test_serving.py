@@ -112,7 +112,7 @@ def test_pods_of_training_and_of_other_versions_are_never_selected() -> None:
             continue
         labels = selector.get("matchLabels", selector)
         assert labels["fiduciary.dev/component"] == "serving"
-        assert labels["fiduciary.dev/artifact"] == "8ab8c9b5"
+        assert labels["fiduciary.dev/artifact"] == "8ab8c9b50000"
         assert labels.items() <= BACKEND.workload(plan())["spec"]["template"]["metadata"]["labels"].items()
 
 
@@ -133,7 +133,7 @@ def test_the_policy_names_every_peer() -> None:
 @pytest.mark.parametrize("spec", [{}, {"serving": {"podTemplate": {"labels": {"fiduciary.dev/artifact": "mine"}}}}])
 def test_a_user_cannot_overwrite_our_labels(spec: dict[str, Any]) -> None:
     labels = BACKEND.workload(plan(spec))["spec"]["template"]["metadata"]["labels"]
-    assert labels["fiduciary.dev/artifact"] == "8ab8c9b5"
+    assert labels["fiduciary.dev/artifact"] == "8ab8c9b50000"
 
 
 def test_names_fit_and_belong_to_the_artifact() -> None:
@@ -149,8 +149,8 @@ def test_one_path_and_one_name_for_all_versions_of_a_model() -> None:
     given = model(SERVED)
     assert versionnames.model_path(given) == f"/v2/models/{NAMESPACE}.spx-volatility"
     url = BACKEND.address(given, VERSION)
-    assert url == "http://spx-volatility-8ab8c9b5.quant.svc:8080/v2/models/quant.spx-volatility"
-    assert BACKEND.address(given, VERSION, "grpc") == "http://spx-volatility-8ab8c9b5.quant.svc:8081"
+    assert url == "http://spx-volatility-8ab8c9b50000.quant.svc:8080/v2/models/quant.spx-volatility"
+    assert BACKEND.address(given, VERSION, "grpc") == "http://spx-volatility-8ab8c9b50000.quant.svc:8081"
 
 
 def rules(**parts: Any) -> list[dict[str, Any]]:

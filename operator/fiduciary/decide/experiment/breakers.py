@@ -21,6 +21,18 @@ class Trip:
     message: str
 
 
+def refused(case: Case) -> str | None:
+    """Which breaker of the spec can never trip: admission refuses it, and it must not look like one that watches."""
+    for index, breaker in enumerate(case.spec.circuit_breakers):
+        above, normal = float(breaker.above), float(breaker.normal or "0")
+        if breaker.metric != "PaperDrawdown" and not 0.0 < normal < above < 1.0:
+            return (
+                f"circuitBreakers[{index}] ({breaker.metric}) has above {breaker.above} and normal {breaker.normal}; "
+                "expected 0 < normal < above < 1, else it never trips"
+            )
+    return None
+
+
 def tripped(case: Case) -> Trip | None:
     """The first breaker of the spec that trips now."""
     breakers, world = case.spec.circuit_breakers, case.world

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide import identity
 from fiduciary.decide.belief import objection
+from fiduciary.decide.experiment import breakers
 from fiduciary.decide.experiment.begin import begin, seconds_of
 from fiduciary.decide.experiment.course import with_block
 from fiduciary.decide.experiment.fold import fold_block
@@ -99,9 +100,10 @@ class Case:
 
     @cached_property
     def refusal(self) -> str | None:
-        """Why evidence is not folded: it is impossible, or a guardrail cannot be counted at all."""
-        if self.world.health.unmeasured:
-            return self.world.health.unmeasured
+        """Why evidence is not folded: it is impossible, a guardrail cannot be counted, a breaker cannot trip."""
+        cannot = self.world.health.unmeasured or breakers.refused(self)
+        if cannot:
+            return cannot
         return self.folded.message if isinstance(self.folded, Refusal) else self.folded.refusal
 
     @cached_property
@@ -118,9 +120,11 @@ class Case:
 
     @property
     def approvals_needed(self) -> int:
-        """The larger of the model's and the experiment's; Manual needs one at least."""
-        model = self.world.model
-        return max(self.spec.approvals, model.approvals, 1 if model.mode == "Manual" else 0)
+        """The larger of the model's and the experiment's; Manual needs one at least. Once people are asked, it may rise
+        and not fall: nobody unasks them by lowering a number."""
+        model, request = self.world.model, None if self.state is None else self.state.course.request
+        asked = 0 if request is None else request.needed
+        return max(self.spec.approvals, model.approvals, 1 if model.mode == "Manual" else 0, asked)
 
     @cached_property
     def signatures(self) -> tuple[ModelApproval, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fiduciary.api.conditions import Condition, Status, condition
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment import forecast
+from fiduciary.decide.experiment.rules import both_dark
 
 if TYPE_CHECKING:
     from fiduciary.decide.experiment.case import Case
@@ -78,7 +79,7 @@ def _data_healthy(this: Outlook) -> Condition | None:
     if numbers.champion_dark or (numbers.challenger_dark and numbers.exposed):
         which = (
             reasons.BOTH_DARK
-            if numbers.champion_dark and numbers.challenger_dark
+            if both_dark(numbers)
             else reasons.CHAMPION_DARK
             if numbers.champion_dark
             else reasons.CHALLENGER_DARK
@@ -143,10 +144,11 @@ def _in_freeze(this: Outlook) -> Condition | None:
     return this.condition(reasons.IN_FREEZE, "True", reason, message)
 
 
-def _queued(this: Outlook) -> Condition | None:
-    if this.ruling.reason != reasons.QUEUED:
-        return None
-    return this.condition(reasons.QUEUED, "True", reasons.QUEUED, this.ruling.message)
+def _queued(this: Outlook) -> Condition:
+    """Its transition time says since when the model follows this experiment: waiting for a start is not for ever."""
+    if this.ruling.reason == reasons.QUEUED:
+        return this.condition(reasons.QUEUED, "True", reasons.QUEUED, this.ruling.message)
+    return this.condition(reasons.QUEUED, "False", reasons.FOLLOWED, "it does not wait for another experiment")
 
 
 def _suspended(this: Outlook) -> Condition | None:
@@ -163,8 +165,8 @@ CONDITIONS = (
     _data_healthy,
     _underpowered,
     _approved,
+    _queued,
     # These are there only while they are true.
     _in_freeze,
-    _queued,
     _suspended,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api.modeldecision import Traffic
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment.state import Course, Latch, Request, Segment
+from fiduciary.decide.experiment.state import Claim, Course, Latch, Request, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,9 @@ class Moment:
     digest: str
     test: str
     message: str
+    needed: int  # signatures
+    void: bool  # evidence that people were asked to sign counts for nothing
+    shown: tuple[Claim, ...]
 
 
 def with_block(course: Course, steps: Sequence[Step], block: ClosedBlock) -> Course:
@@ -49,7 +52,7 @@ def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -
     """The course after this evaluation."""
     now = moment.now
     dark_since = (course.dark_since if course.dark_since is not None else now) if moment.dark else None
-    course = replace(course, judged=now, dark_since=dark_since)
+    course = replace(course, judged=now, dark_since=dark_since, request=_request(course.request, moment))
     if rule.exposure == "Next":
         entered = course.step + 1
         segment = Segment(now, steps[entered].name, rule.reason)
@@ -61,13 +64,20 @@ def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -
             segments=(segment, *course.segments)[:SEGMENTS_KEPT],
         )
     if rule.reason == reasons.AWAITING_APPROVAL and course.request is None:
-        return replace(course, request=Request(moment.digest, now))
+        return replace(course, request=Request(moment.digest, now, moment.needed, moment.shown))
     if rule.verdict == "RollBack" and rule.final:
         latch = course.latch or Latch(now, rule.reason, moment.test, moment.message)
         return replace(course, latch=latch, request=None)
     if rule.final and rule.verdict == "KeepChampion":
         return replace(course, request=None)
     return course
+
+
+def _request(request: Request | None, moment: Moment) -> Request | None:
+    """What was asked for may only rise."""
+    if request is None or moment.void:
+        return None
+    return replace(request, needed=max(request.needed, moment.needed))
 
 
 def traffic(course: Course | None, steps: Sequence[Step], rule: Rule, carried_out: str | None) -> Traffic:

@@ -63,9 +63,9 @@ def arms(terms: Terms, block: ClosedBlock, test: ArmCounts) -> tuple[Counts, Cou
     """(champion, challenger) requests that the harm test compares: live ones and mirrored copies together.
 
     Sticky routes draw clients, not requests, so that live arms are different people: there only copies of the same
-    requests are compared (statistics.md rule 9).
+    requests are compared (statistics.md rule 9). At weight 100 there is one arm: all that it answers is its own.
     """
-    if not terms.sticky:
+    if not terms.sticky or block.weight >= 100:
         return _sum(test.champion, test.champion_mirror), _sum(test.challenger, test.challenger_mirror)
     return (test.champion if block.weight == 0 else test.champion_mirror), test.challenger_mirror
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fiduciary.decide.experiment.fold import dispersions
-from fiduciary.decide.experiment.read import objective_threshold
+from fiduciary.decide.experiment.read import noninferiority_threshold, objective_threshold
 from fiduciary.evidence import feasibility
 from fiduciary.evidence.refusal import Refusal
 
@@ -80,7 +80,7 @@ def noninferiority(case: Case, state: State, its: GuardrailTerms, evidence: Guar
     """Blocks until equal arms are expected to be shown within the margin that is left."""
     name, terms = its.name, state.terms
     reached = evidence.noninferiority_log_e or 0.0
-    missing = -math.log(terms.promote) - max(0.0, reached)
+    missing = noninferiority_threshold(terms) - max(0.0, reached)
     if missing <= 0.0:
         return Expected(name, "NonInferiority", "blocks", 0, case.now, "shown")
     each = _requests_a_block(case, state, its.name)

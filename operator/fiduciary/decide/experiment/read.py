@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fiduciary.api.conditions import find
+from fiduciary.decide import reasons
 from fiduciary.decide.experiment import breakers
 from fiduciary.decide.experiment.begin import seconds_of
 from fiduciary.decide.experiment.course import in_force
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 DARK_AFTER = 2
 """Block closings without fresh series (rule 10)."""
+GRACE = 3 * 86_400
+"""Seconds beyond maxDuration, at most maxDuration again: a weekend, and a day to sign."""
 NOTHING = Combined(-math.inf, "")
 
 
@@ -60,10 +64,19 @@ def objectives_over(terms: Terms, evidence: Evidence, configurations: int) -> fl
     return min((-math.inf if log is None else log - threshold for log in logs), default=math.inf)
 
 
+def noninferiority_threshold(terms: Terms) -> float:
+    """ln 1/α_j (rule 18): a false promotion counts, whichever claim let it pass. ln 1/α of a Refresh."""
+    return -math.log(terms.level)
+
+
 def noninferiority_over(terms: Terms, evidence: Evidence) -> float:
-    """The least log e of a non-inferiority less ln 1/α: all are needed, so each has the whole α."""
+    """The least log e of a non-inferiority less its threshold: all are needed, so each has the whole level.
+
+    Without any guardrail an objective may suffice; where there is neither, nothing can have been shown.
+    """
     logs = [log for guardrail in evidence.guardrails if (log := guardrail.noninferiority_log_e) is not None]
-    return min((log + math.log(terms.promote) for log in logs), default=math.inf)
+    threshold = noninferiority_threshold(terms)
+    return min((log - threshold for log in logs), default=math.inf if terms.objectives else -math.inf)
 
 
 def read(case: Case, impossible: str | None) -> Reading:
@@ -91,15 +104,12 @@ def _people(case: Case) -> Readings:
     """What the log, people, the model and the calendar say."""
     world, model, spec = case.world, case.world.model, case.spec
     recorded, metadata = world.recorded, world.experiment.metadata
-    watching = (
-        recorded is not None
-        and recorded.verdict == "Promote"
-        and recorded.rolled_back is None
-        and case.now < int(recorded.at.timestamp()) + model.rollback_window_seconds
-    )
+    promoted = recorded if recorded and recorded.verdict == "Promote" and recorded.rolled_back is None else None
+    watching = promoted is not None and case.now < int(promoted.at.timestamp()) + model.rollback_window_seconds
     closure = case.closure
     return Readings(
         recorded=recorded is not None,
+        promoted=promoted is not None,
         watching=watching,
         deleted=metadata.deletion_timestamp is not None,
         superseded=superseded(case) is not None,
@@ -114,11 +124,29 @@ def _people(case: Case) -> Readings:
         approvals_needed=case.approvals_needed,
         min_duration=float(seconds_of(spec.stopping.min_duration)),
         max_duration=float(case.max_duration),
+        longest=float(longest(case)),
+        waited=0.0 if waiting_since(case) is None else float(case.now - (waiting_since(case) or 0)),
         max_hold=float(seconds_of(spec.no_data.max_hold)),
         calendar_unknown=closure.unknown is not None,
         in_freeze=closure.freeze is not None,
         in_window=closure.window is not None,
     )
+
+
+def longest(case: Case) -> int:
+    """Seconds after which nothing is waited for any more."""
+    return case.max_duration + min(case.max_duration, GRACE)
+
+
+def waiting_since(case: Case) -> int | None:
+    """When the model began to follow an experiment that has not started; None: it has, or is queued.
+
+    Read from the condition Queued, whose transition time moves when the queue is left. Lost status only waits longer.
+    """
+    queued = find(case.status.conditions, reasons.QUEUED)
+    if case.started or queued is None or queued.status != "False":
+        return None
+    return int(queued.last_transition_time.timestamp())
 
 
 def superseded(case: Case) -> str | None:
@@ -186,7 +214,7 @@ def _progress(case: Case, state: State, numbers: Readings) -> Readings:
         elapsed=0.0 if course.started is None else float(case.now - course.started),
         objectives_over=objectives_over(terms, evidence, case.world.spending.configurations),
         noninferiority_over=noninferiority_over(terms, evidence),
-        requested=course.request is not None,
+        requested=course.request is not None and all(one.void is None for one in evidence.objectives),
     )
 
 

@@ -19,7 +19,8 @@ class Readings:
 
     # what the log, people and the model say
     recorded: bool = False  # a record of the verdict exists
-    watching: bool = False  # it is a promotion, not gone back on, inside rollbackWindow
+    promoted: bool = False  # it is a promotion that was not gone back on
+    watching: bool = False  # and inside rollbackWindow
     latched: bool = False  # harm was found and is not recorded yet
     deleted: bool = False
     superseded: bool = False  # champion or challenger is no longer what this experiment compares
@@ -60,13 +61,15 @@ class Readings:
     capacity_full: bool = True  # they suffice for a promotion
     confirmed: bool = True  # the route in force is what the present step asks for
     objectives_over: float = float("-inf")  # the least over all objectives; inf for a Refresh
-    noninferiority_over: float = float("-inf")  # the least over all guardrails
+    noninferiority_over: float = float("-inf")  # the least over all guardrails; -inf where nothing at all is asked
     requested: bool = False  # all was shown at one evaluation, whose digest people are asked to sign
     approvals: int = 0
     approvals_needed: int = 0
     elapsed: float = 0.0
     min_duration: float = 3600.0
     max_duration: float = 2_592_000.0
+    longest: float = 2_851_200.0  # maxDuration and the grace for signatures, the calendar and pods
+    waited: float = 0.0  # since the model follows it, where it has not started
     calendar_unknown: bool = False
     in_freeze: bool = False
     in_window: bool = False

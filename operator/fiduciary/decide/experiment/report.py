@@ -20,6 +20,7 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Event
 from fiduciary.decide.experiment.conditions import Outlook, conditions
 from fiduciary.decide.experiment.rows import ALL, decimal, tests
+from fiduciary.decide.experiment.rules import both_dark
 from fiduciary.decide.experiment.times import at
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def _deciding(rows: tuple[TestStatus, ...]) -> TestStatus | None:
 def _ratio(state: State) -> SampleRatio | None:
     ratio, threshold = state.evidence.ratio, -math.log(state.terms.ratio)
     if state.terms.sticky:
-        return SampleRatio(alarm=state.evidence.misrouted > 0)
+        # No counter of ours tells misrouted requests yet: "no alarm" would be a claim that nobody measured.
+        return SampleRatio(alarm=True) if state.evidence.misrouted > 0 else None
     if ratio is None:
         return None
     return SampleRatio(log_e=decimal(ratio.log_e), threshold=decimal(threshold), alarm=state.evidence.ratio_alarm)
@@ -139,7 +141,7 @@ def _health(case: Case, reading: Reading) -> DataHealth | None:
     champion, challenger = numbers.champion_dark, numbers.challenger_dark and numbers.exposed
     state = (
         "BothDark"
-        if numbers.champion_dark and numbers.challenger_dark
+        if both_dark(numbers)
         else "ChampionDark"
         if champion
         else "ChallengerDark"

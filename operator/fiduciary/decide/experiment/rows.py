@@ -80,7 +80,7 @@ def _objective(
 def _noninferiority(
     terms: Terms, one: GuardrailEvidence, ends: datetime | None, expected: Expected | None
 ) -> TestStatus:
-    log, threshold = one.noninferiority_log_e, -math.log(terms.promote)
+    log, threshold = one.noninferiority_log_e, read.noninferiority_threshold(terms)
     estimate, interval = _difference(terms, one, one.final_champion, one.final_challenger)
     return TestStatus(
         name=one.name,

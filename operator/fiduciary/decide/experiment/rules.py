@@ -33,7 +33,9 @@ class Rule:
 
 
 def _harm_after_promotion(r: Readings) -> bool:
-    return r.recorded & r.watching & (r.latched | r.pods_failed | r.breaker | (r.watch_over >= 0.0))
+    """What the window found stays found: its record may be written after the window ended."""
+    found = r.pods_failed | r.breaker | (r.watch_over >= 0.0)
+    return r.recorded & r.promoted & (r.latched | (r.watching & found))
 
 
 def _recorded(r: Readings) -> bool:
@@ -62,6 +64,10 @@ def _shortfall(r: Readings) -> bool:
 
 def _challenger_dark(r: Readings) -> bool:
     return r.exposed & r.challenger_dark & (r.champion_dark ^ True)
+
+
+def _deleted_after_start(r: Readings) -> bool:
+    return r.deleted & (r.step >= 0)
 
 
 def _deleted(r: Readings) -> bool:
@@ -104,8 +110,9 @@ def _no_data(r: Readings) -> bool:
     return _dark(r) & (r.dark_seconds >= r.max_hold)
 
 
-def _both_dark(r: Readings) -> bool:
-    return r.champion_dark & r.challenger_dark
+def both_dark(r: Readings) -> bool:
+    """Nothing is seen. A challenger to which nothing is sent has no series that could be: it gives no light."""
+    return r.champion_dark & (r.challenger_dark | (r.exposed ^ True))
 
 
 def _champion_dark(r: Readings) -> bool:
@@ -115,15 +122,27 @@ def _champion_dark(r: Readings) -> bool:
 def _shown(r: Readings) -> bool:
     """Every objective and every non-inferiority at this very evaluation, or at the one that people are signing."""
     last = (r.step == r.last_step) & (r.blocks >= r.min_blocks)
-    return last & (r.requested | ((r.objectives_over >= 0.0) & (r.noninferiority_over >= 0.0)))
+    signing = r.requested & (r.approvals_needed > 0)
+    return last & (signing | ((r.objectives_over >= 0.0) & (r.noninferiority_over >= 0.0)))
 
 
 def _distrusted(r: Readings) -> bool:
-    return r.ratio_alarm | (r.misrouted > 0) | (r.missing_share > MISSING_LIMIT)
+    doubted = r.ratio_alarm | (r.misrouted > 0) | (r.missing_share > MISSING_LIMIT)
+    return doubted | r.refused | (r.excess_series > 0)
+
+
+def _never_started(r: Readings) -> bool:
+    return (r.step < 0) & (r.waited >= r.max_duration)
+
+
+def _not_shown_in_time(r: Readings) -> bool:
+    return (r.elapsed >= r.max_duration) & ((_shown(r) ^ True) | _distrusted(r))
 
 
 def _expired(r: Readings) -> bool:
-    return (r.elapsed >= r.max_duration) & ((_shown(r) ^ True) | _distrusted(r))
+    """All is shown. Only signatures, the calendar and pods may still be waited for, and not for ever."""
+    held = r.killed | r.pinned | r.suspended | (r.enforced ^ True) | (r.confirmed ^ True)
+    return (r.elapsed >= r.max_duration) & (held | (r.elapsed >= r.longest))
 
 
 def _refused(r: Readings) -> bool:
@@ -214,6 +233,7 @@ TABLE: tuple[Rule, ...] = (
     Rule(reasons.REQUESTS_LOST, "RollBack", "Zero", _shortfall, final=True),  # something eats its requests
     Rule(reasons.CHALLENGER_DARK, "RollBack", "Zero", _challenger_dark, final=True),  # silence of one arm is harm
     # What is compared, or who asked for it, is gone.
+    Rule(reasons.DELETING, "KeepChampion", "Zero", _deleted_after_start, final=True),  # what it spent is recorded
     Rule(reasons.DELETING, None, "Zero", _deleted),
     Rule(reasons.SUPERSEDED, "KeepChampion", "Zero", _superseded, final=True),
     Rule(reasons.ABORTED, "KeepChampion", "Zero", _aborted, final=True),
@@ -221,14 +241,16 @@ TABLE: tuple[Rule, ...] = (
     Rule(reasons.INFEASIBLE, "KeepChampion", "Zero", _infeasible, final=True),  # before it costs a request
     # Somebody else decides about the traffic.
     Rule(reasons.QUEUED, None, "Zero", _queued),
+    # Before all that only holds: no hold outlives maxDuration, none before the start either.
+    Rule(reasons.NEVER_STARTED, "KeepChampion", "Zero", _never_started, final=True),
+    Rule(reasons.NOT_SHOWN, "KeepChampion", "Zero", _not_shown_in_time, final=True),
+    Rule(reasons.EXPIRED, "KeepChampion", "Zero", _expired, final=True),
     Rule(reasons.KILL_ENGAGED, "Hold", "Zero", _killed),
     Rule(reasons.PINNED, "Hold", "Zero", _pinned),
     # No data is never a pass: hold blind, then keep what is known.
     Rule(reasons.NO_DATA, "KeepChampion", "Zero", _no_data, final=True),
-    Rule(reasons.BOTH_DARK, "Hold", "Zero", _both_dark),
+    Rule(reasons.BOTH_DARK, "Hold", "Zero", both_dark),
     Rule(reasons.CHAMPION_DARK, "Hold", "Keep", _champion_dark),  # nothing to compare with; the challenger is seen
-    # Before what only holds: a hold must not outlive maxDuration.
-    Rule(reasons.NOT_SHOWN, "KeepChampion", "Zero", _expired, final=True),
     # It sees, and does not trust what it sees.
     Rule(reasons.EVIDENCE_REFUSED, "Hold", "Keep", _refused),
     Rule(reasons.TOO_MANY_SERIES, "Hold", "Keep", _excess),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from fiduciary.decide.experiment.fold import chained
 from fiduciary.evidence.bernstein import Bernstein
 from fiduciary.evidence.betting import CLIP, Betting
+from fiduciary.evidence.moments import Moments
 from fiduciary.evidence.refusal import Refusal, Why, check_count, check_measure, check_next
 
 if TYPE_CHECKING:
     from fiduciary.decide.experiment.state import Evidence, ObjectiveEvidence, ObjectiveTerms, Sessions, Terms
     from fiduciary.decide.experiment.world import LedgerRow
-    from fiduciary.evidence.moments import Moments
 
 BURN_IN = 250
 """Sessions from which the scale is frozen; they are not folded."""
@@ -38,16 +38,19 @@ def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow) -> Evidence |
     )
 
 
-def difference(row: LedgerRow, its: ObjectiveTerms, scale: float | None) -> float | None:
+def difference(row: LedgerRow, its: ObjectiveTerms, entity: float | None) -> float | None:
     """The session's one number, positive is better for the challenger; None where there is nothing to compare.
 
-    A missing challenger scores the worst clipped loss, -4 sd an entity; a missing champion is left out (rule 13).
+    A missing challenger scores the worst clipped loss, -4 sd of an entity; a missing champion is left out (rule 13).
+    The sd of a session's mean would be too small a price: silence where it loses would win a panel of any size.
+
+    Args: entity: sd of one entity's difference, frozen in the burn-in; None: before, when nothing is imputed.
     """
     if its.metric == "PaperPnL":
         return None if row.profit is None else row.profit[1] - row.profit[0]
-    imputed = row.missing_challenger if scale is not None else 0
+    imputed = row.missing_challenger if entity is not None else 0
     entities = row.entities + imputed
-    return None if entities == 0 else (row.total - CLIP * (scale or 0.0) * imputed) / entities
+    return None if entities == 0 else (row.total - CLIP * (entity or 0.0) * imputed) / entities
 
 
 def _impossible(sessions: Sessions, row: LedgerRow) -> Refusal | None:
@@ -69,25 +72,30 @@ def _impossible(sessions: Sessions, row: LedgerRow) -> Refusal | None:
 def _objective(
     terms: Terms, its: ObjectiveTerms, state: ObjectiveEvidence, row: LedgerRow
 ) -> ObjectiveEvidence | Refusal:
-    scaled = state.betting.scale if state.betting is not None else None
-    d = difference(row, its, scaled)
+    d = difference(row, its, state.entity)
     # A session that our own transport damaged says nothing about the model; overlapping labels say it twice.
     if d is None or row.dropped > 0 or row.number % terms.horizon != 0 or state.void is not None:
         return state
     wanted = "Prequential" if terms.prequential else "Live"
     if state.betting is None and state.bernstein is None:
-        return _burn_in(terms, its, state, d)
+        return _burn_in(terms, its, state, row, d)
     # What an earlier experiment on this pair has folded is in `carried`.
     if row.source != wanted or row.number <= state.through:
         return state
     return _folded(state, d)
 
 
-def _burn_in(terms: Terms, its: ObjectiveTerms, state: ObjectiveEvidence, d: float) -> ObjectiveEvidence | Refusal:
+def _burn_in(
+    terms: Terms, its: ObjectiveTerms, state: ObjectiveEvidence, row: LedgerRow, d: float
+) -> ObjectiveEvidence | Refusal:
     seen = state.burn_in.add(d)
+    inside = Moments.of_sums(row.entities, row.total, row.squares)
+    entities = inside if isinstance(inside, Refusal) else state.entities.merge(inside)
     if isinstance(seen, Refusal):
         return seen
-    state = replace(state, burn_in=seen)
+    if isinstance(entities, Refusal):
+        return entities
+    state = replace(state, burn_in=seen, entities=entities)
     if seen.count < BURN_IN:
         return state
     started = _bernstein(terms, its, seen) if its.loss_bound is not None else _betting(its, seen)
@@ -95,7 +103,8 @@ def _burn_in(terms: Terms, its: ObjectiveTerms, state: ObjectiveEvidence, d: flo
         return replace(state, void=started.message)
     if isinstance(started, Bernstein):
         return replace(state, bernstein=started)
-    return replace(state, betting=started)
+    entity = entities.sd()
+    return entity if isinstance(entity, Refusal) else replace(state, betting=started, entity=entity)
 
 
 def _betting(its: ObjectiveTerms, burn_in: Moments) -> Betting | Refusal:

@@ -103,6 +103,8 @@ class ObjectiveEvidence:
 
     name: str
     burn_in: Moments = field(default_factory=Moments)  # of sessions that freeze the scale and are not folded
+    entities: Moments = field(default_factory=Moments)  # of all entities in them
+    entity: float | None = None  # their sd, frozen: what the silence of one entity costs is 4 of it
     betting: Betting | None = None
     bernstein: Bernstein | None = None
     folded: int = 0
@@ -175,11 +177,25 @@ class Latch:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """One test at the evaluation that showed it."""
+
+    name: str
+    side: str  # Superiority | NonInferiority
+    log_e: float
+    threshold: float
+    n: int  # sessions folded, or requests of the challenger
+    margin: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """What a person is asked to sign: frozen until it is decided or harm ends it."""
+    """What people are asked to sign: frozen until it is decided, or harm or void evidence ends it."""
 
     digest: str
     at: int
+    needed: int  # signatures: the most that was asked for since
+    shown: tuple[Claim, ...]
 
 
 @dataclass(frozen=True, slots=True)

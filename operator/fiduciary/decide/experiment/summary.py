@@ -5,18 +5,17 @@ Numbers travel as texts, as everywhere in states and hashes. One entry a guardra
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api.modeldecision import Reason
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment.read import objective_threshold
+from fiduciary.decide.experiment.claims import claims
 from fiduciary.decide.experiment.rows import decimal
 
 if TYPE_CHECKING:
     from fiduciary.decide.experiment.case import Case
     from fiduciary.decide.experiment.decision import Ruling
-    from fiduciary.decide.experiment.state import GuardrailEvidence, State
+    from fiduciary.decide.experiment.state import Claim, GuardrailEvidence, State
 
 
 def summary(case: Case, state: State | None) -> dict[str, Any]:
@@ -42,6 +41,7 @@ def summary(case: Case, state: State | None) -> dict[str, Any]:
             if (log := objective.log_e) is not None
         },
         "chains": [evidence.chain, evidence.sessions.chain],
+        **({} if course.request is None else {"signed": course.request.digest}),
     }
 
 
@@ -49,24 +49,15 @@ def grounds(case: Case, ruling: Ruling, state: State | None) -> tuple[Reason, ..
     """``cause.reasons`` of the record: for a promotion each claim that was shown, else the one reason."""
     if ruling.verdict != "Promote" or state is None:
         return (Reason(reason=ruling.reason, message=ruling.message),)
-    terms, evidence = state.terms, state.evidence
-    threshold = objective_threshold(terms, case.world.spending.configurations)
-    how = reasons.PREQUENTIAL_EVIDENCE if terms.prequential else reasons.LIVE_EVIDENCE
-    better = [
-        Reason(reason=how, message=f"{one.name}: log e {log:.2f}, threshold {threshold:.2f}, {one.folded} sessions")
-        for one in evidence.objectives
-        if (log := one.log_e) is not None
-    ]
-    not_worse = [
-        Reason(
-            reason=reasons.NOT_WORSE,
-            message=f"{one.name}: log e {log:.2f}, threshold {-math.log(terms.promote):.2f}, margin "
-            f"{one.noninferiority.margin:.6g}, {one.final_challenger.trials} requests",
-        )
-        for one in evidence.guardrails
-        if one.noninferiority is not None and (log := one.noninferiority_log_e) is not None
-    ]
-    return (*better, *not_worse)
+    how = reasons.PREQUENTIAL_EVIDENCE if state.terms.prequential else reasons.LIVE_EVIDENCE
+    return tuple(_ground(claim, how) for claim in claims(case, state))
+
+
+def _ground(claim: Claim, how: str) -> Reason:
+    told = f"{claim.name}: log e {claim.log_e:.2f}, threshold {claim.threshold:.2f}"
+    if claim.margin is None:
+        return Reason(reason=how, message=f"{told}, {claim.n} sessions")
+    return Reason(reason=reasons.NOT_WORSE, message=f"{told}, margin {claim.margin:.6g}, {claim.n} requests")
 
 
 def _guardrail(one: GuardrailEvidence) -> dict[str, str]:

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment import forecast
+from fiduciary.decide.experiment.claims import claims
 from fiduciary.decide.experiment.decision import Ruling
-from fiduciary.decide.experiment.read import DARK_AFTER, objective_threshold, superseded
-from fiduciary.decide.experiment.rules import MISSING_LIMIT
+from fiduciary.decide.experiment.lacking import held, missing
+from fiduciary.decide.experiment.read import (
+    DARK_AFTER,
+    longest,
+    superseded,
+)
+from fiduciary.decide.experiment.rules import MISSING_LIMIT, both_dark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +105,8 @@ def _requests(case: Case, _: Reading) -> str:
 def _dark(case: Case, reading: Reading) -> str:
     numbers = reading.numbers
     which = "both arms" if numbers.champion_dark and numbers.challenger_dark else (
-        "the champion" if numbers.champion_dark else "the challenger"
+        "the champion, and nothing is sent to the challenger" if both_dark(numbers)
+        else "the champion" if numbers.champion_dark else "the challenger"
     )  # fmt: skip
     told = f": {case.world.health.message}" if case.world.health.message else ""
     hold = case.spec.no_data.max_hold
@@ -109,6 +116,12 @@ def _dark(case: Case, reading: Reading) -> str:
 def _recorded(case: Case, _: Reading) -> str:
     recorded = case.world.recorded
     return "" if recorded is None else f"{recorded.verdict} is record {recorded.sequence}: {recorded.message}"
+
+
+def _deleting(case: Case, _: Reading) -> str:
+    if case.started:
+        return "the experiment was deleted after it began: what it spent and saw is recorded, the champion is kept"
+    return "the experiment was deleted before it began"
 
 
 def _superseded(case: Case, _: Reading) -> str:
@@ -171,35 +184,6 @@ def _unconfirmed(case: Case, reading: Reading) -> str:
     )
 
 
-def missing(case: Case) -> tuple[str, ...]:
-    """What is not shown yet, each with its evidence and threshold."""
-    state = case.state
-    if state is None:
-        return ("nothing was counted yet",)
-    found: list[str] = []
-    terms = state.terms
-    threshold = objective_threshold(terms, case.world.spending.configurations)
-    for objective in state.evidence.objectives:
-        log = objective.log_e
-        if objective.void is not None:
-            found.append(f"objective {objective.name}: {objective.void}")
-        elif log is None:
-            found.append(f"objective {objective.name}: {objective.burn_in.count} of 250 sessions that set the scale")
-        elif log < threshold:
-            found.append(
-                f"objective {objective.name}: log e {log:.2f} of {threshold:.2f} after {objective.folded} sessions"
-            )
-    needed = -math.log(terms.promote)
-    for guardrail in state.evidence.guardrails:
-        log = guardrail.noninferiority_log_e
-        if log is not None and log < needed:
-            trials = guardrail.final_challenger.trials
-            found.append(
-                f"non-inferiority of {guardrail.name}: log e {log:.2f} of {needed:.2f} after {trials} requests"
-            )
-    return tuple(found)
-
-
 def _steps_left(case: Case, state: State) -> str:
     steps, course = case.spec.traffic.steps, state.course
     if course.step < 0:
@@ -221,6 +205,21 @@ def _not_shown(case: Case, reading: Reading) -> str:
     return f"maxDuration {case.spec.stopping.max_duration} is over and not shown is {'; '.join(left)}{ways}"
 
 
+def _expired(case: Case, reading: Reading) -> str:
+    grace = (longest(case) - case.max_duration) // 60
+    return (
+        f"maxDuration {case.spec.stopping.max_duration} is over (signatures, the calendar and pods are waited for "
+        f"up to {grace} minutes more); all is shown, and what held the promotion is: {held(case, reading)}"
+    )
+
+
+def _never_started(case: Case, reading: Reading) -> str:
+    return (
+        f"the model has followed this experiment for maxDuration {case.spec.stopping.max_duration} and it could not "
+        f"start: {held(case, reading)}"
+    )
+
+
 def _early(case: Case, _: Reading) -> str:
     return f"all is shown; stopping.minDuration is {case.spec.stopping.min_duration}"
 
@@ -230,20 +229,15 @@ def _advised(case: Case, _: Reading) -> str:
 
 
 def shown(case: Case) -> str:
-    """The evidence of everything that was shown."""
+    """The evidence of everything that was shown, or that people sign."""
     state = case.state
     if state is None:
         return ""
-    threshold = objective_threshold(state.terms, case.world.spending.configurations)
     parts = [
-        f"{objective.name} {log:.2f} (threshold {threshold:.2f}, {objective.folded} sessions)"
-        for objective in state.evidence.objectives
-        if (log := objective.log_e) is not None
-    ]
-    parts += [
-        f"{guardrail.name} not worse {log:.2f} (threshold {-math.log(state.terms.promote):.2f})"
-        for guardrail in state.evidence.guardrails
-        if (log := guardrail.noninferiority_log_e) is not None
+        f"{one.name} {one.log_e:.2f} (threshold {one.threshold:.2f}, {one.n} sessions)"
+        if one.margin is None
+        else f"{one.name} not worse {one.log_e:.2f} (threshold {one.threshold:.2f})"
+        for one in claims(case, state)
     ]
     how = "prequential evidence" if state.terms.prequential and state.evidence.objectives else "evidence"
     return f"log {how}: {'; '.join(parts)}"
@@ -282,6 +276,7 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.HARM_SHOWN: _harm_shown,
     reasons.REQUESTS_LOST: _requests,
     reasons.CHALLENGER_DARK: _dark,
+    reasons.DELETING: _deleting,
     reasons.SUPERSEDED: _superseded,
     reasons.ABORTED: _by_person,
     reasons.REJECTED_BY_PERSON: _by_person,
@@ -290,7 +285,9 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.NO_DATA: _dark,
     reasons.BOTH_DARK: _dark,
     reasons.CHAMPION_DARK: _dark,
+    reasons.NEVER_STARTED: _never_started,
     reasons.NOT_SHOWN: _not_shown,
+    reasons.EXPIRED: _expired,
     reasons.EVIDENCE_REFUSED: _refused,
     reasons.TOO_MANY_SERIES: _excess,
     reasons.MISROUTED: _misrouted,

@@ -9,10 +9,10 @@ from fiduciary.api.modeldecision import Reason, Traffic
 from fiduciary.api.versions import VersionRef
 from fiduciary.decide import reasons, records
 from fiduciary.decide.decision import Event
-from fiduciary.decide.serving.ability import Able, ability
+from fiduciary.decide.serving.ability import Able, ability, route_obstacle
 from fiduciary.decide.serving.arrival import arrival
 from fiduciary.decide.serving.routing import routing
-from fiduciary.decide.serving.will import approvals_given, rejection, will
+from fiduciary.decide.serving.will import approvals_given, passes, rejection, will
 from fiduciary.decide.step import Step
 from fiduciary.manifests import versionnames
 
@@ -106,6 +106,8 @@ def first(case: Case) -> Step | None:
     if case.killed or case.spec.suspend:
         return None
     if promotion.mode == "Pinned" and promotion.pinned is not None and promotion.pinned.digest != champion.digest:
+        return None
+    if not passes(history, champion) or route_obstacle(case, able) is not None:
         return None
     if not arrival(case, history, able, champion, compatible=False, need=1).ready:
         return None

@@ -77,7 +77,12 @@ def keep(case: Case, able: Able, versions: tuple[Wanted, ...], *, answering: fro
             events += _told(body, view, restored=serves and case.status.endpoint is not None)
         body = able.backend.workload(plan)
         view = next((found for found in case.world.deployments if found.name == body["metadata"]["name"]), None)
-        if view is None:
+        if view is not None and view.digest != wanted.version.digest:
+            message = (
+                f"Deployment {view.name} serves {view.digest}, not version {wanted.version.version}: it is left alone"
+            )
+            waiting = Note(reasons.NAME_TAKEN, message, stalled=True)
+        elif view is None:
             children.append(applied(body, None))
             told = "vanished and is made again" if serves else "is being loaded"
             kind = "Warning" if serves else "Normal"

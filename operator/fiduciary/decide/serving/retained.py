@@ -18,20 +18,26 @@ if TYPE_CHECKING:
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
     from fiduciary.decide.decision import Child
+    from fiduciary.decide.history import History
     from fiduciary.decide.serving.ability import Able
 
 
-def retained(case: Case, able: Able) -> tuple[Child, ...]:
-    """What has to be written so that nothing that serves goes with the model; empty once it is done."""
-    children: list[Child] = []
-    view, route = case.world.route, routing(case.history)
+def retained_route(case: Case, able: Able, history: History) -> tuple[Child, ...]:
+    """The route as the log wants it, without an owner; nothing where it is that already."""
+    view, route = case.world.route, routing(history)
     if view is not None and route is not None:
         number = max(route.decision, view.decision)
         body = able.backend.route(
             RoutePlan(case.world.model, number, listed(case, route, _versions(case)), route.mirrored, owned=False)
         )
         if objects.differs(view, content_of(body)[0], case, owned=False):
-            children.append(objects.applied(body, view))
+            return (objects.applied(body, view),)
+    return ()
+
+
+def retained(case: Case, able: Able, history: History) -> tuple[Child, ...]:
+    """What has to be written so that nothing that serves goes with the model; empty once it is done."""
+    children: list[Child] = [*retained_route(case, able, history)]
     written: set[tuple[str, str]] = set()
     for version in _versions(case):
         deployment = view_of(case, version)

@@ -23,7 +23,7 @@ from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted, window_end
-from fiduciary.decide.serving.will import act_refused, pin_refused, will
+from fiduciary.decide.serving.will import act_refused, passes, pin_refused, will
 from fiduciary.decide.step import Note
 from fiduciary.manifests import versionnames
 from fiduciary.manifests.content import content_of
@@ -173,11 +173,12 @@ def _route(
 
 
 def _silenced(case: Case, history: History) -> tuple[Child, ...]:
-    """A kill that blocks works also where no route can be made any more: the one that is there goes."""
-    view, kill = case.world.route, history.kill
-    if view is None or view.deleting or kill is None or not kill.engaged or history.kill_serves is not None:
+    """A kill works also where no route can be made any more: one that answers with what it does not name goes."""
+    view, kill, stands_in = case.world.route, history.kill, history.kill_serves
+    if view is None or view.deleting or kill is None or not kill.engaged:
         return ()
-    if not any(weight > 0 for _, weight in view.backends):
+    allowed = versionnames.version_name(case.name, stands_in.digest or "") if stands_in is not None else ""
+    if all(weight == 0 or service == allowed for service, weight in view.backends):
         return ()
     return (objects.route_deletion(view),)
 
@@ -217,6 +218,9 @@ def _lacking(case: Case, history: History, able: Able, route: Routing | None, st
         if case.spec.suspend:
             message = f"version {champion.version} gets no traffic while spec.suspend is true"
             return Note(reasons.SUSPENDED_BY_SPEC, message)
+        if not passes(history, champion):
+            message = f"version {champion.version} does not pass the gates as they are now: it gets no requests"
+            return Note(reasons.CHAMPION_FAILS_GATES, message, stalled=True)
         note = arrival(case, history, able, champion, compatible=False, need=1).note
         return note or state.note or Note(reasons.ROUTE_PENDING, f"version {champion.version} is about to get traffic")
     if route.blocked:

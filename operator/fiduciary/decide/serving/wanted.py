@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fiduciary.api.quantities import timedelta_of
+from fiduciary.decide.serving.will import ways_back
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,12 +59,14 @@ def wanted(case: Case, history: History, able: Able, routing: Routing | None, wi
         # Blocked, or not routed yet: it keeps what it has, and gets what it will need.
         kept = _replicas(case, champion) if champion.digest not in answering and routing is not None else 0
         add(champion, max(usual, kept))
-    previous = history.former[0] if history.former else None
-    if previous is not None and case.now < window_end(case, history):
-        add(previous, max(usual, _replicas(case, previous)))
+    ways = ways_back(history)
+    if case.now < window_end(case, history):
+        # The way back, and what was left: whoever left it in error goes forth again.
+        for version in (*ways[:1], *history.former[:1]):
+            add(version, max(usual, _replicas(case, version)))
     add(history.challenger, KEPT_REPLICAS)
-    for former in history.former[: able.serving.keep_versions - 1]:
-        add(former, KEPT_REPLICAS)
+    for version in ways[: able.serving.keep_versions - 1]:
+        add(version, KEPT_REPLICAS)
     return tuple(found)
 
 

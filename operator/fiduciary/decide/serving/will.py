@@ -77,7 +77,7 @@ def act_refused(case: Case, history: History) -> Note | None:
         return Note(reasons.OVERRIDDEN_BY_PIN, message)
     if _way_back(act, history) is not None:
         return None
-    known = ", ".join(str(version.version) for version in _ways_back(history)) or "none"
+    known = ", ".join(str(version.version) for version in ways_back(history)) or "none"
     wanted = f"version {act.spec.version}" if act.spec.version else "the previous champion"
     message = (
         f"ModelApproval {name} asks to go back to {wanted}, which is no version to go back to: those that were "
@@ -118,7 +118,7 @@ def _pinned(case: Case, history: History) -> Will | None:
     verdict = _verdict(history, pinned.digest)
     if verdict is None or verdict.version is None:
         return None
-    back = any(version.digest == pinned.digest for version in _ways_back(history))  # forth again is a promotion
+    back = any(version.digest == pinned.digest for version in ways_back(history))  # forth again is a promotion
     why = f"spec.promotion.pinned names version {verdict.version.version}"
     return Will(verdict.version, "RollBack" if back else "Promote", "Pinned", why)
 
@@ -162,8 +162,7 @@ def _about_challenger(case: Case, history: History, decision: Literal["Approve",
 
 def _pending(case: Case, history: History, decision: Literal["RollBack"]) -> list[ModelApproval]:
     """Acts on the champion that is in force: one from before it took its place is about another."""
-    champion = history.champion
-    since = champion.since.timestamp() if champion is not None and champion.since is not None else 0.0
+    since = history.champion_at.timestamp() if history.champion_at is not None else 0.0
     return [
         act
         for act in case.approvals(decision)
@@ -174,14 +173,21 @@ def _pending(case: Case, history: History, decision: Literal["RollBack"]) -> lis
 
 
 def _way_back(act: ModelApproval, history: History) -> VersionRef | None:
-    ways = _ways_back(history)
+    ways = ways_back(history)
     if act.spec.version is None:
         return next(iter(ways), None)
     return next((version for version in ways if version.version == act.spec.version), None)
 
 
-def _ways_back(history: History) -> list[VersionRef]:
-    return [version for version in history.former if version.digest not in history.refused]
+def ways_back(history: History) -> list[VersionRef]:
+    """Earlier champions that may serve again, the latest first: not rolled back, and passing as judged last."""
+    return [one for one in history.former if one.digest not in history.refused and passes(history, one)]
+
+
+def passes(history: History, version: VersionRef) -> bool:
+    """Whether the newest verdict on the artifact lets it serve. One whose records were exported did pass once."""
+    verdict = _verdict(history, version.digest or "")
+    return verdict is None or verdict.action == "Accept"
 
 
 def _is_champion(history: History, digest: str) -> bool:

@@ -58,6 +58,7 @@ def test_the_runtimes_where_the_gateway_is_not_known_or_not_wanted() -> None:
         ({"evidence": {"requests": "Gateway"}}, {"gateway": False}, "name no gateway whose counters it knows"),
         ({"evidence": {"block": "10s"}}, {}, "no shorter than the 15 s between two scrapes"),
         ({"evidence": {"block": "90500ms"}}, {}, "has to be whole seconds"),
+        ({"traffic": {"sticky": {"header": "fiduciary-bucket"}}}, {"gateway": False}, "cannot tell them from live"),
         ({"guardrails": [{**LATENCY, "threshold": "300ms"}]}, {}, "or no mirror in the last step"),
         (
             {"guardrails": [{**LATENCY, "threshold": "300ms"}], "evidence": {"requests": "Runtime"}},

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment.world import Anchor, Carried, Spending
+from fiduciary.decide.experiment.read import noninferiority_over
+from fiduciary.decide.experiment.world import Anchor, Carried, LedgerRow, Spending
 from fiduciary.evidence.spending import e_lond_level
 from tests.unit.decide.experiment.trials import Trial, past, row, sessions
 
@@ -123,18 +124,47 @@ def test_a_missing_prediction_of_the_challenger_scores_the_worst_loss() -> None:
     trial.ledger = (row(260, 0.5, entities=3, missing_challenger=1),)
     trial.minute()
     scale = before.betting.scale
-    imputed = (1.5 - 4.0 * scale) / 4
+    assert before.entity == pytest.approx(scale)  # one entity a session: both are the same
+    imputed = (1.5 - 4.0 * before.entity) / 4
     expected = before.betting.fold(before.folded, imputed)
     assert objective(trial).betting == expected
     trial.ledger = (row(261, 0.0, entities=0, missing_challenger=5),)
     trial.minute()
-    assert objective(trial).betting == expected.fold(before.folded + 1, -4.0 * scale)
+    assert objective(trial).betting == expected.fold(before.folded + 1, -4.0 * before.entity)
+
+
+def panel(number: int, entities: int, silent: int) -> LedgerRow:
+    """Differences of independent entities with sd 1 and mean 0, of which those that lose most stay unanswered."""
+    all_of_them = sorted(math.sqrt(2.0) * math.sin(2.399963 * (number * entities + k)) for k in range(entities))
+    told = all_of_them[silent:]
+    return replace(
+        row(number, 0.0),
+        entities=len(told),
+        total=sum(told),
+        squares=sum(d * d for d in told),
+        missing_challenger=silent,
+    )
+
+
+def test_a_panel_challenger_does_not_win_by_silence_where_it_would_lose() -> None:
+    """A session's mean scatters by 1/sqrt(n) of what an entity does: four sd of the mean are too small a price."""
+    trial = improve()
+    trial.ledger = tuple(panel(k, 100, 0 if k < 250 else 20) for k in range(900))
+    trial.minute()
+    found = objective(trial)
+    assert found.entity == pytest.approx(1.0, rel=0.02)
+    assert found.betting.scale < 0.2
+    assert found.mean.mean == pytest.approx(0.8 * panel(300, 100, 20).total / 80 - 0.8, abs=0.05)
+    assert found.log_e < 0.0
 
 
 def test_a_model_that_drops_its_hard_cases_does_not_win_by_it() -> None:
     trial = improve(spec={"stopping": {"maxDuration": "2h"}})
     # better by half where it answers, silent on each fifth
-    trial.ledger = tuple(replace(r, entities=4, total=4 * r.total, missing_challenger=1) for r in sessions(0.5, 3000))
+    trial.ledger = tuple(
+        replace(r, entities=4, total=4 * r.total, squares=4 * r.squares, missing_challenger=1)
+        for r in sessions(0.5, 3000)
+    )
     trial.minute()
     assert objective(trial).log_e < 0.0
     assert trial.until(reasons.NOT_SHOWN).ruling.verdict == "KeepChampion"
@@ -303,3 +333,25 @@ def test_a_drawdown_beyond_its_limit_trips_at_once() -> None:
     trial.ledger = (replace(row(2, 0.0, "Live"), profit=(0.0, -10.5)),)
     found = trial.minute()
     assert (found.ruling.reason, found.ruling.test) == (reasons.BREAKER_TRIPPED, "breaker-PaperDrawdown")
+
+
+def test_the_promotion_thresholds_of_an_improve_are_all_at_its_level() -> None:
+    """Rule 18: those that say 1/alpha mean 1/alpha_j. A false promotion counts, whatever claim let it pass."""
+    trial = improve(spending=replace(EASY, test=3))
+    trial.ledger = WALK_FORWARD
+    found = {(t.name, t.side): t for t in trial.minute().status.tests}
+    level = e_lond_level(0.05, 3, 0)
+    assert isinstance(level, float)
+    assert float(found[("errors", "NonInferiority")].threshold) == pytest.approx(-math.log(level), abs=1e-4)
+    last = trial.until(reasons.PROMOTED)
+    assert float(last.summary["guardrails"]["errors"]["notWorse"]) >= -math.log(level)
+    assert f"threshold {-math.log(level):.2f}" in last.grounds[-1].message
+
+
+def test_nothing_is_promoted_that_nobody_asked_to_be_shown() -> None:
+    """A refresh without guardrails has nothing to show. Admission refuses it; if it did not, nothing is promoted."""
+    trial = Trial(spending=EASY, spec={"stopping": {"maxDuration": "1h"}})
+    trial.evaluate()
+    assert trial.state is not None
+    bare = replace(trial.state.evidence, guardrails=())
+    assert noninferiority_over(trial.state.terms, bare) == -math.inf

@@ -12,7 +12,7 @@ from fiduciary.api.experiment import ExperimentCalendar
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.windows import closure
 from fiduciary.decide.experiment.world import Anchor, Spending
-from tests.unit.decide.experiment.trials import CHAMPION, FACTS, QUIET, T0, XNYS, Trial, sessions
+from tests.unit.decide.experiment.trials import CHAMPION, FACTS, QUIET, T0, XNYS, Trial, row, sessions
 from tests.unit.decide.worlds import approval
 
 EASY = Spending(anchors=(Anchor("errors", 0.02),))
@@ -112,12 +112,61 @@ def test_a_pinned_model_follows_no_experiment() -> None:
     assert (pinned.decisions[0].ruling.reason, pinned.decisions[0].traffic.challenger) == (reasons.PINNED, 0)
 
 
-def test_a_deleted_experiment_wishes_for_nothing() -> None:
+def test_deleting_an_experiment_that_began_keeps_its_evidence_in_a_record() -> None:
+    """Else a deletion would refund the test and forget what was seen against the challenger."""
     gone = trial()
     gone.minutes(5)
     gone.metadata = {"deletionTimestamp": gone.now.isoformat()}
     found = gone.evaluate()
-    assert (found.ruling.reason, found.traffic.challenger) == (reasons.DELETING, 0)
+    assert (found.ruling.reason, found.ruling.verdict, found.traffic.challenger) == ("Deleting", "KeepChampion", 0)
+    assert found.ruling.rule.final
+    assert found.summary["test"] == 1
+    assert "deleted" in found.ruling.message
+    gone.record()
+    assert gone.evaluate().ruling.reason == reasons.VERDICT_RECORDED
+
+
+def test_deleting_an_experiment_that_never_began_needs_no_record() -> None:
+    gone = trial(model=replace(FACTS, mode="Pinned"))
+    gone.metadata = {"deletionTimestamp": gone.now.isoformat()}
+    found = gone.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict, found.summary) == (reasons.DELETING, None, {})
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "held",
+    [{"spec": {"mode": "Advise"}}, {"spec": {"suspend": True}}, {"spec": {"approvals": 1}}],
+    ids=["advised", "suspended", "unsigned"],
+)
+def test_a_hold_does_not_keep_half_of_the_requests_for_ever(held: dict[str, Any]) -> None:
+    stopping = {"stopping": {"minDuration": "2h", "maxDuration": "1d"}}
+    made = trial(spec=stopping)
+    made.until(reasons.MIN_DURATION)
+    made.spec = {**stopping, **held["spec"]}
+    made.now = T0 + timedelta(hours=23, minutes=59)
+    assert made.evaluate().traffic.challenger == 50
+    made.now = T0 + timedelta(hours=48)
+    found = made.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict, found.traffic.challenger) == ("Expired", "KeepChampion", 0)
+    assert "maxDuration 1d" in found.ruling.message
+
+
+def test_waiting_for_a_start_that_never_comes_ends_after_max_duration_and_the_queue_does_not_count() -> None:
+    made = trial(ready=(1, 0), model=replace(FACTS, active=None))
+    made.now += timedelta(days=40)
+    made.model = FACTS
+    assert made.evaluate().ruling.reason == reasons.WAITING_FOR_CAPACITY
+    made.now += timedelta(days=1) - timedelta(seconds=1)
+    waits = made.evaluate()
+    assert waits.ruling.reason == reasons.WAITING_FOR_CAPACITY
+    assert waits.wake_at <= made.now + timedelta(seconds=1)
+    made.now += timedelta(seconds=1)
+    found = made.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict) == (reasons.NEVER_STARTED, "KeepChampion")
+    assert "0 pods of the challenger" in found.ruling.message
 
 
 # --- approvals -------------------------------------------------------------------------------------------------------
@@ -192,6 +241,53 @@ def test_approvals_may_rise_while_people_sign() -> None:
     made.spec = {"approvals": 2}
     approve(made, "a", digest)
     assert made.evaluate().ruling.reason == reasons.AWAITING_APPROVAL
+
+
+def test_approvals_that_fall_while_people_sign_promote_nothing() -> None:
+    """What was asked for was asked of people: nobody unasks it by lowering a number."""
+    made, digest = asked(2, model=replace(FACTS, mode="Manual"))
+    made.spec, made.model = {"approvals": 0}, FACTS
+    found = made.evaluate()
+    assert (found.ruling.reason, "0 of 2 approvals" in found.ruling.message) == (reasons.AWAITING_APPROVAL, True)
+    approve(made, "a", digest)
+    assert made.evaluate().ruling.reason == reasons.AWAITING_APPROVAL
+    approve(made, "b", digest, "bob@desk")
+    assert made.evaluate().ruling.verdict == "Promote"
+
+
+def test_a_request_ends_where_its_evidence_turns_out_to_be_void() -> None:
+    profit = {"name": "profit", "metric": "PaperPnL", "lossBound": "4"}
+    made = trial(spec={"purpose": "Improve", "objectives": [profit], "approvals": 1}, procedures_known=False)
+
+    def paid(first: int, count: int, each: float) -> tuple[Any, ...]:
+        return tuple(row(k, 0.0, "Live", profit=(0.0, each + 0.2 * (-1) ** k)) for k in range(first, first + count))
+
+    made.ledger = paid(0, 600, 1.0)
+    made.until(reasons.AWAITING_APPROVAL)
+    made.minute()
+    digest = made.status.approval_request.digest
+    made.ledger = paid(600, 1, -9.0)  # beyond the loss that was declared: all that rests on it falls
+    found = made.minute()
+    assert found.ruling.reason == reasons.GATHERING_EVIDENCE
+    assert found.status.approval_request is None
+    approve(made, "a", digest)
+    assert made.minutes(3).ruling.verdict != "Promote"
+
+
+def test_the_record_says_what_was_signed_and_not_what_came_later() -> None:
+    made, digest = asked()
+    signed = made.decisions[-1].state.course.request.shown  # type: ignore[union-attr]
+    made.bad = (0.0, 0.01)
+    made.minutes(2)
+    approve(made, "a", digest)
+    found = made.evaluate()
+    assert found.ruling.verdict == "Promote"
+    assert found.state is not None
+    assert found.state.evidence.guardrails[0].noninferiority_log_e != pytest.approx(signed[0].log_e, abs=0.01)
+    assert [(claim.name, claim.side) for claim in signed] == [("errors", "NonInferiority")]
+    assert f"log e {signed[0].log_e:.2f}" in found.grounds[0].message
+    assert f"not worse {signed[0].log_e:.2f}" in found.ruling.message
+    assert found.summary["signed"] == digest
 
 
 def test_harm_ends_a_request() -> None:

@@ -16,6 +16,7 @@ from fiduciary.decide.experiment.world import (
     ArmCounts,
     Carried,
     ClosedBlock,
+    Health,
     Live,
     LiveCounts,
     PodFacts,
@@ -232,6 +233,22 @@ def test_both_arms_dark_take_the_weight_away_and_freeze_evidence_and_light_gives
     assert trial.state.course.blocks == 3
 
 
+def test_weight_does_not_come_back_while_blind() -> None:
+    """Once nothing is sent to the challenger the counters call it seen: that is no light (counters: 0 missed)."""
+    trial = running()
+    trial.health = Health(2, 2)
+    assert trial.evaluate().traffic.challenger == 0
+    since = trial.now
+    for _ in range(119):
+        trial.now += timedelta(minutes=1)
+        trial.health = Health(trial.health.champion_missed + 1, 0)
+        blind = trial.evaluate()
+        assert (blind.ruling.reason, blind.traffic.challenger) == (reasons.BOTH_DARK, 0)
+        assert blind.status.data_health.state == "BothDark"
+    trial.now = since + timedelta(hours=2)
+    assert trial.evaluate().ruling.reason == reasons.NO_DATA
+
+
 def test_the_champion_is_kept_after_max_hold_without_data() -> None:
     trial = running()
     trial.seen = False
@@ -341,6 +358,15 @@ def test_breakers_see_what_is_not_settled(challenger: Counts, champion: Counts, 
         assert "15 of 30 requests" in found.ruling.message
 
 
+@pytest.mark.parametrize("change", [{"normal": "0"}, {"above": "1"}, {"above": "1.5"}])
+def test_a_breaker_that_can_never_trip_is_refused_aloud(change: dict[str, str]) -> None:
+    """Admission refuses it; whatever gets past it must not look like a breaker that watches."""
+    trial = easy(spec={"circuitBreakers": [{**BREAKER[0], **change}]})
+    found = trial.evaluate()
+    assert (found.ruling.reason, found.traffic.challenger, found.state) == (reasons.EVIDENCE_REFUSED, 0, None)
+    assert "circuitBreakers[0]" in found.ruling.message
+
+
 @pytest.mark.parametrize(
     ("champion", "challenger", "trips"),
     [
@@ -441,6 +467,28 @@ def test_a_new_champion_is_taken_back_by_a_breaker() -> None:
     assert trial.evaluate().ruling.reason == reasons.HARM_AFTER_PROMOTION
 
 
+def test_a_new_champion_on_a_sticky_route_is_watched_by_its_live_requests() -> None:
+    traffic = {"sticky": {"header": "fiduciary-bucket"}, "steps": [{"name": "shadow", "mirror": 100, "minBlocks": 3}]}
+    trial = easy(bad=(0.0, 0.0), spec={"traffic": traffic})
+    assert trial.evaluate().status.srm is None  # nothing counts misrouted requests yet: no reassuring "false"
+    trial.until(reasons.PROMOTED)
+    trial.record()
+    trial.minutes(3)
+    trial.bad = (0.0, 0.3)
+    assert trial.until(reasons.HARM_AFTER_PROMOTION, 30).ruling.verdict == "RollBack"
+
+
+def test_harm_in_the_last_minute_of_the_window_is_still_carried_out_after_it() -> None:
+    trial = promoted()
+    trial.now += timedelta(hours=23)
+    trial.live = Live((LiveCounts(0, Counts(0, 0), Counts(60, 30)),), PODS, PODS)
+    assert trial.evaluate().ruling.reason == reasons.HARM_AFTER_PROMOTION
+    trial.now += timedelta(hours=3)  # the record could not be written meanwhile
+    trial.live = Live((), PODS, PODS)
+    found = trial.evaluate()
+    assert (found.ruling.verdict, found.traffic.challenger) == ("RollBack", 0)
+
+
 def test_after_the_window_nothing_is_judged() -> None:
     trial = promoted()
     trial.now += timedelta(hours=25)
@@ -470,6 +518,14 @@ def test_resuming_a_pair_multiplies_its_old_evidence() -> None:
     trial.bad = (0.005, 0.03)
     found = trial.until(reasons.HARM_SHOWN, 3)
     assert found.ruling.verdict == "RollBack"
+
+
+def test_a_clock_that_was_ahead_does_not_put_off_the_next_look() -> None:
+    trial = running()
+    trial.now += timedelta(hours=3)
+    trial.evaluate()
+    trial.now -= timedelta(hours=3)
+    assert trial.evaluate().wake_at - trial.now <= timedelta(seconds=15)  # breakers look at each scrape
 
 
 def test_time_never_runs_backwards() -> None:

@@ -27,9 +27,20 @@ SHOWN = Readings(
 )
 DARK = {"champion_dark": True, "challenger_dark": True}
 
+TRUSTED = {
+    "step": 2,
+    "blocks": 60,
+    "objectives_over": 0.0,
+    "refused": False,
+    "excess_series": 0,
+    "misrouted": 0,
+    "ratio_alarm": False,
+    "missing_share": 0.0,
+}
+
 CASES: list[tuple[str, dict[str, Any]]] = [
     # in the order of the table: each beats all that follow
-    (reasons.HARM_AFTER_PROMOTION, {"recorded": True, "watching": True, "watch_over": 0.0}),
+    (reasons.HARM_AFTER_PROMOTION, {"recorded": True, "promoted": True, "watching": True, "watch_over": 0.0}),
     (reasons.VERDICT_RECORDED, {"recorded": True, "harm_over": 9.0}),
     (reasons.HARM_LATCHED, {"latched": True}),
     (reasons.PODS_FAILED, {"pods_failed": True}),
@@ -37,17 +48,20 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (reasons.HARM_SHOWN, {"harm_over": 0.0}),
     (reasons.REQUESTS_LOST, {"ratio_alarm": True, "shortfall": True}),
     (reasons.CHALLENGER_DARK, {"challenger_dark": True, "champion_dark": False}),
-    (reasons.DELETING, {"deleted": True}),
+    (reasons.DELETING, {"deleted": True}),  # it began: a verdict, to be recorded
+    (reasons.DELETING, {"deleted": True, "step": -1, "blocks": 0}),
     (reasons.SUPERSEDED, {"superseded": True}),
     (reasons.ABORTED, {"aborted": True}),
     (reasons.REJECTED_BY_PERSON, {"rejected": True}),
     (reasons.QUEUED, {"queued": True}),
+    (reasons.NEVER_STARTED, {"step": -1, "blocks": 0, "waited": 2_592_000.0}),
+    (reasons.NOT_SHOWN, {"elapsed": 2_592_000.0, "objectives_over": -0.001}),
+    (reasons.EXPIRED, {"elapsed": 2_851_200.0, **TRUSTED}),
     (reasons.KILL_ENGAGED, {"killed": True}),
     (reasons.PINNED, {"pinned": True}),
     (reasons.NO_DATA, {**DARK, "dark_seconds": 7200.0}),
     (reasons.BOTH_DARK, DARK),
     (reasons.CHAMPION_DARK, {"champion_dark": True}),
-    (reasons.NOT_SHOWN, {"elapsed": 2_592_000.0, "objectives_over": -0.001}),
     (reasons.EVIDENCE_REFUSED, {"refused": True}),
     (reasons.TOO_MANY_SERIES, {"excess_series": 1}),
     (reasons.MISROUTED, {"misrouted": 1}),
@@ -97,17 +111,54 @@ def test_an_infeasible_objective_is_refused_before_it_costs_a_request_and_never_
 
 
 def test_harm_after_promotion_needs_the_window() -> None:
-    promoted = replace(SHOWN, recorded=True, watch_over=5.0, breaker=True, pods_failed=True, latched=True)
+    promoted = replace(SHOWN, recorded=True, promoted=True, watch_over=5.0, breaker=True, pods_failed=True)
     assert judge(promoted).reason == reasons.VERDICT_RECORDED
     assert judge(replace(promoted, watching=True)).verdict == "RollBack"
 
 
-def test_a_hold_does_not_outlive_max_duration_unless_it_only_waits_for_people_or_the_calendar() -> None:
-    late = replace(SHOWN, elapsed=3e6)
-    for change in ({"ratio_alarm": True}, {"misrouted": 1}, {"missing_share": 0.2}, {"objectives_over": -1.0}):
-        assert judge(replace(late, **change)).reason == reasons.NOT_SHOWN, change
+def test_harm_found_in_the_window_stays_found_when_the_window_ends_before_its_record_exists() -> None:
+    found = replace(SHOWN, recorded=True, promoted=True, latched=True)
+    assert judge(found).verdict == "RollBack"
+    assert judge(replace(found, promoted=False)).reason == reasons.VERDICT_RECORDED  # gone back on: carried out
+
+
+def test_blindness_does_not_end_because_the_challenger_without_traffic_counts_as_seen() -> None:
+    dark = judge(replace(SHOWN, **DARK))
+    assert (dark.reason, dark.exposure) == (reasons.BOTH_DARK, "Zero")
+    after = judge(replace(SHOWN, champion_dark=True, challenger_dark=False, exposed=False))
+    assert (after.reason, after.exposure) == (reasons.BOTH_DARK, "Zero")
+
+
+def test_no_hold_outlives_max_duration() -> None:
+    late = replace(SHOWN, elapsed=2_592_000.0)
+    for change in ({"ratio_alarm": True}, {"misrouted": 1}, {"missing_share": 0.2}, {"objectives_over": -1.0},
+                   {"refused": True}, {"excess_series": 1}):  # fmt: skip
+        for other in ({}, {"killed": True}, {"pinned": True}):
+            assert judge(replace(late, **change, **other)).reason == reasons.NOT_SHOWN, change
+    for change in ({"suspended": True}, {"enforced": False}, {"confirmed": False}, {"killed": True}, {"pinned": True}):
+        assert judge(replace(late, **change)).reason == reasons.EXPIRED, change
+
+
+def test_people_the_calendar_and_pods_have_a_stated_grace_and_no_more() -> None:
+    late, end = replace(SHOWN, elapsed=2_592_000.0), replace(SHOWN, elapsed=2_851_200.0)
     for change in ({"in_freeze": True}, {"approvals_needed": 1}, {"in_window": True}, {"capacity_full": False}):
         assert not judge(replace(late, **change)).final, change
+        gone = judge(replace(end, **change))
+        assert (gone.reason, gone.verdict, gone.final) == (reasons.EXPIRED, "KeepChampion", True), change
+
+
+def test_waiting_before_the_start_ends() -> None:
+    before = replace(SHOWN, step=-1, blocks=0, elapsed=0.0, waited=2_592_000.0)
+    for change in ({"pinned": True}, {"killed": True}, {"capacity": False}, {"suspended": True}):
+        assert judge(replace(before, **change)).reason == reasons.NEVER_STARTED, change
+        assert not judge(replace(before, **change, waited=2_591_999.0)).final, change
+
+
+def test_deleting_what_began_is_a_verdict() -> None:
+    began = judge(replace(SHOWN, deleted=True, step=0, blocks=0))
+    assert (began.reason, began.verdict, began.final) == (reasons.DELETING, "KeepChampion", True)
+    never = judge(replace(SHOWN, deleted=True, step=-1, blocks=0))
+    assert (never.reason, never.verdict, never.final) == (reasons.DELETING, None, False)
 
 
 def test_a_request_for_signatures_freezes_what_was_shown() -> None:
@@ -151,7 +202,9 @@ NUMBERS = {
     "missing_share": st.sampled_from([0.0, 0.05, 0.2]),
     "approvals": st.integers(0, 2),
     "approvals_needed": st.integers(0, 2),
-    "elapsed": st.sampled_from([0.0, 3600.0, 2_592_000.0]),
+    "elapsed": st.sampled_from([0.0, 3600.0, 2_592_000.0, 2_851_200.0]),
+    "waited": st.sampled_from([0.0, 2_592_000.0]),
+    "longest": st.just(2_851_200.0),
     "min_duration": st.just(3600.0),
     "max_duration": st.just(2_592_000.0),
     "dark_seconds": st.sampled_from([0.0, 7200.0]),
@@ -168,14 +221,14 @@ def test_some_rule_always_applies_and_the_words_of_a_verdict_fit(readings: Readi
     rule = judge(readings)
     if rule.verdict == "Promote":
         shown = readings.objectives_over >= 0.0 and readings.noninferiority_over >= 0.0
-        assert shown or readings.requested
+        assert shown or (readings.requested and readings.approvals >= readings.approvals_needed >= 1)
         assert not any((readings.ratio_alarm, readings.misrouted, readings.recorded, readings.suspended))
         assert readings.harm_over < 0.0
         assert not readings.latched
     if rule.verdict in ("RollBack", "KeepChampion"):
         assert rule.exposure == "Zero"
         assert rule.final
-    if readings.recorded and not readings.watching:
+    if readings.recorded and not (readings.promoted and (readings.watching or readings.latched)):
         assert rule.reason == reasons.VERDICT_RECORDED
 
 
