@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 RATE = 220.0  # requests per second while promotions happen
 PROMOTIONS = 6
 STEADY_SECONDS = 15.0
+SETTLED_SECONDS = 5.0  # between promotions: a route that has just been written is given seconds to reach the proxies
 WORKERS = 8  # connections of the closed loop that looks for the most requests per second
 
 
@@ -175,7 +176,7 @@ def _promotions(two: TwoVersions) -> list[Move]:
         progress(f"promotion {number + 1} of {PROMOTIONS} under load")
         service.until_pods(version, 1)
         with load.running(service.model.target(*two.requests), rate=RATE) as client:
-            client.until_answered(200, other["version"])
+            client.until_answered(int(RATE * SETTLED_SECONDS), other["version"])
             began = service.pin(version)
             service.until_serves(version)
             client.until_answered(200, version["version"])

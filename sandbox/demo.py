@@ -87,7 +87,7 @@ def first_versions(story: Story, kubectl: Kubectl) -> Object:
         what=f"A verdict on both samples, and {VOLATILITY} behind the Gateway",
     )
     models = TrainingView(story.console).follow(states)
-    story.command(kubectl, "get", "fm", "-A")
+    story.command(kubectl, "get", "fm", "-n", NAMESPACE)
     if not refused(models[DIRECTION]) or refused(models[VOLATILITY]):
         raise StepFailed("the samples were not judged as they should be: `kubectl describe fm -n quant` says more")
     champion = models[VOLATILITY]["status"]["champion"]
@@ -142,7 +142,7 @@ def challenger(story: Story, kubectl: Kubectl) -> Object:
     model = TrainingView(story.console).follow({VOLATILITY: seen[VOLATILITY]} for seen in states if VOLATILITY in seen)[
         VOLATILITY
     ]
-    story.command(kubectl, "get", "fm", "-A")
+    story.command(kubectl, "get", "fm", "-n", NAMESPACE)
     if "challenger" not in model["status"]:
         raise StepFailed("the linear model did not become challenger: `kubectl describe fm -n quant` says more")
     story.say(f"[green]The linear model is challenger[/]: version {model['status']['challenger']['version']}.")
@@ -208,7 +208,7 @@ def settled_on_challenger(model: Object) -> bool:
 
 
 def records(story: Story, kubectl: Kubectl, settings: dict[str, str]) -> None:
-    story.command(kubectl, "get", "md", "-A")
+    story.command(kubectl, "get", "md", "-n", NAMESPACE)
     address = kubectl.get("service", "mlflow", "-n", "mlflow")["spec"]["clusterIP"]
     url = settings.get("MLFLOW_URL", f"http://{address}:5000")
     story.say(f"Runs, plots and versions in MLflow, from this machine:  [link={url}]{url}[/link]")

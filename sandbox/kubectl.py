@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,29 +47,33 @@ class Kubectl:
         Watches, so that nothing is asked while nothing happens. Raises StepFailed naming `what` after `seconds`.
         """
         words = ("get", kind, "-n", namespace, "--watch", "--output-watch-events", "-o", "json")
-        process = subprocess.Popen(
-            self._argv(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._env
-        )
-        ended = threading.Timer(seconds, process.kill)
-        ended.start()
-        try:
-            objects: dict[str, Object] = {}
-            assert process.stdout is not None
-            for event in documents(process.stdout):
-                name = event["object"]["metadata"]["name"]
-                if event["type"] == "DELETED":
-                    objects.pop(name, None)
-                else:
-                    objects[name] = event["object"]
-                yield objects
-                if done(objects):
-                    return
-            said = process.stderr.read().strip() if process.stderr else ""
-            raise StepFailed(f"{what} did not happen within {seconds:.0f} s. {said}".strip())
-        finally:
-            ended.cancel()
-            process.kill()
-            process.wait()
+        deadline = time.monotonic() + seconds
+        said = ""
+        while (left := deadline - time.monotonic()) > 0:
+            process = subprocess.Popen(
+                self._argv(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._env
+            )
+            ended = threading.Timer(left, process.kill)
+            ended.start()
+            try:
+                objects: dict[str, Object] = {}
+                assert process.stdout is not None
+                for event in documents(process.stdout):
+                    name = event["object"]["metadata"]["name"]
+                    if event["type"] == "DELETED":
+                        objects.pop(name, None)
+                    else:
+                        objects[name] = event["object"]
+                    yield objects
+                    if done(objects):
+                        return
+                said = process.stderr.read().strip() if process.stderr else ""
+            finally:
+                ended.cancel()
+                process.kill()
+                process.wait()
+            time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))  # the API server ended the watch: once more
+        raise StepFailed(f"{what} did not happen within {seconds:.0f} s. {said}".strip())
 
     def _argv(self, words: Sequence[str]) -> list[str]:
         return [str(self.program), *words]

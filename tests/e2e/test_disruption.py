@@ -44,7 +44,7 @@ def _one_of_each(cluster: Cluster, registry: Registry, namespace: str, name: str
         "fm",
         name,
         namespace,
-        lambda fm: "champion" in fm.get("status", {}) and has(fm, "Ready", "False", "ServingNotActive"),
+        lambda fm: "champion" in fm.get("status", {}) and has(fm, "Ready", "False", "ServingNotRequested"),
         TRAINED,
         "there is a champion",
     )
