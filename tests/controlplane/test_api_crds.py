@@ -126,27 +126,29 @@ def test_what_kubectl_get_shows(server: Server, namespace: str, kubectl: Kubectl
     path = path_of("FinancialModel", namespace, "spx-volatility")
     status: Body = {
         "observedGeneration": 1,
-        "phase": "Registered",
+        "phase": "Serving",
         "champion": {"version": "1"},
         "challenger": {"version": "2"},
+        "endpoint": {"url": "http://models.example.com/v2/models/quant.spx-volatility"},
         "training": {"key": "sha256:" + "a" * 64, "runId": "run-1", "progress": {"percent": 40}},
         "nextTraining": "2026-11-25T03:00:00Z",
         "conditions": [
             {
                 "type": "Ready",
-                "status": "False",
-                "reason": "ServingNotActive",
-                "message": "registered as version 1",
+                "status": "True",
+                "reason": "Serving",
+                "message": "version 1 answers",
                 "lastTransitionTime": "2026-11-24T00:00:00Z",
             }
         ],
     }
     server.admin.merge(f"{path}/status", {"status": status})
     head, row = (line.split() for line in kubectl("get", "fm").splitlines())
-    assert head == ["NAME", "PHASE", "CHAMPION", "CHALLENGER", "READY", "REASON", "AGE"]
-    assert row[:6] == ["spx-volatility", "Registered", "1", "2", "False", "ServingNotActive"]
+    assert head == ["NAME", "PHASE", "CHAMPION", "CHALLENGER", "READY", "REASON", "ENDPOINT", "AGE"]
+    assert row[:6] == ["spx-volatility", "Serving", "1", "2", "True", "Serving"]
+    assert row[6] == "http://models.example.com/v2/models/quant.spx-volatility"
     wide = kubectl("get", "fm", "-o", "wide")
-    assert wide.splitlines()[0].split()[7:] == [
+    assert wide.splitlines()[0].split()[8:] == [
         "ARCHITECTURE",
         "PROGRESS",
         "RUN",
@@ -154,7 +156,7 @@ def test_what_kubectl_get_shows(server: Server, namespace: str, kubectl: Kubectl
         "SUSPENDED",
         "MESSAGE",
     ]
-    assert "registered as version 1" in wide
+    assert "version 1 answers" in wide
     assert "<invalid>" not in wide, "a time in the future is not an age"
 
 
