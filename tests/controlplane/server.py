@@ -71,14 +71,17 @@ class Api:
     def get(self, path: str) -> Body:
         return self.request("GET", path)
 
-    def exists(self, path: str) -> bool:
+    def find(self, path: str) -> Body | None:
+        """The object, or None: in one look, for between two of them it may go."""
         try:
-            self.get(path)
+            return self.get(path)
         except Refused as refused:
             if refused.code == 404:
-                return False
+                return None
             raise
-        return True
+
+    def exists(self, path: str) -> bool:
+        return self.find(path) is not None
 
     def create(self, body: Body, *, namespace: str | None = None, dry_run: bool = False) -> Body:
         """POST with strict field validation, as ``kubectl create --validate=strict`` does."""

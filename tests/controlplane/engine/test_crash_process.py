@@ -41,7 +41,7 @@ class Life:
         self.jobs: set[str] = set()
 
     def model(self) -> Body | None:
-        return self.api.get(self.path) if self.api.exists(self.path) else None
+        return self.api.find(self.path)
 
     def aliases(self) -> dict[str, str]:
         name = f"{self.namespace}.spx"

@@ -51,12 +51,12 @@ class ServedLife:
 
     def route(self) -> Body | None:
         path = routes(self.namespace, "spx")
-        return self.api.get(path) if self.api.exists(path) else None
+        return self.api.find(path)
 
     def untrue(self) -> Iterator[str]:
         """Which truth does not hold now."""
         records, route = models.records(self.api, self.namespace), self.route()
-        model = self.api.get(self.path) if self.api.exists(self.path) else None
+        model = self.api.find(self.path)
         accepted = {record["to"]["digest"] for record in records if record["action"] == "Accept"}
         decision = 0 if route is None else int(route["metadata"]["annotations"]["fiduciary.dev/decision"])
         if decision > len(records):
