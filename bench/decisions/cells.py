@@ -224,7 +224,7 @@ LIVES: tuple[Cell, ...] = (
         "bad",
         Life("chain", 2.0),
         most=500,
-        unclaimed="the same, twice as far",
+        unclaimed="the same, and twice the margin is passed in a tenth of the chains",
     ),
     Cell("retries", "1 % errors, tried ten times", "bad", Life("retries")),
     Cell("specs", "ten changed specs, none better: one promoted", "bad", Life("specs")),
