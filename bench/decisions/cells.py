@@ -215,7 +215,7 @@ LIVES: tuple[Cell, ...] = (
         "20 refreshes, each .04 points worse: beyond the margin",
         "bad",
         Life("chain"),
-        most=500,
+        most=250,
         unclaimed="what promotions have lost is an estimate, made when chance favours the challenger: it is too small",
     ),
     Cell(
@@ -223,7 +223,7 @@ LIVES: tuple[Cell, ...] = (
         "20 refreshes, each .04 points worse: beyond two margins",
         "bad",
         Life("chain", 2.0),
-        most=500,
+        most=250,
         unclaimed="the same, and twice the margin is passed in a tenth of the chains",
     ),
     Cell("retries", "1 % errors, tried ten times", "bad", Life("retries")),
