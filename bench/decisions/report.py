@@ -155,7 +155,7 @@ def markdown_full(rows: Sequence[Row]) -> str:
         if row.rule == OURS:
             parts = (row.promoted, row.rolled_back, max(0.0, row.undecided))
             shares = " | ".join(share(round(p, 9), row.replications) for p in parts)
-            times = f"{number(row.median)} | {number(row.p95)} | {row.excess_bad:,.0f}"
+            times = f"{number(row.median)} | {number(row.p95)} | {round(row.excess_bad):,}"
             lines.append(f"| {row.title} | {row.replications:,} | {shares} | {times} |")
     return "\n".join(lines)
 
@@ -167,7 +167,7 @@ def markdown_times(rows: Sequence[Row], cells: Sequence[str]) -> str:
         mine = {row.rule: row for row in rows if row.cell == cell}
         if mine:
             texts = [
-                f"{number(mine[rule].median)} / {number(mine[rule].p95)}; {mine[rule].excess_bad:,.0f}"
+                f"{number(mine[rule].median)} / {number(mine[rule].p95)}; {round(mine[rule].excess_bad):,}"
                 for rule in RULES
                 if rule in mine
             ]

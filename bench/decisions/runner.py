@@ -36,14 +36,22 @@ def run(cells: Sequence[Cell], replications: int, processes: int, seconds: float
     Where ``seconds`` are over before everything is played, cells have fewer replications, as their rows say.
     """
     work = [piece for cell in cells for piece in pieces(cell, replications)]
-    # everything a little, then all of ours, whose levels are claimed, then the rest of the others
-    work.sort(key=lambda piece: (min(piece.chunk, 2), RULES[0] not in piece.rules, piece.chunk, -piece.cost))
+    kept = shelf.folder()
+    # what is known, everything a little, all of ours, whose levels are claimed, and then the rest of the others
+    work.sort(
+        key=lambda piece: (
+            not shelf.holds(kept, _label(piece.cell.name, piece.rules, piece.chunk, piece.size)),
+            min(piece.chunk, 2),
+            RULES[0] not in piece.rules,
+            piece.chunk,
+            -piece.cost,
+        )
+    )
     missing: dict[str, int] = defaultdict(int)
     for piece in work:
         missing[piece.cell.name] += 1
     parts: dict[tuple[str, str], dict[int, Outcomes]] = defaultdict(dict)
     started, told_at, done, whole = time.monotonic(), 0.0, 0.0, sum(piece.cost for piece in work)
-    kept = shelf.folder()
     told = [(piece.cell.name, piece.rules, piece.chunk, piece.size, kept) for piece in work]
     for index, outcomes in _parallel(_piece, told, processes, seconds):
         piece = work[index]
@@ -81,8 +89,11 @@ def fronts(replications: int, processes: int, seconds: float) -> list[Point]:
 def _piece(arguments: tuple[int, Told]) -> tuple[int, dict[str, Outcomes]]:
     index, (name, rules, chunk, size, kept) = arguments
     piece = Piece(next(cell for cell in ALL if cell.name == name), rules, chunk, size)
-    label = f"{name}-{rules[0] if len(rules) == 1 else 'all'}-{chunk}-{size}"
-    return index, shelf.outcomes(kept, label, piece.run)
+    return index, shelf.outcomes(kept, _label(name, rules, chunk, size), piece.run)
+
+
+def _label(name: str, rules: tuple[str, ...], chunk: int, size: int) -> str:
+    return f"{name}-{rules[0] if len(rules) == 1 else 'all'}-{chunk}-{size}"
 
 
 def _point(arguments: tuple[int, tuple[int, int, Path]]) -> tuple[int, Point]:

@@ -37,6 +37,11 @@ def folder() -> Path:
     return ROOT / "bench/results" / f"decisions-{digest.hexdigest()[:16]}"
 
 
+def holds(shelf: Path, name: str) -> bool:
+    """Whether a piece of this name was played before."""
+    return (shelf / f"{name}.npz").exists()
+
+
 def outcomes(shelf: Path, name: str, play: Callable[[], dict[str, Outcomes]]) -> dict[str, Outcomes]:
     """From the shelf, or played and put there."""
     path = shelf / f"{name}.npz"
