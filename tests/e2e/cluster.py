@@ -174,12 +174,16 @@ class Cluster:
     def patch(
         self, kind: str, name: str, body: Object, namespace: str | None = None, subresource: str | None = None
     ) -> Object:
-        """Merge patch."""
-        answer = self.http.patch(
-            self.path(kind, namespace, name, subresource),
-            content=json.dumps(body),
-            headers={"Content-Type": "application/merge-patch+json"},
-        )
+        """Merge patch; comes again, as client-go does, while an API server that just started is not ready for it."""
+        for _ in range(10):
+            answer = self.http.patch(
+                self.path(kind, namespace, name, subresource),
+                content=json.dumps(body),
+                headers={"Content-Type": "application/merge-patch+json"},
+            )
+            if answer.status_code != 503:
+                break
+            time.sleep(float(answer.headers.get("Retry-After", "1")))
         return answer.raise_for_status().json()
 
     def delete(self, kind: str, name: str, namespace: str | None = None, propagation: str = "Background") -> None:

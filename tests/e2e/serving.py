@@ -102,6 +102,17 @@ class Service:
             f"{kind}={status} {reason or ''}",
         )
 
+    def until_champion(self, version: Mapping[str, str], within: float = SERVED) -> Object:
+        """Wait until this version is champion by the log, whether or not the gateways know it yet."""
+        return self.cluster.until(
+            "fm",
+            self.name,
+            self.namespace,
+            lambda found: found.get("status", {}).get("champion", {}).get("digest") == version["digest"],
+            within,
+            f"version {version['version']} is champion",
+        )
+
     def until_serves(self, version: Mapping[str, str], within: float = SERVED) -> Object:
         """Wait until this version is champion and a real request through the Gateway was answered by it."""
         return self.cluster.until(

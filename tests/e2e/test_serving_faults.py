@@ -48,7 +48,8 @@ def test_gateway_controller_is_away_and_says_nothing_of_a_promotion(cluster: Clu
             contour = {"selector": "app=contour", "within": 60}
             cluster.until_all("pod", GATEWAY_NAMESPACE, lambda pods: not pods, what="Contour is gone", **contour)
             service.pin(two.second)
-            found = service.until("Reconciling", "True")
+            found = service.until_champion(two.second)  # recorded; before that Ready speaks of the first version
+            assert has(found, "Reconciling", "True"), "a promotion that no gateway confirmed is on its way"
             assert not has(found, "Ready", "True"), "Ready speaks of a route that no gateway confirmed"
             client.until_answered(200, two.first["version"])
         finally:

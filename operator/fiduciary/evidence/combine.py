@@ -41,7 +41,8 @@ def weighted_average(log_e: Mapping[str, float], weights: Mapping[str, float] | 
     shares = weights if weights is not None else {name: 1.0 / len(log_e) for name in log_e}
     if set(shares) != set(log_e):
         return Refusal(Why.PARAMETER, f"weights are given for {sorted(shares)}, tests are {sorted(log_e)}")
-    if not all(share >= 0.0 for share in shares.values()) or abs(math.fsum(shares.values()) - 1.0) > 1e-9:
+    # Each is looked at before the sum: numbers near the largest float would overflow it.
+    if not all(0.0 <= share <= 1.0 + 1e-9 for share in shares.values()) or abs(math.fsum(shares.values()) - 1.0) > 1e-9:
         return Refusal(Why.PARAMETER, f"weights are {dict(shares)}; expected numbers >= 0 that sum to 1")
     for name, value in log_e.items():
         if math.isnan(value) or value == math.inf:

@@ -108,6 +108,11 @@ def test_average_is_total_and_never_weaker_than_bonferroni(values: Any, weights:
         assert plain.log_e >= max(values.values()) - math.log(len(values)) - 1e-9
 
 
+def test_weights_whose_sum_overflows_are_refused() -> None:
+    huge = weighted_average({"a": 0.0, "b": 0.0}, {"a": 8.988465674311579e307, "b": 8.98846567431158e307})
+    assert isinstance(huge, Refusal)
+
+
 def test_e_lond_spends_at_most_alpha_and_rewards_discoveries() -> None:
     assert ok(e_lond_level(0.05, 1, 0)) == pytest.approx(0.05 * 6 / math.pi**2)
     # rule 15: N = 2, j = 1 -> threshold ln 66 = 4.19
