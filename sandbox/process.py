@@ -25,12 +25,17 @@ _started: list[subprocess.Popen[bytes]] = []
 
 
 def start_time(pid: int) -> int | None:
-    """Clock ticks after boot at which the process started; None when there is no such process or it is a zombie."""
+    """Clock ticks after boot at which the process started; None when there is no such process or it has ended.
+
+    A zombie has ended only when its last thread has: until then its files and listening sockets are open, and who is
+    started in its place is told that the address is in use.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ended = fields[0] in "ZX" and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if ended else int(fields[19])
 
 
 def boot_id() -> str:

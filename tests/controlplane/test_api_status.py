@@ -12,6 +12,7 @@ from fiduciary.api.financialmodel import FinancialModelStatus
 from fiduciary.api.modelstatus import (
     ActiveExperiment,
     AlphaSpending,
+    ApprovalRequest,
     Endpoint,
     KillStatus,
     LastDecision,
@@ -113,6 +114,7 @@ FULL = FinancialModelStatus(
     gates_digest=DIGEST,
     serving_runtime_digest=DIGEST,
     endpoint=Endpoint(url="https://models.example.com/v2/models/quant.spx", headers={"Host": "models.example.com"}),
+    approval_request=ApprovalRequest(digest=DIGEST, version="2", needed=2, given=1, at=NOW),
     last_decision=LastDecision(sequence=3, action="Reject", digest=DIGEST, at=NOW),
     next_training=NOW,
 )
