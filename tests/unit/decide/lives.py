@@ -78,6 +78,18 @@ def approve(sim: SimulatedWorld, name: str, approver: str = "ana@desk", decision
     sim.advance(seconds=1)
 
 
+def deleted(sim: SimulatedWorld) -> None:
+    """Deleted by a person, and the operator works until the object is gone."""
+    sim.advance(seconds=5)
+    sim.delete()
+    for _ in range(30):
+        if sim.gone:
+            return
+        sim.step()
+        sim.advance(seconds=1)
+    raise AssertionError(f"the model does not go: {sim.status.body()}")
+
+
 def answers(sim: SimulatedWorld) -> str | None:
     """Number of the version that clients reach now; None: nobody answers."""
     sim.serving.turn(sim.now)

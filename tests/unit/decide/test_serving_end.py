@@ -8,22 +8,11 @@ import pytest
 
 from fiduciary.api.meta import LABEL_RETAINED
 from fiduciary.decide import reasons
-from tests.unit.decide.lives import answers, approve, calm, challenged, served, trained
+from tests.unit.decide.lives import answers, approve, calm, challenged, deleted, served, trained
 from tests.unit.decide.simulated_world import SimulatedWorld
 from tests.unit.decide.worlds import SERVED, merged
 
 RETAIN: dict[str, Any] = {"deletionPolicy": "Retain"}
-
-
-def deleted(sim: SimulatedWorld) -> None:
-    sim.advance(seconds=5)
-    sim.delete()
-    for _ in range(30):
-        if sim.gone:
-            return
-        sim.step()
-        sim.advance(seconds=1)
-    raise AssertionError(f"the model does not go: {sim.status.body()}")
 
 
 def test_removing_serving_takes_the_route_first_and_the_pods_after_the_drain() -> None:

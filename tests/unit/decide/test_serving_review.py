@@ -20,6 +20,7 @@ from tests.unit.decide.lives import (
     calm,
     challenged,
     champion,
+    deleted,
     replicas,
     served,
     service_name,
@@ -37,17 +38,6 @@ def promoted(spec: dict[str, Any] | None = None) -> SimulatedWorld:
     approve(sim, "ok")
     calm(sim)
     return sim
-
-
-def deleted(sim: SimulatedWorld) -> None:
-    sim.advance(seconds=5)
-    sim.delete()
-    for _ in range(30):
-        if sim.gone:
-            return
-        sim.step()
-        sim.advance(seconds=1)
-    raise AssertionError("it does not go")
 
 
 def test_1_a_kill_takes_an_unwritable_route_away_from_whom_it_does_not_name() -> None:

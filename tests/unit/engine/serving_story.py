@@ -15,7 +15,8 @@ from fiduciary.engine.served import decision_of
 from fiduciary.engine.writes import ORDER, Step
 from tests.unit.decide.worlds import PLATFORM, SERVED, SPEC, merged, result
 from tests.unit.engine.memory import MemoryCluster, MemoryRegistry
-from tests.unit.engine.rig import Clock, Killed, Process
+from tests.unit.engine.mortal import Mortal
+from tests.unit.engine.rig import Clock, Process
 from tests.unit.engine.serving_node import ServingNode, ready
 
 if TYPE_CHECKING:
@@ -25,21 +26,20 @@ GUARD = "fiduciary-modelapproval"
 CHALLENGER = {"training": {"architecture": "Linear"}}
 
 
-class ServingStory:
+class ServingStory(Mortal):
     """One cluster with a node and a Gateway, and the processes that look after it one after the other."""
+
+    horizon = 10.0
 
     def __init__(
         self, die_at: int = -1, order: tuple[Step, ...] = ORDER, *, gateway: bool = True, refusals: bool = False
     ) -> None:
+        super().__init__(die_at, order)
         self.clock = Clock()
         self.cluster = MemoryCluster(self.clock.now)
         self.registry = MemoryRegistry()
         self.node = ServingNode(self.cluster, gateway=gateway)
-        self.die_at = die_at
-        self.order = order
         self.refusals = refusals
-        self.points: list[str] = []
-        self.broken: list[str] = []
         self.expected: str | None = None  # digest that clients must get, whatever dies
         self._acts = 0
         label = {"app.kubernetes.io/part-of": "fiduciary"}
@@ -54,7 +54,7 @@ class ServingStory:
             self.clock,
             judge=financialmodel,
             order=self.order,
-            checkpoint=self._point,
+            checkpoint=self.point,
             platform=PLATFORM,
             servers=self.node,
             guards=(GUARD,),
@@ -63,22 +63,7 @@ class ServingStory:
         process.start()
         return process
 
-    def _point(self, name: str) -> None:
-        self.points.append(name)
-        if len(self.points) - 1 == self.die_at:
-            raise Killed(name)
-
     # -- time
-
-    def settle(self) -> None:
-        """Work until at rest; a process that ends is followed by another one."""
-        while True:
-            try:
-                self.process.settle(horizon=10.0)
-                return
-            except Killed as killed:
-                self._look(str(killed))
-                self.process = self.born()
 
     def calm(self, seconds: int = 20) -> None:
         """The operator, the node and the Gateway work in turn for some seconds."""
@@ -190,7 +175,7 @@ class ServingStory:
         self.cluster.remove(kinds.FINANCIALMODEL, "quant", "spx")
         self.calm(40)
 
-    def _look(self, where: str) -> None:
+    def died(self, where: str) -> None:
         self.broken += [f"{truth} (died before {where})" for truth in self.untrue()]
 
     def untrue(self) -> list[str]:

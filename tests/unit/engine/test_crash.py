@@ -16,7 +16,8 @@ from fiduciary.engine import kinds
 from fiduciary.engine.writes import ORDER, Step
 from tests.unit.engine import toy_judge
 from tests.unit.engine.memory import MemoryCluster, MemoryRegistry
-from tests.unit.engine.rig import Clock, Killed, Process, finish_jobs
+from tests.unit.engine.mortal import Mortal
+from tests.unit.engine.rig import Clock, Process, finish_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,17 +25,14 @@ if TYPE_CHECKING:
 MODEL = ("FinancialModel", "quant", "m")
 
 
-class Story:
+class Story(Mortal):
     """A model from its first day to its deletion, with a process that ends at its n-th write and starts again."""
 
     def __init__(self, order: tuple[Step, ...] = ORDER, die_at: int = -1) -> None:
+        super().__init__(die_at, order)
         self.clock = Clock()
         self.cluster = MemoryCluster(self.clock.now)
         self.registry = MemoryRegistry()
-        self.order = order
-        self.die_at = die_at
-        self.points: list[str] = []
-        self.broken: list[str] = []
         self.process = self.born()
 
     def born(self) -> Process:
@@ -42,20 +40,8 @@ class Story:
         process.start()
         return process
 
-    def point(self, name: str) -> None:
-        self.points.append(name)
-        if len(self.points) - 1 == self.die_at:
-            raise Killed(name)
-
-    def settle(self) -> None:
-        """Work until at rest; a process that ends is followed by another one."""
-        while True:
-            try:
-                self.process.settle()
-                return
-            except Killed as killed:
-                self.broken += [f"{truth} (killed at {killed})" for truth in self.untrue()]
-                self.process = self.born()
+    def died(self, where: str) -> None:
+        self.broken += [f"{truth} (killed at {where})" for truth in self.untrue()]
 
     def run(self) -> None:
         self.cluster.put(kinds.FINANCIALMODEL, toy_judge.body(seed=1))

@@ -19,24 +19,24 @@ from fiduciary.engine import kinds
 from fiduciary.engine.writes import ORDER, Step
 from tests.unit.decide.worlds import SPEC, merged, result
 from tests.unit.engine.memory import MemoryCluster, MemoryRegistry
-from tests.unit.engine.rig import Clock, Killed, Process
+from tests.unit.engine.mortal import Mortal
+from tests.unit.engine.rig import Clock, Process
 
 MODEL = ("FinancialModel", "quant", "spx")
 HELD = {"gates": [{"metric": "har_skill", "above": "0.05"}]}
 MISSED = {"gates": [{"metric": "har_skill", "above": "0.5"}]}
 
 
-class Story:
+class Story(Mortal):
     """Train and accept; make a gate stricter and softer; another configuration; delete."""
 
+    horizon = 10.0  # a running training is looked at every 15 s, for ever
+
     def __init__(self, die_at: int = -1, order: tuple[Step, ...] = ORDER) -> None:
+        super().__init__(die_at, order)
         self.clock = Clock()
         self.cluster = MemoryCluster(self.clock.now)
         self.registry = MemoryRegistry()
-        self.die_at = die_at
-        self.order = order
-        self.points: list[str] = []
-        self.broken: list[str] = []
         self.process = self.born()
 
     def born(self) -> Process:
@@ -50,20 +50,6 @@ class Story:
         )
         process.start()
         return process
-
-    def point(self, name: str) -> None:
-        self.points.append(name)
-        if len(self.points) - 1 == self.die_at:
-            raise Killed(name)
-
-    def settle(self) -> None:
-        while True:
-            try:
-                self.process.settle(horizon=10.0)  # a running training is looked at every 15 s, for ever
-                return
-            except Killed as killed:
-                self.check_always(str(killed))
-                self.process = self.born()
 
     def apply(self, change: dict[str, Any]) -> None:
         body = {"apiVersion": "fiduciary.dev/v1alpha1", "kind": "FinancialModel", "spec": merged(SPEC, change)}
@@ -105,7 +91,7 @@ class Story:
         bodies = [body for (kind, _, _), body in self.cluster.objects.items() if kind == "ModelDecision"]
         return sorted((body["spec"] for body in bodies), key=lambda spec: spec["sequence"])
 
-    def check_always(self, where: str) -> None:
+    def died(self, where: str) -> None:
         records = self.log()
         versions = {record["to"]["version"] for record in records if record["action"] == "Accept"}
         model = self.cluster.objects.get(MODEL)
