@@ -45,7 +45,7 @@ class NoProgress(kopf.ProgressStorage):
 
 
 def settings() -> kopf.OperatorSettings:
-    """As `fiduciary.app.sensor_settings`, written out so that none of the operator is imported."""
+    """As `fiduciary.engine.sensor.sensor_settings`, written out so that none of the operator is imported."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.scanning.disabled = True

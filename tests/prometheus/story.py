@@ -27,8 +27,9 @@ from fiduciary.decide.counters.blocks import START, Samples, read
 from fiduciary.decide.counters.deltas import Clock
 from fiduciary.decide.counters.exposure import Change
 from fiduciary.decide.counters.measures import Measure
-from fiduciary.decide.counters.plan import Limit, Plan, first_edge
+from fiduciary.decide.counters.plan import Limit, Plan
 from fiduciary.decide.counters.templates import Runtime, Workload
+from fiduciary.decide.experiment.times import first_edge
 from tests.prometheus.server import SCRAPE, TIMEOUT, Exporter, Server, Target, program, wait
 
 if TYPE_CHECKING:

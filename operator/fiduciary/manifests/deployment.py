@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api import meta
-from fiduciary.manifests import versionnames
+from fiduciary.manifests import confinement, versionnames
 from fiduciary.manifests.content import sealed
 from fiduciary.manifests.json_text import compact
 from fiduciary.manifests.resources import container_resources, threads
@@ -22,15 +22,9 @@ if TYPE_CHECKING:
 
 Body = dict[str, Any]
 
-USER = 10001
 FETCH, SERVER = "fetch", "server"
 SPARE_SECONDS = 15
 """Between the end of the drain and SIGKILL: what is under way ends, the last records are sent."""
-CONFINED: Body = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-}
 FETCH_RESOURCES: Body = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 
 
@@ -94,14 +88,7 @@ def _pod(plan: VersionPlan, serving: ServingSpec) -> Body:
         "enableServiceLinks": False,
         # From SIGTERM (after preStop has begun) to SIGKILL.
         "terminationGracePeriodSeconds": environment.pre_stop_seconds + environment.drain_seconds + SPARE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": confinement.POD,
         "initContainers": [
             {
                 "name": FETCH,
@@ -109,7 +96,7 @@ def _pod(plan: VersionPlan, serving: ServingSpec) -> Body:
                 "command": ["python", "-m", "fiduciary_server", "fetch"],
                 "env": document,
                 "resources": FETCH_RESOURCES,
-                "securityContext": CONFINED,
+                "securityContext": confinement.CONTAINER,
                 "terminationMessagePolicy": "File",  # a reason for people, written on purpose
                 "volumeMounts": [{"name": "version", "mountPath": "/version"}, scratch],
             }
@@ -137,7 +124,7 @@ def _server(plan: VersionPlan, serving: ServingSpec, document: list[Body], scrat
             {"name": "metrics", "containerPort": versionnames.METRICS_PORT, "protocol": "TCP"},
         ],
         "resources": resources,
-        "securityContext": CONFINED,
+        "securityContext": confinement.CONTAINER,
         "startupProbe": {**ready, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 300},
         "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 2},
         "livenessProbe": {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiduciary.api import meta
 from fiduciary.api.quantities import timedelta_of
-from fiduciary.manifests import contract, owned
+from fiduciary.manifests import confinement, contract, owned
 from fiduciary.manifests.json_text import compact
 from fiduciary.manifests.mounts import volumes
 from fiduciary.manifests.networkpolicy import LABEL_EGRESS
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 
 CONTAINER = "trainer"
-USER = 10001
 FATAL_EXIT_CODES = (42, 64)
 """Data refused, contract refused: training again reads the same data and the same document."""
 GRACE_SECONDS = 60
@@ -108,25 +107,14 @@ def _pod(model: FinancialModel, training: contract.Training) -> Body:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": confinement.POD,
         "containers": [
             {
                 "name": CONTAINER,
                 "image": training.image,
                 "env": [{"name": name, "value": value} for name, value in environment.items()],
                 "resources": resources,
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": confinement.CONTAINER,
                 # The log may hold data; a result is what the trainer wrote on purpose.
                 "terminationMessagePolicy": "File",
                 "volumeMounts": mounted,

@@ -68,11 +68,6 @@ class Plan:
         return Window(length, self.patience)
 
 
-def first_edge(after: int, block: int) -> int:
-    """The first wall-clock edge (s) at or after ``after`` (s): where block 0 begins."""
-    return -(-after // block) * block
-
-
 def planned(
     template: ExperimentTemplate,
     *,

@@ -17,6 +17,7 @@ from fiduciary.decide.experiment.state import (
     State,
     Terms,
 )
+from fiduciary.decide.experiment.times import first_edge
 from fiduciary.decide.experiment.world import TRANSPORT, History
 from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.dispersion import Dispersion
@@ -83,7 +84,7 @@ def _terms(world: World, now: int) -> Terms | Refusal:
             return its
         guardrails.append(its)
     return Terms(
-        origin=-(-now // block) * block,
+        origin=first_edge(now, block),
         block=block,
         planned=max(1, seconds_of(spec.stopping.max_duration) // block),
         dispersion=float(plan.dispersion),

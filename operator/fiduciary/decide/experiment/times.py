@@ -11,3 +11,8 @@ LATEST = int(timedelta(days=365 * 8000) / timedelta(seconds=1))
 def at(seconds: int) -> datetime:
     """The moment; far beyond any plan it stands still instead of overflowing."""
     return EPOCH + timedelta(seconds=min(seconds, LATEST))
+
+
+def first_edge(after: int, block: int) -> int:
+    """The first wall-clock edge (s) at or after ``after`` (s): where block 0 begins."""
+    return -(-after // block) * block

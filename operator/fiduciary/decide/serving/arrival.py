@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
@@ -100,16 +100,7 @@ def direct(case: Case, able: Able, version: VersionRef) -> ProbeTarget:
 
 def imitating(case: Case, able: Able, version: VersionRef, champion: VersionRef) -> ProbeTarget:
     """The challenger is sent the champion's example request: would clients of today be answered?"""
-    model = case.world.model
-    return ProbeTarget(
-        via="Version",
-        protocol="rest",
-        url=able.backend.address(model, version),
-        model=versionnames.served_name(model),
-        digest=version.digest or "",
-        example_url=able.backend.address(model, champion),
-        seconds=case.world.platform.probe_seconds,
-    )
+    return replace(direct(case, able, version), example_url=able.backend.address(case.world.model, champion))
 
 
 def _reached(case: Case, target: ProbeTarget, version: VersionRef) -> Note | None:

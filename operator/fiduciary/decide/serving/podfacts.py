@@ -38,11 +38,9 @@ def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
     if view.failure:
         message = f"the cluster refuses pods of {what}: {view.failure}. Lower spec.serving.resources, or have it raised"
         return Note(reasons.POD_REFUSED, message, stalled=True)
-    pods = sorted((pod for pod in view.pods if not pod.ready and not pod.deleting), key=lambda pod: pod.name)
-    told = [note for pod in pods if (note := _pod(pod, what, now)) is not None]
-    if told:
-        # One that needs a person says more than one that waits.
-        return max(told, key=lambda note: note.stalled)
+    worst = _worst(view, what, now)
+    if worst is not None:
+        return worst
     return Note(reasons.STARTING, f"{what} is being loaded: {view.able} of {need} replicas are ready")
 
 
@@ -52,10 +50,8 @@ def rolling_out(view: DeploymentView, now: datetime) -> Note | None:
     if view.failure:
         message = f"the cluster refuses new pods of {what}: {view.failure}; {stay}"
         return Note(reasons.POD_REFUSED, message, stalled=True)
-    pods = sorted((pod for pod in view.pods if not pod.ready and not pod.deleting), key=lambda pod: pod.name)
-    told = [note for pod in pods if (note := _pod(pod, what, now)) is not None]
-    if told:
-        worst = max(told, key=lambda note: note.stalled)
+    worst = _worst(view, what, now)
+    if worst is not None:
         return Note(worst.reason, f"{worst.message}; {stay}", worst.stalled or view.overdue)
     if view.observed and view.updated >= view.replicas and view.total <= view.updated:
         return None  # pods of one template that come and go with the load are nobody's news
@@ -71,6 +67,13 @@ def next_look(view: DeploymentView, now: datetime) -> datetime | None:
         if not pod.ready and pod.created_at is not None and pod.created_at + PATIENCE > now
     ]
     return min(moments, default=None)
+
+
+def _worst(view: DeploymentView, what: str, now: datetime) -> Note | None:
+    """What keeps the pods that are not ready; one that needs a person says more than one that waits."""
+    pods = sorted((pod for pod in view.pods if not pod.ready and not pod.deleting), key=lambda pod: pod.name)
+    told = [note for pod in pods if (note := _pod(pod, what, now)) is not None]
+    return max(told, key=lambda note: note.stalled, default=None)
 
 
 def _pod(pod: ServingPod, what: str, now: datetime) -> Note | None:

@@ -9,8 +9,9 @@ import pytest
 from fiduciary.api.experiment import ExperimentTemplate
 from fiduciary.decide.counters.deltas import Delta
 from fiduciary.decide.counters.measures import Measure, Window, counted, settle
-from fiduciary.decide.counters.plan import Limit, Plan, first_edge, planned
+from fiduciary.decide.counters.plan import Limit, Plan, planned
 from fiduciary.decide.counters.state import CLIENT, FIELDS, GOOD, STARTED, TIMED, Carry
+from fiduciary.decide.experiment.times import first_edge
 from fiduciary.evidence.blocks import Counts
 
 OPTIONS: dict[str, Any] = {
