@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,7 +11,7 @@ from fiduciary.api.base import ATOMIC, ApiModel, CamelCase, Rule, ShortText, Tex
 from fiduciary.api.conditions import CONDITIONS_SCHEMA, Conditions
 from fiduciary.api.experiment import ExperimentTemplate
 from fiduciary.api.meta import Column, Kind, ModelRef, Resource, name_rules
-from fiduciary.api.modeldecision import Traffic
+from fiduciary.api.modeldecision import Reason, Traffic
 from fiduciary.api.quantities import Decimal, Digest, DnsLabel, Percent, VersionNumber
 
 _FIXED = (
@@ -178,6 +179,45 @@ class ApprovalRequest(ApiModel):
     """When it was asked for."""
 
 
+class ComparedVersion(ApiModel):
+    """One of the two versions that are compared, fixed when the experiment starts."""
+
+    version: VersionNumber | None = None
+    """Number in the registry."""
+    digest: Digest
+    """Digest of the artifact: it decides where number and digest disagree."""
+
+
+class FinalRuling(ApiModel):
+    """The verdict that the FinancialModel records and carries out. It is never judged again."""
+
+    verdict: Literal["Promote", "RollBack", "KeepChampion"]
+    """What is to be done."""
+    reason: CamelCase
+    """Stable word for why."""
+    message: Text
+    """Why, in a sentence with its numbers."""
+    at: Time
+    """When it was decided."""
+    summary: Mapping[str, Any] = Field(default_factory=dict[str, Any], max_length=64)
+    """What the record keeps: tests with their evidence, and what of the error budget was used."""
+    reasons: tuple[Reason, ...] = Field(default=(), max_length=64)
+    """Each claim that was shown, or the one reason."""
+
+
+class Folded(ApiModel):
+    """All that was counted and folded so far: the experiment goes on from it to the same bits."""
+
+    through: Time
+    """End of the last block that was folded."""
+    digest: Digest
+    """SHA-256 over state and counters."""
+    state: Annotated[str, Field(max_length=262_144)]
+    """Terms, evidence and course, as JSON."""
+    counters: Annotated[str, Field(max_length=262_144)] = ""
+    """Raw value of each series at the end of the last block, as JSON."""
+
+
 class ModelExperimentStatus(ApiModel):
     """Where the experiment stands."""
 
@@ -213,6 +253,14 @@ class ModelExperimentStatus(ApiModel):
     """Whether the experiment can see."""
     feasibility: Feasibility | None = None
     """What can be expected of the experiment."""
+    champion: ComparedVersion | None = None
+    """The version that the challenger is compared with."""
+    challenger: ComparedVersion | None = None
+    """The version that wants to serve."""
+    ruling: FinalRuling | None = None
+    """The final verdict; absent while none is reached."""
+    evidence: Folded | None = None
+    """What was folded so far; absent before the experiment starts."""
     approval_request: ApprovalRequest | None = None
     """What a person is asked to approve."""
     evidence_digest: Digest | None = None

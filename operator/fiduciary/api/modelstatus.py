@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from fiduciary.api.base import ATOMIC, ApiModel, CamelCase, ShortText, Text, Time
 from fiduciary.api.conditions import CONDITIONS_SCHEMA, Conditions
-from fiduciary.api.quantities import Date, Decimal, Digest, DnsLabel, VersionNumber
+from fiduciary.api.quantities import Date, Decimal, Digest, DnsLabel, Percent, VersionNumber
 from fiduciary.api.versions import StandingVersion
 
 
@@ -175,6 +175,26 @@ class AlphaSpending(ApiModel):
     """Part of the non-inferiority margin that refreshes have consumed since the anchor."""
 
 
+class TrafficStatus(ApiModel):
+    """The split of requests that the log asks for, and whether it is in force."""
+
+    champion: Percent = 0
+    """Share of live requests for the champion, in percent."""
+    challenger: Percent = 0
+    """Share of live requests for the challenger, in percent."""
+    mirror: Percent = 0
+    """Share of live requests that are copied to the challenger, in percent."""
+    step: DnsLabel | None = None
+    """Step of the experiment that asked for it."""
+    decision: Annotated[int, Field(ge=1)]
+    """Sequence number of the ModelDecision that asks for it."""
+    since: Time
+    """When it was decided: before that moment the split was another one."""
+    confirmed_at: Time | None = None
+    """When every gateway had taken it over and probes reached the versions that it names; absent while that is not
+    so."""
+
+
 class Endpoint(ApiModel):
     """Where predictions are asked for."""
 
@@ -221,6 +241,8 @@ class FinancialModelStatus(ApiModel):
     """What people are asked to approve; absent where nobody is asked."""
     active_experiment: ActiveExperiment | None = None
     """The one ModelExperiment that the model follows."""
+    traffic: TrafficStatus | None = None
+    """The split of requests; absent where nothing was ever routed."""
     kill: KillStatus | None = None
     """The latched kill switch; absent if it was never engaged."""
     rejected_versions: Annotated[tuple[RejectedVersion, ...], Field(max_length=20, json_schema_extra=ATOMIC)] = ()
