@@ -42,6 +42,11 @@ class ConnectionSettings(_Strict):
     tracking_uri: str = Field(validation_alias=_names("trackingUri"), pattern=r"^https?://[^\s/]+(/\S*)?$")
     trainer_uri: str = Field(default="", validation_alias=_names("trainerUri"), pattern=r"^(https?://[^\s/]+(/\S*)?)?$")
     token_file: Path | None = Field(default=None, validation_alias=_names("tokenFile"))
+    artifacts: str | None = Field(
+        default=None,
+        pattern=r"^(s3|gs|gcs|azureblob|pvc)://[^\s]+$",
+        description="the server's --artifacts-destination: where backend Seldon fetches mlflow-artifacts:/ from",
+    )
 
 
 class GatewaySettings(_Strict):

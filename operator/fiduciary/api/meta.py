@@ -23,6 +23,7 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "fiduciary"
 LABEL_COMPONENT = "fiduciary.dev/component"  # of Jobs, pods and what confines them
 TRAINING, SERVING = "training", "serving"
+KSERVE = "kserve"  # component of an InferenceService and, as KServe copies labels, of all that KServe makes for it
 LABEL_VERSION = "fiduciary.dev/version"  # number of the version that an object serves
 LABEL_RETAINED = "fiduciary.dev/retained"  # serving that a deleted FinancialModel left behind (deletionPolicy Retain)
 CONSUMABLE = "fiduciary.dev/consumable"  # label of Secrets and claims that models may use; set by their owner

@@ -139,6 +139,8 @@ class ModelDecisionSpec(ApiModel):
     """The version that the decision is about, or that takes the place."""
     traffic: Traffic | None = None
     """Weights that the route has to have from now on; absent where the decision changes none."""
+    backend: Literal["Gateway", "Seldon", "KServe"] | None = None
+    """What serves from now on. Absent: the same as before, and Gateway at first."""
     cause: Cause
     """Why."""
     evidence: Evidence = Evidence()

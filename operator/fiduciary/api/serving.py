@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fiduciary.api.base import ATOMIC, ApiModel, Rule, Shape
+from fiduciary.api.meta import LocalRef
 from fiduciary.api.pods import PodTemplate, Resources
 from fiduciary.api.quantities import DnsLabel, PositiveDecimal, PositiveDuration, SubdomainName
 
@@ -54,7 +55,10 @@ class SeldonServing(ApiModel):
     """Serving by Seldon Core v2."""
 
     server: DnsLabel | None = None
-    """Server that loads the model. Default: chosen by Seldon."""
+    """Server that loads the model. Default: chosen by Seldon among those that offer fiduciary-onnx."""
+    storage_secret_ref: LocalRef | None = None
+    """Secret with the rclone configuration (one key, JSON) with which Servers read the versions. Its owner labels it
+    fiduciary.dev/consumable: "true". Default: the Servers' own configuration."""
 
 
 class ScalingMetric(ApiModel):
@@ -99,8 +103,19 @@ class ServingSpec(ApiModel):
             "seldon belongs to backend Seldon only",
         ),
         Rule(
-            "self.backend != 'Gateway' || has(self.gateway)",
-            "backend Gateway needs gateway.parentRefs: the Gateway that clients reach",
+            "self.backend == 'Seldon' || has(self.gateway)",
+            "backends Gateway and KServe need gateway.parentRefs: the Gateway that clients reach",
+        ),
+        Rule(
+            "self.backend != 'Seldon' || !has(self.autoscaling)",
+            "backend Seldon scales by its Servers: set replicas, not autoscaling",
+            field_path=".autoscaling",
+        ),
+        Rule(
+            "self.backend != 'KServe' || !has(self.autoscaling) || !has(self.autoscaling.metrics) || "
+            "(size(self.autoscaling.metrics) <= 1 && self.autoscaling.metrics.all(m, has(m.cpuUtilization)))",
+            "with backend KServe the number of replicas follows cpuUtilization and nothing else",
+            field_path=".autoscaling",
         ),
         Rule(
             "self.runtime == 'Fiduciary' || self.backend != 'Seldon'",

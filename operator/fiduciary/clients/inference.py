@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 VERSION, DIGEST = "fiduciary-version", "fiduciary-digest"
 
+#: Seldon's mesh: whom to ask, and who answered.
+MESH_MODEL, MESH_ROUTE = "seldon-model", "x-seldon-route"
+
 #: What an answer or an example may weigh; more is not read.
 MAX_BODY = 1 << 20
 
@@ -44,6 +47,7 @@ class Answer:
     digest: str = ""
     message: str = ""
     latency_s: float = 0.0
+    route: str = ""  # of a mesh: which of its models answered
 
 
 class NoExample(Exception):
@@ -120,6 +124,7 @@ class InferenceClient:
         self, method: str, url: str, target: ProbeTarget, headers: Mapping[str, str], body: Example | None = None
     ) -> tuple[int, Mapping[str, str], bytes]:
         host = {"Host": target.host} if target.host and target.example_url != url else {}
+        host |= told(target, url)
         tls = self._tls_of(url, "http/1.1")
         async with self._session().request(
             method,
@@ -128,7 +133,7 @@ class InferenceClient:
             headers={**headers, **host},
             allow_redirects=False,
             ssl=tls if tls is not None else True,
-            server_hostname=host["Host"].partition(":")[0] if host and url.startswith("https:") else None,
+            server_hostname=host["Host"].partition(":")[0] if "Host" in host and url.startswith("https:") else None,
         ) as response:
             content = bytearray()
             async for chunk in response.content.iter_any():
@@ -206,8 +211,16 @@ _FOREIGN = "an answer came, but not from a model server of this operator: it nam
 
 def rest_url(target: ProbeTarget) -> str:
     """URL of the model over REST; of a gRPC target's REST sibling, where its example comes from."""
-    path = f"/v2/models/{target.model}"
+    path = f"/v2/models/{target.served or target.model}"
     return target.url if target.url.endswith(path) else target.url.rstrip("/") + path
+
+
+def told(target: ProbeTarget, url: str) -> dict[str, str]:
+    """Headers that tell a mesh whom to ask. The example may be of another of its models, which goes by its own name."""
+    headers = dict(target.headers)
+    if target.example_url == url and MESH_MODEL in headers:
+        return {MESH_MODEL: url.rpartition("/")[2]}
+    return headers
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -218,9 +231,9 @@ def printable(text: str, limit: int = 200) -> str:
 
 def _judge(status: int, headers: Mapping[str, str], started: float) -> Answer:
     version, digest = printable(headers.get(VERSION, ""), 64), printable(headers.get(DIGEST, ""), 80)
-    latency = time.perf_counter() - started
+    route, latency = printable(headers.get(MESH_ROUTE, ""), 80).strip(":"), time.perf_counter() - started
     if status != 200:
-        return Answer(False, status, version, digest, f"HTTP {status}", latency)
+        return Answer(False, status, version, digest, f"HTTP {status}", latency, route)
     if not digest or not version:
-        return Answer(False, status, version, digest, _FOREIGN, latency)
-    return Answer(True, status, version, digest, "", latency)
+        return Answer(False, status, version, digest, _FOREIGN, latency, route)
+    return Answer(True, status, version, digest, "", latency, route)

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """What policies look at. Every property is derived, none is stored anywhere."""
+    """What policies look at. Every property is derived, none is stored anywhere.
+
+    ``assumed``: a backend that is taken to serve, whatever the log says: how one that is to take over is looked at.
+    """
 
     world: World
     now: datetime
+    assumed: str | None = None
 
     @property
     def spec(self) -> FinancialModelSpec:

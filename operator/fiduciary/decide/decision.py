@@ -63,7 +63,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Set the number of replicas of a Deployment that exists, by a patch with its UID.
+    """Set the number of replicas of a Deployment or Model that exists, by a patch with its UID.
 
     Written under a field manager of its own: an apply of the Deployment, which never names the number, then takes it
     neither away from us nor from an autoscaler.
@@ -72,6 +72,8 @@ class Scale:
     name: str
     uid: str
     replicas: int
+    api_version: str = "apps/v1"
+    kind: str = "Deployment"
 
 
 Child = Create | Apply | Scale | Delete

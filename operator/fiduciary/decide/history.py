@@ -55,6 +55,7 @@ class History:
         refused: digests that a person or serving refused, or that were rolled back; no gate brings them back.
         challenger_evidence: digest of what the challenger was accepted on: what people approve.
         traffic: shares of live requests as the newest record that names them wants, kill switch apart.
+        backend: what serves, as the records say.
         routed, routed_at: number and time of the newest record that changed the route; 0: none did.
         kill_serves: the version that answers while the switch is engaged (PreviousChampion); None: nobody.
         lapsed, lapsed_champion: number of the newest record with which every place was given up, and who was champion.
@@ -75,6 +76,7 @@ class History:
     refused: frozenset[str] = frozenset()
     challenger_evidence: str | None = None
     traffic: Traffic | None = None
+    backend: str = "Gateway"
     routed: int = 0
     routed_at: datetime | None = None
     kill: KillStatus | None = None
@@ -141,6 +143,7 @@ def _after(history: History, record: ModelDecisionSpec) -> History:
             history = replace(history, configurations=history.configurations | {verdict.config_key})
     if record.action in ROUTED and record.traffic is not None:
         history = replace(history, routed=record.sequence, routed_at=record.decided_at)
+        history = replace(history, backend=record.backend or history.backend)
         if record.action != "Kill":  # its shares hold while it is engaged; these are what comes back
             history = replace(history, traffic=record.traffic)
     match record.action:

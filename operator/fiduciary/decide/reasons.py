@@ -168,6 +168,59 @@ GATE_FAILED = "GateFailed"
 SERVING_NOT_ACTIVE = "ServingNotActive"
 """The operator cannot serve what spec.serving asks for: no image of the runtime in its settings, or a backend or
 runtime that comes later. What is loaded and routed stays as it is. Use backend Gateway and runtime Fiduciary."""
+BACKEND_MISSING = "BackendMissing"
+"""The cluster does not know the kinds of the backend that spec.serving.backend names; the message says which, and how
+they are installed. They are noticed when they are there."""
+BACKEND_CHANGING = "BackendChanging"
+"""spec.serving.backend was changed. The new backend loads what answers and proves it; the old one serves until then.
+Wait; the message says for what."""
+BACKEND_CHANGED = "BackendChanged"
+"""Another backend serves from this record on; what served before goes after its last requests."""
+CAPABILITY_MISMATCH = "CapabilityMismatch"
+"""No Seldon Server offers what a version requires; the message names the missing strings. Add them to the Server's
+capabilities exactly as they are written (sklearn is not scikit-learn), or apply deploy/seldon."""
+SERVER_NOT_READY = "ServerNotReady"
+"""The Seldon Server that should load a version does not exist, has no replicas, or is not Ready. See the message;
+create it, scale it up, or look at its pods."""
+REPLICAS_EXCEED_SERVER = "ReplicasExceedServer"
+"""A version needs more replicas than its Server has; Seldon would place none of them. Scale the Server up, or lower
+spec.serving.replicas."""
+SERVER_TOO_SMALL = "ServerTooSmall"
+"""No Server has the memory that a version asks for. Lower spec.serving.resources or keepVersions, or give the Server
+more."""
+STALE_SCHEDULE = "StaleSchedule"
+"""A version found no place although a Server that fits is Ready: it asked before the Server was there, and Seldon tries
+again only when a server replica connects. Restart a replica of the Server."""
+ROUTE_MISSING = "RouteMissing"
+"""Everything is Ready and the mesh answers 404: Envoy has no such route. Restart seldon-scheduler; an Experiment whose
+weights are all 0 freezes every route of the mesh until it goes."""
+SCHEDULER_SPLIT_BRAIN = "SchedulerSplitBrain"
+"""An Experiment becomes ready and unready without an edit: two schedulers undo each other's routes. Let one run."""
+CONTROL_PLANE_DISCONNECTED = "ControlPlaneDisconnected"
+"""Seldon says nothing of an object since it was written, or its operator has lost the scheduler. Look at
+seldon-v2-controller-manager and seldon-scheduler; conditions that are True from before are worth nothing."""
+SCHEDULER_UNREACHABLE = "SchedulerUnreachable"
+"""Connections to seldon-scheduler time out or are refused. See that its pod runs in the model's namespace."""
+POLICY_DENIED = "PolicyDenied"
+"""A network policy keeps Seldon's parts apart. Allow the ports that the message names."""
+STORAGE_SECRET_INVALID = "StorageSecretInvalid"
+"""The Secret of spec.serving.seldon.storageSecretRef is not what rclone needs: one key, whose value is its JSON, with
+credentials that the store accepts."""
+UNSUPPORTED_STORAGE = "UnsupportedStorage"
+"""The version is kept where the backend cannot fetch it from. Name the store behind MLflow in the operator's settings
+(connections.<name>.artifacts), or serve with another backend."""
+SIGNATURE_MISMATCH = "SignatureMismatch"
+"""A version answers an error to the example of its own signature: shape or type of its inputs are not what it says.
+Train again with a trainer of this release."""
+LOAD_REFUSED = "LoadRefused"
+"""Seldon refuses a version; the message quotes it."""
+LOAD_FAILED = "LoadFailed"
+"""The Server cannot load a version; the message quotes it. Read the log of its container mlserver."""
+EXPERIMENT_REJECTED = "ExperimentRejected"
+"""Seldon rejects the Experiment of a split; the message quotes it. Often another Experiment has the same default."""
+DELETION_BLOCKED = "DeletionBlocked"
+"""An object of the backend is being deleted and does not go: its finalizer waits for a controller. The message says
+which; bring the controller back, or take the finalizer off where it is gone for good."""
 GATEWAY_API_MISSING = "GatewayApiMissing"
 """The cluster does not know HTTPRoutes. Install the Gateway API and a controller for it; it is noticed by itself."""
 GATEWAY_MISSING = "GatewayMissing"

@@ -9,9 +9,10 @@ from fiduciary.api.meta import FINALIZER
 from fiduciary.decide import aliases, reasons, records
 from fiduciary.decide.decision import Event, Mirror
 from fiduciary.decide.preflight import registry_taken
-from fiduciary.decide.serving import objects
+from fiduciary.decide.serving import objects, road
 from fiduciary.decide.serving.ability import Able, ability
 from fiduciary.decide.serving.retained import retained, retained_route
+from fiduciary.decide.serving.seldon import splits
 from fiduciary.decide.step import Note, Step
 
 if TYPE_CHECKING:
@@ -73,10 +74,10 @@ def silenced(case: Case, history: History) -> tuple[Child, ...]:
 
 def _taken_away(case: Case) -> Step | None:
     """The route first, so that nobody is sent to what goes; then what serves. None where all of it is going."""
-    route = case.world.route
-    if route is not None:
-        children = () if route.deleting else (objects.route_deletion(route),)
-        return Step(note=Note(reasons.DELETING, f"HTTPRoute {route.name} goes first"), children=children)
+    if road.leads_anywhere(case):
+        note = Note(reasons.DELETING, "what leads requests here goes first")
+        stuck, look = splits.going(case)
+        return Step(note=stuck or note, children=road.gone(case), wake_at=look)
     gone = objects.everything(case)
     if not gone:
         return None
@@ -86,7 +87,7 @@ def _taken_away(case: Case) -> Step | None:
 def _left_behind(case: Case) -> Step | None:
     """Serving goes on without the model: its objects lose their owner. None where they have none any more."""
     able = ability(case)
-    if able is None or not (case.world.deployments or case.world.route is not None):
+    if able is None or not (case.world.deployments or road.leads_anywhere(case)):
         return None
     if not isinstance(able, Able):
         # What cannot be described cannot be left behind, and must not go with its owner.

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from fiduciary.serving.seldonviews import SeldonView
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
         RolloutView,
         RouteView,
     )
+
+
+NO_SELDON = SeldonView()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,7 @@ class Connection:
     name: str
     tracking_uri: str
     trainer_uri: str  # the address that pods in model namespaces use; often the same
+    artifacts: str | None = None  # where mlflow-artifacts:/ really are, for servers that do not ask MLflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,5 +204,6 @@ class World:
     probes: tuple[ProbeView, ...] = ()  # fresh results for targets of this model, whatever the last decision asked
     probing_since: datetime | None = None
     """Since when this process probes what the last decision asked for this model; None: it has not begun to."""
+    seldon: SeldonView = NO_SELDON
     missing_kinds: frozenset[str] = frozenset()  # e.g. {"HTTPRoute", "Gateway"}: the cluster does not know them
     rollout: RolloutView | None = None  # None: not counted (nothing is outdated)

@@ -26,6 +26,7 @@ SCALER = "fiduciary-scale"
 
 #: The write that moves traffic; crash tests end the process there.
 ROUTE = "2-route"
+MOVING = frozenset({kinds.HTTPROUTE.kind, kinds.EXPERIMENT.kind})
 
 
 class Children:
@@ -40,7 +41,7 @@ class Children:
         """In the order of the decision. What the cluster refuses keeps nothing else from being written."""
         refused: Exception | None = None
         for number, child in enumerate(children):
-            moves = isinstance(child, Apply) and child.body["kind"] == kinds.HTTPROUTE.kind
+            moves = isinstance(child, Apply) and child.body["kind"] in MOVING
             self._checkpoint(ROUTE if moves else f"{Step.CHILDREN.value}.{number}")
             try:
                 await self._one(target, child)
@@ -89,7 +90,7 @@ class Children:
         body["metadata"]["uid"] = uid
         if version is not None:
             body["metadata"]["resourceVersion"] = version
-        if resource is kinds.HTTPROUTE:
+        if resource.kind in MOVING:
             self._forward(target, body, there)
         try:
             self._put(resource, await self._cluster.apply(resource, body))
@@ -119,22 +120,23 @@ class Children:
         if there is not None:
             carried = served.decision_of(there)
         else:
-            store = self._stores.get(kinds.HTTPROUTE.kind)
+            store = self._stores.get(body["kind"])
             present = None if store is None else store.get((target.namespace, name))
             carried = 0 if present is None else present.decision
         if carried > wanted:
             raise ForeignObject(
-                f"HTTPRoute {target.namespace}/{name} carries out decision {carried}, but the newest record that the "
-                f"cluster shows is {wanted}: records are missing. Restore them, or delete the route, which is then "
+                f"{body['kind']} {target.namespace}/{name} carries out decision {carried}, but the newest record that "
+                f"the cluster shows is {wanted}: records are missing. Restore them, or delete the route, which is then "
                 "made anew"
             )
 
     async def _scale(self, target: Target, child: Scale) -> None:
         metadata = {"name": child.name, "namespace": target.namespace, "uid": child.uid}
-        head = {"apiVersion": kinds.DEPLOYMENT.api_version, "kind": kinds.DEPLOYMENT.kind, "metadata": metadata}
+        resource = _child(child.api_version, child.kind)
+        head = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata}
         body: Body = {**head, "spec": {"replicas": child.replicas}}
         try:
-            self._put(kinds.DEPLOYMENT, await self._cluster.apply(kinds.DEPLOYMENT, body, manager=SCALER))
+            self._put(resource, await self._cluster.apply(resource, body, manager=SCALER))
         except (Conflict, NotFound) as error:
             raise Stale(str(error)) from error
 

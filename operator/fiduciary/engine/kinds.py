@@ -38,6 +38,11 @@ NETWORKPOLICY = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolici
 SERVICEACCOUNT = Resource("v1", "ServiceAccount", "serviceaccounts")
 HTTPROUTE = Resource("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 GATEWAY = Resource("gateway.networking.k8s.io/v1", "Gateway", "gateways")
+MODEL = Resource("mlops.seldon.io/v1alpha1", "Model", "models")
+EXPERIMENT = Resource("mlops.seldon.io/v1alpha1", "Experiment", "experiments")
+SERVER = Resource("mlops.seldon.io/v1alpha1", "Server", "servers")
+SERVERCONFIG = Resource("mlops.seldon.io/v1alpha1", "ServerConfig", "serverconfigs")
+INFERENCESERVICE = Resource("serving.kserve.io/v1beta1", "InferenceService", "inferenceservices")
 
 # Written or read, but not watched.
 CONFIGMAP = Resource("v1", "ConfigMap", "configmaps")
@@ -66,16 +71,24 @@ WATCHED = (
     SERVICEACCOUNT,
     HTTPROUTE,
     GATEWAY,
+    MODEL,
+    EXPERIMENT,
+    SERVER,
+    SERVERCONFIG,
+    INFERENCESERVICE,
 )
 
 #: Kinds that a cluster need not have: the operator works without them and notices when they come or go.
-OPTIONAL = frozenset({HTTPROUTE, GATEWAY})
+OPTIONAL = frozenset({HTTPROUTE, GATEWAY, MODEL, EXPERIMENT, SERVER, SERVERCONFIG, INFERENCESERVICE})
+
+#: What loads one version, by backend.
+WORKLOADS = (DEPLOYMENT, MODEL, INFERENCESERVICE)
 
 #: What belongs to one version, apart from its Deployment.
 COMPANIONS = (SERVICE, BUDGET, AUTOSCALER, NETWORKPOLICY, SERVICEACCOUNT)
 
 #: Children that a decision may name, by (apiVersion, kind).
-CHILDREN = {(r.api_version, r.kind): r for r in (JOB, CONFIGMAP, DEPLOYMENT, *COMPANIONS, HTTPROUTE)}
+CHILDREN = {(r.api_version, r.kind): r for r in (JOB, CONFIGMAP, *WORKLOADS, *COMPANIONS, HTTPROUTE, EXPERIMENT)}
 
 MANAGED: Mapping[str, str] = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
 SERVES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.SERVING}
@@ -87,7 +100,8 @@ LABELS: Mapping[Resource, Mapping[str, str]] = {
     POD: MANAGED,
     POLICY: PART,
     BINDING: PART,
-    **dict.fromkeys((DEPLOYMENT, *COMPANIONS, HTTPROUTE), SERVES),
+    **dict.fromkeys((DEPLOYMENT, MODEL, EXPERIMENT, *COMPANIONS, HTTPROUTE), SERVES),
+    INFERENCESERVICE: {**MANAGED, meta.LABEL_COMPONENT: meta.KSERVE},
 }
 
 #: The same as the API server takes it.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Cluster, Forbidden, NotFound, Resource
-from fiduciary.decide.world import JobView, Platform, PodView, ReferenceView, World
-from fiduciary.engine import kinds
+from fiduciary.decide.world import NO_SELDON, JobView, Platform, PodView, ReferenceView, World
+from fiduciary.engine import kinds, othersviews
 from fiduciary.serving.observed import ServingPod
+from fiduciary.serving.seldonviews import SeldonView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from fiduciary.engine.mirror import Name
     from fiduciary.engine.stores import Key, Stores
     from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, ProbeView
+    from fiduciary.serving.seldonviews import ServerView
 
 ReferenceKind = Literal["Secret", "PersistentVolumeClaim"]
 
@@ -78,7 +80,8 @@ class Observer:
             references=tuple([await self._reference(key.namespace, *wanted) for wanted in references(model)]),
             claims=stores.claims(model),
             namespace_terminating=await self._terminating(model),
-            deployments=tuple(sorted(self._serving(name), key=_name)),
+            deployments=tuple(sorted(self._serving(name), key=_kind_and_name)),
+            seldon=self._seldon(name, model),
             children=tuple(sorted((child for store in stores.companions for child in store.of(name)), key=_kind_name)),
             route=stores.routes.get(name),
             gateways=tuple(sorted(self._gateways(name), key=lambda found: (found.namespace, found.name))),
@@ -140,11 +143,31 @@ class Observer:
 
     def _serving(self, name: Name) -> Iterator[DeploymentView]:
         """The model's Deployments with their pods."""
-        pods = self._stores.pods
-        for deployment in self._stores.deployments.of(name):
+        stores, pods = self._stores, self._stores.pods
+        for deployment in stores.deployments.of(name):
             found = map(pods.get, pods.indexed(("Deployment", name[0], deployment.name)))
             its = [pod for pod in found if isinstance(pod, ServingPod)]
             yield replace(deployment, pods=tuple(sorted(its, key=_name))) if its else deployment
+
+        for service in stores.inference_services.of(name):
+            found = map(pods.get, pods.indexed(("Deployment", name[0], othersviews.predictor(service.name))))
+            its = [pod for pod in found if isinstance(pod, ServingPod)]
+            ready = sum(pod.ready for pod in its)
+            updated = len(its) if service.updated else ready
+            pods_of_it = tuple(sorted(its, key=_name))
+            yield replace(service, ready=ready, available=ready, updated=updated, total=len(its), pods=pods_of_it)
+        yield from stores.seldon_models.of(name)
+
+    def _seldon(self, name: Name, model: FinancialModel) -> SeldonView:
+        """What Seldon has for this model; nothing of Servers where it is not asked to serve."""
+        stores = self._stores
+        splits = tuple(sorted(stores.splits.of(name), key=lambda split: split.name))
+        servers: tuple[ServerView, ...] = ()
+        if model.spec.serving is not None and model.spec.serving.backend == "Seldon":
+            configs = list(stores.server_configs.values())
+            found = [othersviews.server_view(server, configs) for server in stores.servers.of(name[0])]
+            servers = tuple(sorted(found, key=lambda server: server.name))
+        return SeldonView(splits, servers) if splits or servers else NO_SELDON
 
     async def _terminating(self, model: FinancialModel) -> bool:
         """Asked only for a model that is being deleted: nothing else depends on it."""
@@ -198,6 +221,10 @@ def references(model: FinancialModel) -> list[tuple[ReferenceKind, str]]:
 
 def _name(view: PodView | ServingPod | DeploymentView) -> str:
     return view.name
+
+
+def _kind_and_name(view: DeploymentView) -> tuple[str, str]:
+    return view.kind, view.name
 
 
 def _kind_name(view: ChildView) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import json
 import random
 import time
 import zlib
+from collections import Counter, deque
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -36,6 +37,9 @@ FRESH = 3
 
 #: All targets together are asked at most this often in the long run; with more of them each interval grows.
 PER_SECOND = 50.0
+
+#: Looks at a split that are counted together: an old split must not stand in the way of a new one for long.
+LOOKS = 10
 
 #: How often results are looked through for old ones.
 WATCH_SECONDS = 2.0
@@ -63,14 +67,19 @@ class _Example:
 class _Aim:
     """One target of one key, with what is known of it."""
 
-    __slots__ = ("equal", "example", "key", "stale", "view")
+    __slots__ = ("equal", "example", "key", "looks", "stale", "view")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.example: _Example | None = None
         self.view: ProbeView | None = None
+        self.looks: deque[Counter[str]] = deque(maxlen=LOOKS)
         self.equal = 0  # equal results in a row
         self.stale = False
+
+    def drawn(self) -> tuple[tuple[str, int], ...]:
+        """Who answered in the last looks, and how often."""
+        return tuple(sorted(sum(self.looks, Counter[str]()).items()))
 
 
 class Prober:
@@ -192,10 +201,29 @@ class Prober:
                 aim.example = self._shared(await self._client.example(target))
         except NoExample as error:
             return error.answer
-        answer = await self._client.infer(target, aim.example.request())
+        answer = await self._draw(target, aim.example.request(), aim)
         if not answer.ok:
             aim.example = None  # it may have been another version's
         return answer
+
+    async def _draw(self, target: ProbeTarget, request: Example, aim: _Aim) -> Answer:
+        """As many requests as the target asks for, one after the other: each is drawn anew by a mesh.
+
+        The look is as good as its worst answer: a failure, else one of a version that answered least often, which is
+        what somebody who waits for a split to be over has to see.
+        """
+        drawn = Counter[str]()
+        answers: dict[str, Answer] = {}
+        for _ in range(target.draws):
+            answer = await self._client.infer(target, request)
+            if not answer.ok:
+                aim.looks.clear()
+                return answer
+            drawn[answer.digest] += 1
+            answers.setdefault(answer.digest, answer)
+        if target.draws > 1:
+            aim.looks.append(drawn)
+        return answers[min(drawn, key=lambda digest: (drawn[digest], digest))]
 
     def _shared(self, request: Example) -> _Example:
         """By its content, never by the version that an answer claims to be of: anybody may claim that."""
@@ -217,12 +245,16 @@ class Prober:
             message=answer.message,
             latency_s=answer.latency_s,
             since=now,
+            route=answer.route,
+            drawn=aim.drawn() if answer.ok else (),
         )
         same = before is not None and _result(before) == _result(view)
         if before is not None and same:
             # The words may differ (which address refused); what they say does not.
             view = replace(view, since=before.since, message=before.message)
-        aim.view, aim.equal = view, aim.equal + 1 if same else 1
+        # Who answers a split is drawn anew in each look: that is no reason to look more often.
+        calm = same or (before is not None and target.draws > 1 and before.ok and view.ok)
+        aim.view, aim.equal = view, aim.equal + 1 if calm else 1
         if not same or aim.stale:
             log.info(
                 "probe.changed",

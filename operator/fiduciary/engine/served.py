@@ -14,6 +14,8 @@ from fiduciary.api import meta
 from fiduciary.clients.kube import Body
 from fiduciary.engine.kinds import annotations_of, created, entries, labels_of, moment, part
 from fiduciary.manifests.content import asked_annotation, content_of
+from fiduciary.manifests.inferenceservice import CONTAINER
+from fiduciary.manifests.seldon import MODEL_HEADER
 from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, ParentStatus, RouteView, ServingPod
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 SERVER = "server"
+SERVERS = (SERVER, CONTAINER)
 
 
 def deployment(body: Body) -> DeploymentView:
@@ -38,7 +41,7 @@ def deployment(body: Body) -> DeploymentView:
         created_at=created(body),
         edited=edited,
         serving_key=annotations_of(body).get(meta.ANNOTATION_SERVING_KEY, ""),
-        owner_uid=_owner(metadata),
+        owner_uid=owner(metadata),
         replicas=spec.get("replicas", 1),
         ready=status.get("readyReplicas", 0),
         updated=status.get("updatedReplicas", 0),
@@ -84,7 +87,7 @@ def pod(body: Body) -> ServingPod:
         termination_message=ended.get("message", "") if container else "",
         restarts=sum(status.get("restartCount", 0) for status in servers),
         created_at=created(body),
-        image_id=intern(next((status.get("imageID", "") for status in servers if status["name"] == SERVER), "")),
+        image_id=intern(next((status.get("imageID", "") for status in servers if status["name"] in SERVERS), "")),
         deleting="deletionTimestamp" in metadata,
     )
 
@@ -133,7 +136,7 @@ def child(body: Body) -> ChildView:
         resource_version=metadata["resourceVersion"],
         content=content,
         edited=edited,
-        owner_uid=_owner(metadata),
+        owner_uid=owner(metadata),
         digest=intern(annotations_of(body).get(meta.ANNOTATION_DIGEST, "")),
         deleting="deletionTimestamp" in metadata,
     )
@@ -163,17 +166,19 @@ def route(body: Body, before: RouteView | None, now: datetime) -> RouteView:
         decision=decision_of(body),
         content=content,
         edited=edited,
-        owner_uid=_owner(metadata),
+        owner_uid=owner(metadata),
         backends=tuple((ref["name"], ref.get("weight", 1)) for ref in backends),
+        lead=_lead(rules[0]) if rules else "",
         parents=parents,
-        written_at=_written(metadata),
+        written_at=written(metadata),
         seen_at=(known.seen_at if known else None) or (now if before else _changed(metadata, now)),
         confirmed_at=((known.confirmed_at if known else None) or now) if confirmed else None,
         deleting="deletionTimestamp" in metadata,
     )
 
 
-def _written(metadata: Body) -> datetime | None:
+def written(metadata: Body) -> datetime | None:
+    """When we wrote it last."""
     times = [e["time"] for e in entries(metadata, "managedFields") if e.get("manager") == meta.FIELD_MANAGER]
     return moment(max(times, default=None))
 
@@ -182,6 +187,15 @@ def _changed(metadata: Body, now: datetime) -> datetime:
     """When anybody changed more than its status: to a new process the route is new, to its controller it is not."""
     times = [e["time"] for e in entries(metadata, "managedFields") if "time" in e and not e.get("subresource")]
     return min(moment(max(times, default=None)) or now, now)
+
+
+def _lead(rule: Body) -> str:
+    """Whose name a mesh is told, where the rule leads to one."""
+    for entry in entries(rule, "filters"):
+        for header in entries(part(entry, "requestHeaderModifier"), "set"):
+            if header.get("name") == MODEL_HEADER:
+                return str(header.get("value", ""))
+    return ""
 
 
 def _place(ref: Body, namespace: str) -> tuple[str, str, str | None]:
@@ -256,5 +270,6 @@ def _address(status: Body, listeners: list[Body]) -> str | None:
     return f"{listener.scheme}://{host}" + ("" if listener.port == usual else f":{listener.port}")
 
 
-def _owner(metadata: Body) -> str:
-    return intern(next((owner["uid"] for owner in entries(metadata, "ownerReferences") if owner.get("controller")), ""))
+def owner(metadata: Body) -> str:
+    """UID of the controller."""
+    return intern(next((one["uid"] for one in entries(metadata, "ownerReferences") if one.get("controller")), ""))

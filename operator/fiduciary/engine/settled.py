@@ -45,7 +45,11 @@ def settled_until(stores: Stores, name: Name) -> datetime | None:
 
 def serves(stores: Stores, name: Name) -> bool:
     """Whether something of this model answers requests, so that it wants to be probed again soon after a restart."""
-    return stores.routes.get(name) is not None or bool(stores.deployments.count(name))
+    return stores.routes.get(name) is not None or _loads(stores, name)
+
+
+def _loads(stores: Stores, name: Name) -> bool:
+    return any(store.count(name) for store in stores.workloads)
 
 
 def _at_rest(stores: Stores, name: Name, status: Body) -> bool:
@@ -53,12 +57,15 @@ def _at_rest(stores: Stores, name: Name, status: Body) -> bool:
     route = stores.routes.get(name)
     if route is not None and (route.edited or route.deleting):
         return False
-    if any(not view.rolled_out or view.edited or view.deleting for view in stores.deployments.of(name)):
+    workloads = (view for store in stores.workloads for view in store.of(name))
+    if any(not view.rolled_out or view.edited or view.deleting for view in workloads):
+        return False
+    if stores.splits.count(name):
         return False
     if any(child.edited or child.deleting for store in stores.companions for child in store.of(name)):
         return False
     served = any(entry["type"] == "Served" and entry["status"] == "True" for entry in entries(status, "conditions"))
-    return not served or (route is not None and bool(stores.deployments.count(name)))
+    return not served or (_loads(stores, name) and (route is not None or bool(stores.seldon_models.count(name))))
 
 
 def _restless(condition: Body) -> bool:

@@ -11,7 +11,7 @@ from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
-from fiduciary.engine import kinds, served
+from fiduciary.engine import kinds, othersviews, served
 from fiduciary.engine.mirror import Name, Store, name_of
 from fiduciary.engine.rollout import Rollout
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.clients.kube import Body, Resource
     from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, RouteView, ServingPod
+    from fiduciary.serving.seldonviews import ExperimentView, ModelView
 
 
 class Key(NamedTuple):
@@ -72,6 +73,14 @@ class Stores:
             Store(resource, served.child, parent=_model_in_label) for resource in kinds.COMPANIONS
         )
         self.routes: Store[RouteView] = Store(kinds.HTTPROUTE, self._route, parent=_model_in_label)
+        self.seldon_models: Store[ModelView] = Store(kinds.MODEL, othersviews.model, parent=_model_in_label)
+        self.inference_services: Store[DeploymentView] = Store(
+            kinds.INFERENCESERVICE, othersviews.inference_service, parent=_model_in_label, tally=self.rollout.count
+        )
+        self.workloads: tuple[Store[Any], ...] = (self.deployments, self.seldon_models, self.inference_services)
+        self.splits: Store[ExperimentView] = Store(kinds.EXPERIMENT, self._split, parent=_model_in_label)
+        self.servers: Store[Body] = Store(kinds.SERVER, othersviews.server, parent=_namespace)
+        self.server_configs: Store[Body] = Store(kinds.SERVERCONFIG, othersviews.server_config)
         self.gateways: Store[GatewayView] = Store(kinds.GATEWAY, lambda body: served.gateway(body, urls))
         #: Optional kinds that the cluster does not know, or that are not listed yet.
         self.missing: frozenset[str] = frozenset()
@@ -92,11 +101,19 @@ class Stores:
                 *self.companions,
                 self.routes,
                 self.gateways,
+                self.seldon_models,
+                self.inference_services,
+                self.splits,
+                self.servers,
+                self.server_configs,
             )
         }
 
     def _route(self, body: Body) -> RouteView:
         return served.route(body, self.routes.get(name_of(body["metadata"])), self._now())
+
+    def _split(self, body: Body) -> ExperimentView:
+        return othersviews.experiment(body, self.splits.get(name_of(body["metadata"])))
 
     @property
     def synced(self) -> bool:
@@ -125,6 +142,10 @@ class Stores:
             for waiting in self.models.of(parent):
                 if any("Quota" in condition.reason for condition in waiting.status.conditions):
                     yield Key(kinds.FINANCIALMODEL.kind, waiting.metadata.namespace, waiting.metadata.name)
+        elif kind == kinds.SERVER.kind:
+            for model in self.models.of(parent):
+                if model.spec.serving is not None and model.spec.serving.backend == "Seldon":
+                    yield Key(kinds.FINANCIALMODEL.kind, model.metadata.namespace, model.metadata.name)
         elif kind == kinds.GATEWAY.kind:
             for model in self.models.indexed(("Gateway", *name)):
                 yield Key(kinds.FINANCIALMODEL.kind, *model)
@@ -194,7 +215,7 @@ def _maker(body: Body) -> tuple[Hashable, ...]:
 
 
 def _serves(body: Body) -> bool:
-    return kinds.labels_of(body).get(meta.LABEL_COMPONENT) == meta.SERVING
+    return kinds.labels_of(body).get(meta.LABEL_COMPONENT) in (meta.SERVING, meta.KSERVE)
 
 
 def _guard(body: Body) -> Body:

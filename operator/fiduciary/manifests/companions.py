@@ -24,12 +24,12 @@ RATE_METRIC = "fiduciary_requests_per_second"
 
 def service(plan: VersionPlan) -> Body:
     """Live requests of one version."""
-    return _service(plan, versionnames.version_name(plan.model.metadata.name, plan.version.digest or ""))
+    return _service(plan, _name(plan))
 
 
 def mirror_service(plan: VersionPlan) -> Body:
     """Copies of requests: the same pods behind a name of its own, so that a gateway counts them apart."""
-    return _service(plan, versionnames.mirror_name(plan.model.metadata.name, plan.version.digest or ""))
+    return _service(plan, versionnames.mirror_name(plan.model.metadata.name, plan.version.digest or "", plan.pods))
 
 
 def disruption_budget(plan: VersionPlan) -> Body | None:
@@ -43,7 +43,7 @@ def disruption_budget(plan: VersionPlan) -> Body | None:
             "metadata": versionnames.version_metadata(plan, _name(plan)),
             "spec": {
                 "maxUnavailable": 1,
-                "selector": {"matchLabels": versionnames.selector(plan.model, plan.version)},
+                "selector": {"matchLabels": versionnames.selector(plan.model, plan.version, plan.pods)},
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",  # a pod that is broken anyway must not hold a node
             },
         }
@@ -85,7 +85,7 @@ def serving_policy(plan: VersionPlan, serving: ServingSpec) -> Body:
             "kind": "NetworkPolicy",
             "metadata": versionnames.version_metadata(plan, _name(plan)),
             "spec": {
-                "podSelector": {"matchLabels": versionnames.selector(plan.model, plan.version)},
+                "podSelector": {"matchLabels": versionnames.selector(plan.model, plan.version, plan.pods)},
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [rule for rule in ingress if rule is not None],
                 "egress": [DNS, *map(dict, environment.mlflow_egress), *map(dict, environment.records_egress)],
@@ -108,7 +108,7 @@ def serving_account(plan: VersionPlan) -> Body:
 
 
 def _name(plan: VersionPlan) -> str:
-    return versionnames.version_name(plan.model.metadata.name, plan.version.digest or "")
+    return versionnames.service_name(plan.model.metadata.name, plan.version.digest or "", plan.pods)
 
 
 def _service(plan: VersionPlan, name: str) -> Body:
@@ -119,7 +119,7 @@ def _service(plan: VersionPlan, name: str) -> Body:
             "metadata": versionnames.version_metadata(plan, name),
             "spec": {
                 "type": "ClusterIP",
-                "selector": versionnames.selector(plan.model, plan.version),
+                "selector": versionnames.selector(plan.model, plan.version, plan.pods),
                 "ports": [
                     {"name": "http", "port": versionnames.REST_PORT, "targetPort": "http", "protocol": "TCP"},
                     {

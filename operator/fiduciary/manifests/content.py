@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 
 _IDENTITY = ("name", "namespace")
-_EXACT_KINDS = frozenset({"HTTPRoute", "NetworkPolicy"})
+_EXACT_KINDS = frozenset({"HTTPRoute", "NetworkPolicy", "Experiment"})
 """Kinds whose ``spec`` is ours alone: a field or an entry more (a redirect, a host name, a peer) is an edit. Their
 lists are replaced as a whole, so that our next apply takes it away. Elsewhere lists merge by name."""
 _EXACT_FIELDS = frozenset({"selector", "podSelector", "matchLabels"})

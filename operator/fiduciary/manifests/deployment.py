@@ -66,7 +66,7 @@ def deployment(plan: VersionPlan, serving: ServingSpec) -> Body:
                             meta.ANNOTATION_DIGEST: plan.version.digest or "",
                         },
                     },
-                    "spec": _pod(plan, serving),
+                    "spec": pod_spec(plan, serving),
                 },
             },
         }
@@ -77,12 +77,13 @@ def _name(plan: VersionPlan) -> str:
     return versionnames.version_name(plan.model.metadata.name, plan.version.digest or "")
 
 
-def _pod(plan: VersionPlan, serving: ServingSpec) -> Body:
+def pod_spec(plan: VersionPlan, serving: ServingSpec, server: str = SERVER) -> Body:
+    """The pod of one version; ``server``: name of the container that answers."""
     environment = plan.environment
     document = [{"name": "FIDUCIARY_SERVING", "value": serving_text(plan)}]
     scratch = {"name": "tmp", "mountPath": "/tmp"}
     return {
-        **scheduling(serving.pod_template, versionnames.selector(plan.model, plan.version)),
+        **scheduling(serving.pod_template, versionnames.selector(plan.model, plan.version, plan.pods)),
         "serviceAccountName": versionnames.service_account_name(plan.model.metadata.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -101,16 +102,16 @@ def _pod(plan: VersionPlan, serving: ServingSpec) -> Body:
                 "volumeMounts": [{"name": "version", "mountPath": "/version"}, scratch],
             }
         ],
-        "containers": [_server(plan, serving, document, scratch)],
+        "containers": [_server(plan, serving, server, document, scratch)],
         "volumes": [{"name": "version", "emptyDir": {"sizeLimit": "2Gi"}}, {"name": "tmp", "emptyDir": {}}],
     }
 
 
-def _server(plan: VersionPlan, serving: ServingSpec, document: list[Body], scratch: Body) -> Body:
+def _server(plan: VersionPlan, serving: ServingSpec, name: str, document: list[Body], scratch: Body) -> Body:
     resources = container_resources(serving.resources, SERVING_REQUESTS)
     ready = {"httpGet": {"path": "/v2/health/ready", "port": "http"}}
     return {
-        "name": SERVER,
+        "name": name,
         "image": plan.environment.image,
         "command": ["python", "-m", "fiduciary_server", "serve"],
         "env": [

@@ -33,7 +33,7 @@ def http_route(plan: RoutePlan, gateway: GatewayServing) -> Body:
     model = plan.model
     annotations = {meta.ANNOTATION_DECISION: str(plan.decision)}
     spec: Body = {
-        "parentRefs": [_parent(parent) for parent in gateway.parent_refs],
+        "parentRefs": [parent(ref) for ref in gateway.parent_refs],
         "hostnames": list(gateway.hostnames),  # also where there are none: what somebody adds is taken away then
         "rules": _rules(plan, duration(gateway.timeouts.request)),
     }
@@ -60,12 +60,13 @@ def duration(text: str) -> str:
     return made or "0s"
 
 
-def _parent(parent: ParentRef) -> Body:
-    made: Body = {"name": parent.name}
-    if parent.namespace is not None:
-        made["namespace"] = parent.namespace
-    if parent.section_name is not None:
-        made["sectionName"] = parent.section_name
+def parent(ref: ParentRef) -> Body:
+    """A Gateway as a route names it."""
+    made: Body = {"name": ref.name}
+    if ref.namespace is not None:
+        made["namespace"] = ref.namespace
+    if ref.section_name is not None:
+        made["sectionName"] = ref.section_name
     return made
 
 
@@ -107,9 +108,14 @@ def _rule(plan: RoutePlan, matches: list[Body], arms: tuple[Arm, ...], port: int
     made: Body = {
         "matches": matches,
         "backendRefs": [
-            {"name": versionnames.version_name(name, arm.version.digest or ""), "port": port, "weight": arm.weight}
+            {
+                "name": versionnames.service_name(name, arm.version.digest or "", plan.pods),
+                "port": port,
+                "weight": arm.weight,
+            }
             for arm in arms
-        ],
+        ]
+        + [{"name": service, "port": at, "weight": 0} for service, at in plan.also if port == versionnames.REST_PORT],
         "timeouts": {"request": timeout},
     }
     filters = [
@@ -117,7 +123,7 @@ def _rule(plan: RoutePlan, matches: list[Body], arms: tuple[Arm, ...], port: int
             "type": "RequestMirror",
             "requestMirror": {
                 "backendRef": {
-                    "name": versionnames.mirror_name(name, mirrored.version.digest or ""),
+                    "name": versionnames.mirror_name(name, mirrored.version.digest or "", plan.pods),
                     "port": port,
                 },
                 # Left out at 100: controllers that know no share mirror everything.

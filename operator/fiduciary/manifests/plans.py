@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fiduciary.api import meta
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -39,6 +41,7 @@ class VersionPlan:
         autoscaled: a HorizontalPodAutoscaler has the number.
         tracking_uri: MLflow as serving pods reach it.
         owned: False takes the owner reference off, for a resource that goes and leaves its serving behind.
+        pods: component label of its pods; those of KServe carry another one than a Deployment's.
     """
 
     model: FinancialModel
@@ -48,6 +51,7 @@ class VersionPlan:
     tracking_uri: str
     environment: Environment
     owned: bool = True
+    pods: str = meta.SERVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,11 @@ class Mirrored:
 
 @dataclass(frozen=True, slots=True)
 class RoutePlan:
-    """What the route has to be from record ``decision`` on."""
+    """What the route has to be from record ``decision`` on.
+
+    ``lead``: whose name requests carry, on a mesh. ``also``: (Service, port) that gateways should know without sending
+    anything there.
+    """
 
     model: FinancialModel
     decision: int
@@ -88,3 +96,6 @@ class RoutePlan:
     mirrored: tuple[Mirrored, ...] = ()
     sticky: Sticky | None = None
     owned: bool = True
+    lead: str | None = None
+    also: tuple[tuple[str, int], ...] = ()
+    pods: str = meta.SERVING

@@ -26,13 +26,19 @@ def short(digest: str) -> str:
 
 
 def version_name(model: str, digest: str) -> str:
-    """Name of the Deployment and Service of a version."""
+    """Name of the object that loads a version, and of its Service."""
     return f"{model}-{short(digest)}"
 
 
-def mirror_name(model: str, digest: str) -> str:
+def service_name(model: str, digest: str, pods: str = meta.SERVING) -> str:
+    """Name of the Service of a version. Pods of another kind have Services of their own, or a change of the backend
+    would mix them with those that it has to prove itself against."""
+    return version_name(model, digest) + ("" if pods == meta.SERVING else "-ks")
+
+
+def mirror_name(model: str, digest: str, pods: str = meta.SERVING) -> str:
     """Name of the Service that takes copies of requests: the same pods, counted apart by the gateway."""
-    return f"{version_name(model, digest)}-mirror"
+    return f"{service_name(model, digest, pods)}-mirror"
 
 
 def service_account_name(model: str) -> str:
@@ -50,9 +56,9 @@ def model_path(model: FinancialModel) -> str:
     return f"/v2/models/{served_name(model)}"
 
 
-def selector(model: FinancialModel, version: VersionRef) -> dict[str, str]:
+def selector(model: FinancialModel, version: VersionRef, pods: str = meta.SERVING) -> dict[str, str]:
     """What selects the pods of one version."""
-    return {**owned.labels(model, meta.SERVING), LABEL_ARTIFACT: short(version.digest or "")}
+    return {**owned.labels(model, pods), LABEL_ARTIFACT: short(version.digest or "")}
 
 
 def version_metadata(plan: VersionPlan, name: str) -> dict[str, Any]:

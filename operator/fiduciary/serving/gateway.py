@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary.manifests import companions, versionnames
 from fiduciary.manifests.deployment import deployment
 from fiduciary.manifests.httproute import http_route
-from fiduciary.serving.protocol import Capabilities
+from fiduciary.serving.protocol import Address, Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ class GatewayBackend:
     """
 
     name = "Gateway"
+    workload_kind = ("apps/v1", "Deployment")
     capabilities = Capabilities(
         arms=2,
         mirror=True,
@@ -65,12 +66,12 @@ class GatewayBackend:
     def route(self, plan: RoutePlan) -> Body:
         return http_route(plan, _gateway(plan.model))
 
-    def address(self, model: FinancialModel, version: VersionRef, protocol: str = "rest") -> str:
-        name = versionnames.version_name(model.metadata.name, version.digest or "")
-        host = f"{name}.{model.metadata.namespace}.svc"
-        if protocol == "grpc":
-            return f"http://{host}:{versionnames.GRPC_PORT}"
-        return f"http://{host}:{versionnames.REST_PORT}{versionnames.model_path(model)}"
+    def service(self, model: FinancialModel, version: VersionRef) -> str:
+        return versionnames.version_name(model.metadata.name, version.digest or "")
+
+    def address(self, model: FinancialModel, version: VersionRef) -> Address:
+        host = f"{self.service(model, version)}.{model.metadata.namespace}.svc"
+        return Address(f"http://{host}:{versionnames.REST_PORT}{versionnames.model_path(model)}")
 
 
 def _serving(model: FinancialModel) -> ServingSpec:

@@ -35,9 +35,10 @@ class ServingPod:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView:
-    """A Deployment that serves one version: label ``fiduciary.dev/component: serving``.
+    """The object whose pods load one version: label ``fiduciary.dev/component: serving``.
 
-    ``content`` and ``edited`` as in :class:`ChildView`; ``replicas`` is not part of the content.
+    A Deployment, or what takes its place with another backend (``api_version``, ``kind``). ``content`` and ``edited``
+    as in :class:`ChildView`; ``replicas`` is not part of the content.
     """
 
     name: str
@@ -61,6 +62,8 @@ class DeploymentView:
     overdue: bool = False  # the progress deadline of its newest template is over
     deleting: bool = False
     pods: tuple[ServingPod, ...] = ()
+    api_version: str = "apps/v1"
+    kind: str = "Deployment"
 
     @property
     def able(self) -> int:
@@ -112,7 +115,7 @@ class ParentStatus:
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """The HTTPRoute of the model."""
+    """The HTTPRoute of the model. ``lead``: whose name it tells a mesh (backend Seldon)."""
 
     name: str
     uid: str
@@ -123,6 +126,7 @@ class RouteView:
     edited: bool = False
     owner_uid: str = ""
     backends: tuple[tuple[str, int], ...] = ()  # (Service, weight) of the first rule, as stored
+    lead: str = ""
     parents: tuple[ParentStatus, ...] = ()
     written_at: datetime | None = None  # when we wrote it last (managedFields)
     seen_at: datetime | None = None  # since when this generation is known: who changed it does not matter
@@ -160,6 +164,10 @@ class ProbeTarget:
             champion's requests?).
         decision: the record that the route carries out.
         seconds: from one probe to the next while nothing changes.
+        served: name of the model in the path, where it is not ``model``.
+        headers: what else is sent; how a mesh is told whom to ask.
+        draws: requests of one look: whoever wants to see a split has to ask more than once. One look is as good as its
+            worst answer, and counts who answered in ``ProbeView.drawn``.
     """
 
     via: Literal["Route", "Version"]
@@ -171,6 +179,9 @@ class ProbeTarget:
     example_url: str | None = None
     decision: int = 0
     seconds: int = 30
+    served: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    draws: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +197,8 @@ class ProbeView:
     message: str = ""  # what went wrong, for people: never a body that could hold somebody's data
     latency_s: float = 0.0
     since: datetime | None = None  # of the first of the equal results in a row (ok, status, digest)
+    route: str = ""  # which model of the mesh answered, as its proxy says (x-seldon-route, without colons)
+    drawn: tuple[tuple[str, int], ...] = ()  # digest -> answers, of all looks at this target; of targets with draws > 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class Capabilities:
         confirms_generation: the controller says which generation of the route is in force.
         latency_histogram: per-version latencies are counted in buckets.
         grpc: the route carries gRPC as well as REST.
+        gateway_needed: clients reach it through a Gateway only.
+        autoscaling: metrics that the number of replicas can follow; none: it cannot.
     """
 
     arms: int
@@ -40,6 +42,23 @@ class Capabilities:
     confirms_generation: bool
     latency_histogram: bool
     grpc: bool
+    gateway_needed: bool = True
+    autoscaling: tuple[str, ...] = ("cpuUtilization", "requestsPerSecond")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where one version answers inside the cluster.
+
+    Attributes:
+        url: of the model, over REST.
+        served: its name in the path, where that is not ``<namespace>.<name>``.
+        headers: what else has to be sent.
+    """
+
+    url: str
+    served: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Backend(Protocol):
@@ -50,6 +69,11 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities: ...
+
+    @property
+    def workload_kind(self) -> tuple[str, str]:
+        """apiVersion and kind of what :meth:`workload` makes."""
+        ...
 
     @property
     def kinds(self) -> Mapping[str, str]:
@@ -72,6 +96,10 @@ class Backend(Protocol):
         """The one object that decides who answers clients."""
         ...
 
-    def address(self, model: FinancialModel, version: VersionRef, protocol: str = "rest") -> str:
-        """URL of one version inside the cluster, for probes before it has traffic."""
+    def service(self, model: FinancialModel, version: VersionRef) -> str:
+        """What the HTTPRoute names for the version."""
+        ...
+
+    def address(self, model: FinancialModel, version: VersionRef) -> Address:
+        """One version, for probes before it has traffic."""
         ...

@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fiduciary.api.serving import GatewayServing
 from fiduciary.decide import reasons
+from fiduciary.decide.serving.backends import backend_of, in_force
 from fiduciary.decide.step import Note
-from fiduciary.serving.gateway import GatewayBackend
+from fiduciary.serving.gateway import GATEWAY_API
 
 if TYPE_CHECKING:
-    from fiduciary.api.serving import GatewayServing, ServingSpec
+    from fiduciary.api.serving import ServingSpec
     from fiduciary.decide.case import Case
     from fiduciary.manifests.plans import Environment
     from fiduciary.serving.protocol import Backend
 
 
+NO_GATEWAY = GatewayServing.model_construct(parent_refs=(), hostnames=())
+
+
 @dataclass(frozen=True, slots=True)
 class Able:
-    """Everything that plans need."""
+    """Everything that plans need. ``gateway`` names no Gateway where clients use a mesh."""
 
     backend: Backend
     serving: ServingSpec
@@ -34,12 +39,14 @@ def ability(case: Case) -> Able | Note | None:
         return None
     if platform.serving is None:
         return _unable("the operator's settings name no image of the serving runtime (FIDUCIARY_SERVER_IMAGE)")
-    if serving.backend != "Gateway":
-        return _unable(f"spec.serving.backend is {serving.backend}; this release serves with backend Gateway only")
     if serving.runtime != "Fiduciary":
         return _unable(f"spec.serving.runtime is {serving.runtime}; this release serves with runtime Fiduciary only")
-    if serving.gateway is None:
-        return _unable("spec.serving.gateway.parentRefs is missing: name the Gateway that clients reach")
+    if serving.gateway is None and in_force(case) != "Seldon":
+        wanted = f" until {serving.backend} serves" if serving.backend != in_force(case) else ""
+        return _unable(
+            f"backend {in_force(case)} serves and spec.serving.gateway.parentRefs is missing: name the Gateway that "
+            f"clients reach{wanted}"
+        )
     connection = platform.connections.get(case.spec.registry.connection)
     if connection is None:
         return Note(
@@ -48,15 +55,14 @@ def ability(case: Case) -> Able | Note | None:
             "pods would not know where to fetch a version",
             stalled=True,
         )
-    return Able(GatewayBackend(), serving, serving.gateway, platform.serving, connection.trainer_uri)
+    return Able(backend_of(case), serving, serving.gateway or NO_GATEWAY, platform.serving, connection.trainer_uri)
 
 
 def route_obstacle(case: Case, able: Able) -> Note | None:
     """Why the route cannot be written; None if it can."""
-    for kind, how in able.backend.kinds.items():
-        if kind in case.world.missing_kinds:
-            message = f"the cluster does not know the kind {kind}: {how}. It is noticed when it is there"
-            return Note(reasons.GATEWAY_API_MISSING, message, stalled=True)
+    missing = kinds_missing(case, able)
+    if missing is not None:
+        return missing
     namespace = case.world.model.metadata.namespace
     for hostname in able.gateway.hostnames:
         if not _allowed(case, hostname):
@@ -65,6 +71,19 @@ def route_obstacle(case: Case, able: Able) -> Note | None:
                 f"{', '.join(_patterns(case)) or 'none'}. Use one of those, or have it added"
             )
             return Note(reasons.HOSTNAME_NOT_ALLOWED, message, stalled=True)
+    return None
+
+
+def kinds_missing(case: Case, able: Able) -> Note | None:
+    """Which kind the cluster does not know, and how it is installed."""
+    needed = dict(able.backend.kinds)
+    if able.gateway.parent_refs:
+        needed |= dict.fromkeys(("HTTPRoute", "Gateway"), GATEWAY_API)
+    for kind, how in needed.items():
+        if kind in case.world.missing_kinds:
+            message = f"the cluster does not know the kind {kind}: {how}. It is noticed when it is there"
+            reason = reasons.GATEWAY_API_MISSING if how == GATEWAY_API else reasons.BACKEND_MISSING
+            return Note(reason, message, stalled=True)
     return None
 
 

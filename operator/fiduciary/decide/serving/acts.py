@@ -11,7 +11,9 @@ from fiduciary.decide import reasons, records
 from fiduciary.decide.decision import Event
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
 from fiduciary.decide.serving.arrival import arrival
+from fiduciary.decide.serving.backends import coming, in_force
 from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.succession import heir
 from fiduciary.decide.serving.will import approvals_given, passes, rejection, will
 from fiduciary.decide.step import Step
 from fiduciary.manifests import versionnames
@@ -117,6 +119,21 @@ def first(case: Case) -> Step | None:
     return _step(entry, Event("Normal", reasons.FIRST_TRAFFIC, message))
 
 
+def relocated(case: Case) -> Step | None:
+    """Another backend takes over once it has loaded and proven what answers: one record, one write to the route."""
+    history, name = case.history, coming(case)
+    champion, traffic, route = history.champion, history.traffic, routing(history)
+    if name is None or champion is None or traffic is None or route is None or case.spec.suspend or case.killed:
+        return None
+    if not heir(case, history, route).ready:
+        return None
+    before = in_force(case)
+    message = f"{name} serves instead of {before}: each version that answers was loaded there and answered a probe"
+    entry = _record(case, "Shift", records.cause(case, "SpecChange", message), champion, traffic)
+    entry = entry.model_copy(update={"backend": name})
+    return _step(entry, Event("Normal", reasons.BACKEND_CHANGED, message))
+
+
 def _cause(case: Case, wish: Will) -> Cause:
     before = case.history.champion
     left = before.version if before is not None else "none"
@@ -141,7 +158,7 @@ def _record(
             summary["approved"] = case.history.challenger_evidence
     place = VersionRef.model_validate({**to.model_dump(), "role": "Champion"})
     before = case.history.champion if action != "Shift" else None
-    return records.record(
+    entry = records.record(
         case,
         action,  # pyright: ignore[reportArgumentType]
         cause,
@@ -151,6 +168,9 @@ def _record(
         traffic=traffic,
         user=wish.user if wish is not None else None,
     )
+    if traffic is not None and in_force(case) != case.history.backend:
+        return entry.model_copy(update={"backend": in_force(case)})
+    return entry
 
 
 def _step(record: ModelDecisionSpec, event: Event) -> Step:
@@ -163,5 +183,6 @@ POLICIES = (
     rejected,  # before an approval of the same moment: a doubt beats a consent
     incompatible,
     moved,
+    relocated,
     first,  # last: where people want another version, the first one needs no traffic
 )

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
-from fiduciary.decide.serving import podfacts
+from fiduciary.decide.serving import readiness
 from fiduciary.decide.serving.listing import cold
 from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.seldon import fit
+from fiduciary.decide.serving.seldon.course import split_of
 from fiduciary.decide.serving.wanted import ready_of, view_of
 from fiduciary.decide.step import Note
-from fiduciary.manifests import versionnames
+from fiduciary.manifests import seldon, versionnames
 from fiduciary.serving.observed import ProbeTarget
+from fiduciary.serving.seldonviews import ModelView
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,12 +53,14 @@ def arrival(
     ``compatible``: it must also answer the champion's own example request.
     """
     view = view_of(case, version)
-    if view is None or view.deleting:
+    if view is None and (unfit := fit.obstacle(case, able, version, need or 1)) is not None:
+        return Arrival(unfit)
+    if view is None or (view.deleting and not isinstance(view, ModelView)):
         return Arrival(Note(reasons.STARTING, f"version {version.version} is about to be loaded"))
     enough = need if need is not None else max(1, ready_of(case, history.champion))
-    lacking = podfacts.not_ready(view, enough, case.now)
+    lacking = readiness.not_ready(case, view, enough)
     if lacking is not None:
-        return Arrival(lacking, look=podfacts.next_look(view, case.now))
+        return Arrival(lacking, look=readiness.next_look(case, view))
     reached = _reached(case, direct(case, able, version), version)
     if reached is not None:
         return Arrival(reached)
@@ -86,21 +91,27 @@ def _imitated(case: Case, able: Able, version: VersionRef, champion: VersionRef)
 
 
 def direct(case: Case, able: Able, version: VersionRef) -> ProbeTarget:
-    """The version's own Service, before any route leads to it."""
-    model = case.world.model
+    """The version by itself, before any route leads to it."""
+    model, address = case.world.model, able.backend.address(case.world.model, version)
+    headers = address.headers
+    if headers and address.served is not None and split_of(case, address.served) is not None:
+        # Its name leads to a split now: past the weights, to itself.
+        headers = (*headers, (seldon.PIN_HEADER, seldon.pin(address.served)))
     return ProbeTarget(
         via="Version",
         protocol="rest",
-        url=able.backend.address(model, version),
+        url=address.url,
         model=versionnames.served_name(model),
         digest=version.digest or "",
         seconds=case.world.platform.probe_seconds,
+        served=address.served,
+        headers=headers,
     )
 
 
 def imitating(case: Case, able: Able, version: VersionRef, champion: VersionRef) -> ProbeTarget:
     """The challenger is sent the champion's example request: would clients of today be answered?"""
-    return replace(direct(case, able, version), example_url=able.backend.address(case.world.model, champion))
+    return replace(direct(case, able, version), example_url=able.backend.address(case.world.model, champion).url)
 
 
 def _reached(case: Case, target: ProbeTarget, version: VersionRef) -> Note | None:
@@ -109,6 +120,18 @@ def _reached(case: Case, target: ProbeTarget, version: VersionRef) -> Note | Non
         return Note(reasons.PROBE_PENDING, f"the first probe of version {version.version} is on its way")
     if not probe.ok:
         told = probe.message or f"status {probe.status}"
+        if probe.status == 404 and target.headers:
+            message = (
+                f"Seldon shows version {version.version} as ready, and the mesh answers {told}: it has no such route. "
+                "Restart seldon-scheduler, which sends Envoy all routes anew"
+            )
+            return Note(reasons.ROUTE_MISSING, message)
+        if probe.status == 500 or probe.status in REFUSALS:
+            message = (
+                f"version {version.version} does not answer the example of its own signature: {told}; shape or type of "
+                "its inputs are not what it says. Train it again with a trainer of this release"
+            )
+            return Note(reasons.SIGNATURE_MISMATCH, message, stalled=True)
         return Note(reasons.PROBE_FAILED, f"version {version.version} does not answer a probe: {told}")
     if probe.digest != version.digest:
         message = f"the Service of version {version.version} is answered by {probe.digest}, not by {version.digest}"

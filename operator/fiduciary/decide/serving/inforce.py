@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
+from fiduciary.decide.serving.backends import service_of
 from fiduciary.decide.step import Note
 from fiduciary.manifests import versionnames
 from fiduciary.serving.observed import ProbeTarget
@@ -144,11 +145,8 @@ def parent_state(case: Case, view: RouteView, parent: ParentRef, routing: Routin
 
 def _weighs(case: Case, view: RouteView, routing: Routing) -> bool:
     """Whether the stored route gives requests to whom the log names, and to nobody else."""
-    name = case.name
     shares = {service: weight for service, weight in view.backends if weight > 0}
-    wanted = {
-        versionnames.version_name(name, arm.version.digest or ""): arm.weight for arm in routing.arms if arm.weight > 0
-    }
+    wanted = {service_of(case, arm.version): arm.weight for arm in routing.arms if arm.weight > 0}
     return shares == wanted
 
 

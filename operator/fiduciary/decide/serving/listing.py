@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
+from fiduciary.decide.serving.backends import in_force, service_of
 from fiduciary.decide.serving.inforce import parent_state
 from fiduciary.decide.serving.wanted import ready_of
 from fiduciary.decide.step import Note
-from fiduciary.manifests import versionnames
 from fiduciary.manifests.plans import Arm
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ UNSEEN = timedelta(seconds=5)
 
 
 def listed(case: Case, routing: Routing, versions: Iterable[VersionRef]) -> tuple[Arm, ...]:
-    """The shares of the log, and every other version that could get one."""
+    """The shares of the log, and every other version that could get one. A mesh knows every version that is loaded."""
+    if in_force(case) == "Seldon":
+        return routing.arms
     arms = list(routing.arms)
     for version in versions:
         known = any(arm.version.digest == version.digest for arm in arms)
@@ -47,7 +49,7 @@ def listed(case: Case, routing: Routing, versions: Iterable[VersionRef]) -> tupl
 def is_listed(case: Case, version: VersionRef) -> bool:
     """Whether the stored route names the version."""
     view = case.world.route
-    name = versionnames.version_name(case.name, version.digest or "")
+    name = service_of(case, version)
     return view is not None and any(service == name for service, _ in view.backends)
 
 
@@ -56,6 +58,8 @@ def cold(case: Case, able: Able, routing: Routing, version: VersionRef) -> tuple
 
     A parent that can take no route over (no such Gateway, no controller) has no clients to lose and holds nobody up.
     """
+    if in_force(case) == "Seldon":
+        return None
     view = case.world.route
     message = f"version {version.version} is made known to the gateways before it gets requests"
     note = Note(reasons.ROUTE_PENDING, message)

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from fiduciary.api import meta
 from fiduciary.decide import reasons
 from fiduciary.decide.decision import Apply, Delete, Event, Scale
+from fiduciary.decide.serving.ability import kinds_missing
+from fiduciary.decide.serving.backends import workload
+from fiduciary.decide.serving.seldon import course, fit
+from fiduciary.decide.serving.wanted import view_of
 from fiduciary.decide.step import Note
 from fiduciary.manifests import versionnames
 from fiduciary.manifests.content import content_of
 from fiduciary.manifests.deployment import serving_key
 from fiduciary.manifests.plans import VersionPlan
+from fiduciary.serving.observed import ChildView, DeploymentView, RouteView
+from fiduciary.serving.seldonviews import ExperimentView
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from fiduciary.decide.case import Case
     from fiduciary.decide.decision import Child
     from fiduciary.decide.serving.ability import Able
     from fiduciary.decide.serving.wanted import Wanted
-    from fiduciary.serving.observed import ChildView, DeploymentView, RouteView
 
 Body = dict[str, Any]
+Kind = DeploymentView | ChildView | RouteView | ExperimentView
 
 HTTP_ROUTE = ("gateway.networking.k8s.io/v1", "HTTPRoute")
 WAVE_STEP = timedelta(seconds=10)
@@ -66,6 +74,8 @@ def keep(case: Case, able: Able, versions: tuple[Wanted, ...], *, answering: fro
     waiting: Note | None = None
     look: datetime | None = None
     rolled = False
+    if able.backend.workload_kind[1] in case.world.missing_kinds:
+        return Kept(waiting=kinds_missing(case, able))
     for wanted in versions:
         plan = plan_of(case, able, wanted)
         serves = wanted.version.digest in answering
@@ -75,11 +85,16 @@ def keep(case: Case, able: Able, versions: tuple[Wanted, ...], *, answering: fro
                 continue
             children.append(applied(body, view))
             events += _told(body, view, restored=serves and case.status.endpoint is not None)
-        body = able.backend.workload(plan)
-        view = next((found for found in case.world.deployments if found.name == body["metadata"]["name"]), None)
+        kind, name = workload(case), versionnames.version_name(case.name, wanted.version.digest or "")
+        view = next((found for found in case.world.deployments if (found.kind, found.name) == (kind, name)), None)
+        made = made_of(case, able, plan, view)
+        if isinstance(made, Note):
+            waiting = made
+            continue
+        body = made
         if view is not None and view.digest != wanted.version.digest:
             message = (
-                f"Deployment {view.name} serves {view.digest}, not version {wanted.version.version}: it is left alone"
+                f"{view.kind} {view.name} serves {view.digest}, not version {wanted.version.version}: it is left alone"
             )
             waiting = Note(reasons.NAME_TAKEN, message, stalled=True)
         elif view is None:
@@ -88,7 +103,7 @@ def keep(case: Case, able: Able, versions: tuple[Wanted, ...], *, answering: fro
             kind = "Warning" if serves else "Normal"
             reason = reasons.SERVING_OBJECT_RESTORED if serves else reasons.STARTING
             events.append(Event(kind, reason, f"version {wanted.version.version} {told}"))
-        elif view.deleting or not differs(view, content_of(body)[0], case):
+        elif view.deleting or not differs(view, content_of(body)[0], case) or settled_for_good(case, view):
             continue
         elif _by_platform(case, able, plan, view) and (rolled or not _turn(case)):
             message = f"version {view.version} gets the newer serving runtime when its turn comes"
@@ -100,39 +115,73 @@ def keep(case: Case, able: Able, versions: tuple[Wanted, ...], *, answering: fro
     return Kept(tuple(children), tuple(events), waiting, look)
 
 
-def scaled(case: Case, versions: tuple[Wanted, ...], *, down: bool) -> tuple[Scale, ...]:
+def scaled(case: Case, able: Able, versions: tuple[Wanted, ...], *, down: bool) -> tuple[Child, ...]:
     """Numbers of replicas: up at once, down only when the route has settled. An autoscaler is left alone."""
-    scales: list[Scale] = []
+    scales: list[Child] = []
     for wanted in versions:
-        view = next((one for one in case.world.deployments if one.digest == wanted.version.digest), None)
+        view = view_of(case, wanted.version)
         if view is None or view.deleting:
             continue
         few, many = view.replicas < wanted.replicas, view.replicas > wanted.replicas and not wanted.autoscaled
-        if few or (many and down):
-            scales.append(Scale(view.name, view.uid, wanted.replicas))
+        if not (few or (many and down)):
+            continue
+        if view.kind == "InferenceService":
+            # KServe's smaller CRD knows no fields: two managers of one spec would take away each other's.
+            scales.append(applied(able.backend.workload(plan_of(case, able, wanted)), view))
+        elif few and view.kind == "Model" and fit.too_many(case, wanted.replicas) is not None:
+            continue  # a Model that asks for more than there is gets none at all
+        else:
+            scales.append(Scale(view.name, view.uid, wanted.replicas, view.api_version, view.kind))
     return tuple(scales)
 
 
-def surplus(case: Case, able: Able, versions: tuple[Wanted, ...]) -> tuple[Delete, ...]:
-    """Versions that nothing needs any more, and companions that a version does not need any more."""
+def made_of(case: Case, able: Able, plan: VersionPlan, view: DeploymentView | None) -> Body | Note:
+    """The object that loads a version, or why it cannot be made: what Seldon would refuse is not asked for."""
+    if view is not None and view.kind == "InferenceService":
+        plan = replace(plan, replicas=view.replicas)  # how many there are is changed by itself
+    unfit = fit.obstacle(case, able, plan.version, plan.replicas) if view is None else None
+    return able.backend.workload(plan) if unfit is None else unfit
+
+
+def settled_for_good(case: Case, view: DeploymentView) -> bool:
+    """A Model is never edited, whatever a newer operator would write: an edit loads another version inside Seldon, and
+    one that finds no place takes the old one away. What a hand changed, or another owner, is put right."""
+    return view.kind == "Model" and not view.edited and view.owner_uid == case.world.model.metadata.uid
+
+
+def surplus(case: Case, needs: Sequence[tuple[str, Able, tuple[Wanted, ...]]]) -> tuple[Delete, ...]:
+    """Versions that nothing needs any more, and companions that a version does not need any more.
+
+    ``needs``: what each backend has to have loaded, by the kind of its workloads.
+    """
+    plans = [(able, plan_of(case, able, wanted)) for _, able, versions in needs for wanted in versions]
     needed = {
         (body["kind"], body["metadata"]["name"])
-        for wanted in versions
-        for plan in [plan_of(case, able, wanted)]
+        for able, plan in plans
         for body in (*able.backend.shared(plan), *able.backend.companions(plan))
     }
-    loaded = {wanted.version.digest for wanted in versions}
+    loaded = {(kind, wanted.version.digest) for kind, _, versions in needs for wanted in versions}
+    digests = {digest for _, digest in loaded}
     listed = {service for service, _ in case.world.route.backends} if case.world.route is not None else set[str]()
+    named = course.named(case)
 
-    def sent_to(digest: str) -> bool:
-        """A gateway that still knows a version must not lose its pods."""
-        return digest != "" and versionnames.version_name(case.name, digest) in listed
+    def sent_to(digest: str, kind: str | None = None) -> bool:
+        """Whoever still sends requests to a version must not lose its pods."""
+        name = versionnames.version_name(case.name, digest)
+        services = {name: "Deployment", versionnames.service_name(case.name, digest, meta.KSERVE): "InferenceService"}
+        known = {of for service, of in services.items() if service in listed}
+        known |= {"Model"} if name in named else set[str]()
+        return digest != "" and (kind in known if kind is not None else bool(known))
 
-    gone = [view for view in case.world.deployments if view.digest not in loaded and not sent_to(view.digest)]
+    gone = [
+        view
+        for view in case.world.deployments
+        if (view.kind, view.digest) not in loaded and not sent_to(view.digest, view.kind)
+    ]
     spare = [
         view
         for view in case.world.children
-        if (view.kind, view.name) not in needed and (view.digest in loaded or not sent_to(view.digest))
+        if (view.kind, view.name) not in needed and (view.digest in digests or not sent_to(view.digest))
     ]
     return (
         *(deletion(view) for view in gone if not view.deleting),
@@ -141,20 +190,20 @@ def surplus(case: Case, able: Able, versions: tuple[Wanted, ...]) -> tuple[Delet
 
 
 def everything(case: Case) -> tuple[Delete, ...]:
-    """All that serves: pods first, what confines them last."""
+    """All that serves: pods first, what confines them last. No Experiment may be left that names a Model."""
     return (
         *(deletion(view) for view in case.world.deployments if not view.deleting),
         *(child_deletion(view) for view in case.world.children if not view.deleting),
     )
 
 
-def applied(body: Body, view: DeploymentView | ChildView | RouteView | None) -> Apply:
+def applied(body: Body, view: Kind | None) -> Apply:
     if view is None:
         return Apply(body)
     return Apply(body, uid=view.uid, resource_version=view.resource_version)
 
 
-def differs(view: DeploymentView | ChildView | RouteView, content: str, case: Case, *, owned: bool = True) -> bool:
+def differs(view: Kind, content: str, case: Case, *, owned: bool = True) -> bool:
     """Whether an object has to be applied: other content, changed by somebody, or another owner."""
     owner = case.world.model.metadata.uid if owned else ""
     return view.edited or view.content != content or view.owner_uid != owner
@@ -165,7 +214,7 @@ def route_deletion(view: RouteView) -> Delete:
 
 
 def deletion(view: DeploymentView) -> Delete:
-    return Delete("apps/v1", "Deployment", view.name, view.uid)
+    return Delete(view.api_version, view.kind, view.name, view.uid)
 
 
 def child_deletion(view: ChildView) -> Delete:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fiduciary.decide.serving import objects
-from fiduciary.decide.serving.listing import listed
+from fiduciary.decide.serving import objects, road
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.wanted import Wanted, view_of
+from fiduciary.decide.step import Note
 from fiduciary.manifests.content import content_of
-from fiduciary.manifests.plans import RoutePlan
 
 if TYPE_CHECKING:
     from fiduciary.api.versions import VersionRef
@@ -24,15 +23,8 @@ if TYPE_CHECKING:
 
 def retained_route(case: Case, able: Able, history: History) -> tuple[Child, ...]:
     """The route as the log wants it, without an owner; nothing where it is that already."""
-    view, route = case.world.route, routing(history)
-    if view is not None and route is not None:
-        number = max(route.decision, view.decision)
-        body = able.backend.route(
-            RoutePlan(case.world.model, number, listed(case, route, _versions(case)), route.mirrored, owned=False)
-        )
-        if objects.differs(view, content_of(body)[0], case, owned=False):
-            return (objects.applied(body, view),)
-    return ()
+    route = routing(history)
+    return road.left_behind(case, able, history, route) if route is not None else ()
 
 
 def retained(case: Case, able: Able, history: History) -> tuple[Child, ...]:
@@ -44,9 +36,12 @@ def retained(case: Case, able: Able, history: History) -> tuple[Child, ...]:
         if deployment is None:
             continue
         plan = objects.plan_of(case, able, Wanted(version, *_scale(case, version, deployment.replicas)), owned=False)
-        for body in (*able.backend.shared(plan), *able.backend.companions(plan), able.backend.workload(plan)):
+        made = objects.made_of(case, able, plan, deployment)
+        if isinstance(made, Note):
+            continue  # what cannot be described stays as it is: it goes on, with its owner's name on it
+        for body in (*able.backend.shared(plan), *able.backend.companions(plan), made):
             kind, name = body["kind"], body["metadata"]["name"]
-            there = deployment if kind == "Deployment" else objects.view_of_body(case, body)
+            there = deployment if kind == deployment.kind else objects.view_of_body(case, body)
             if there is None or (kind, name) in written:
                 continue
             written.add((kind, name))

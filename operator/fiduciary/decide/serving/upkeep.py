@@ -6,43 +6,36 @@ suspended, and on a log that does not hold together, where it takes nothing away
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from fiduciary.api.modelstatus import Endpoint
 from fiduciary.decide import reasons
-from fiduciary.decide.decision import Delete, Event
-from fiduciary.decide.serving import objects, podfacts
+from fiduciary.decide.serving import objects, readiness, road, succession
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
 from fiduciary.decide.serving.again import as_before
 from fiduciary.decide.serving.arrival import arrival, direct, imitating
-from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
-from fiduciary.decide.serving.listing import listed
+from fiduciary.decide.serving.backends import workload
+from fiduciary.decide.serving.inforce import RouteState
 from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted, window_end
 from fiduciary.decide.serving.will import act_refused, passes, pin_refused, will
 from fiduciary.decide.step import Note
-from fiduciary.manifests import versionnames
-from fiduciary.manifests.content import content_of
-from fiduciary.manifests.plans import RoutePlan
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fiduciary.api.modelstatus import Endpoint
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
-    from fiduciary.decide.decision import Child
+    from fiduciary.decide.decision import Child, Delete, Event
     from fiduciary.decide.history import History
     from fiduciary.decide.serving.routing import Routing
     from fiduciary.decide.serving.wanted import Wanted
     from fiduciary.decide.serving.will import Will
     from fiduciary.serving.observed import ProbeTarget
-
-DRAIN = timedelta(seconds=60)
-"""From a change of the route to the end of what it left: requests under way, and proxies that learn late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +69,11 @@ class Upkeep:
 
 def upkeep(case: Case, history: History) -> Upkeep:
     """What serving needs once ``history`` is the log."""
+    case = succession.after(case, history)
     able = ability(case)
     if isinstance(able, Able):
         return _active(case, history, able)
-    silenced = _silenced(case, history)
+    silenced = road.silenced(case, history)
     if isinstance(able, Note):
         champion = history.champion is not None
         return Upkeep(route=silenced, lacking=able if champion else None, notes=(able,) if champion else ())
@@ -92,12 +86,16 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     obstacle = route_obstacle(case, able)
     wish = None if history.broken else will(case, history)
     versions = wanted(case, history, able, route, wish)
-    writes, told = _route(case, history, able, route, versions, blocked_by=lost or obstacle)
     state = _state(case, history, able, route, lost or obstacle)
+    heir = succession.heir(case, history, route, ready=history.broken is None and lost is None)
+    writes, told = _route(case, history, able, route, versions, state, heir.listed, blocked_by=lost or obstacle)
     settled, settles_at = _settled(case, route, state)
     kept = objects.keep(case, able, versions, answering=route.answering if route else frozenset())
-    gone = objects.surplus(case, able, versions) if settled and history.broken is None and lost is None else ()
-    shrunk = objects.scaled(case, versions, down=settled and history.broken is None)
+    intact = settled and history.broken is None and lost is None
+    needs = ((workload(case), able, versions), *heir.needs)
+    gone = objects.surplus(case, needs) if intact else ()
+    sized = _unloaded(case, able, route, versions)
+    shrunk = objects.scaled(case, able, sized, down=sized is not versions or (settled and history.broken is None))
     coming = arrival(case, history, able, wish.version, compatible=wish.compatible) if wish is not None else None
     answered = route is not None and not route.blocked and state.note is None
     lacking = None if answered else _lacking(case, history, able, route, state)
@@ -108,15 +106,16 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     pending = promotion_pending(case, history, wish, coming)
     on_its_way = pending if wish is not None else None
     rolling = None if lacking is not None else _rolling(case, route)
-    told_of = (pin_refused(case, history), lacking, on_its_way, rolling, kept.waiting)
+    told_of = (pin_refused(case, history), lacking, on_its_way, rolling, kept.waiting, heir.note)
     notes = [note for note in told_of if note is not None]
     moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
-    moments += [podfacts.next_look(view, case.now) for view in case.world.deployments]
+    moments += [readiness.next_look(case, view) for view in case.world.deployments]
+    moments += [heir.look, road.drained(case, history, route) if route is not None else None]
     moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(
         route=writes,
-        children=(*kept.children, *shrunk, *gone),
-        probes=_probes(case, history, able, route, wish),
+        children=(*kept.children, *heir.children, *shrunk, *gone),
+        probes=(*_probes(case, history, able, route, wish), *heir.probes),
         events=(*told, *kept.events),
         served=lacking is None and history.champion is not None,
         lacking=lacking,
@@ -124,7 +123,7 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
         pending=pending,
         refused=act_refused(case, history),
         hijacked=hijacked,
-        endpoint=_endpoint(case, able) if route is not None else None,
+        endpoint=road.endpoint(case, history, able, route, state),
         runtime=_runtime(case, history),
         wake_at=_earliest(moments),
     )
@@ -139,48 +138,19 @@ def _route(
     able: Able,
     route: Routing | None,
     versions: tuple[Wanted, ...],
+    state: RouteState,
+    also: tuple[tuple[str, int], ...],
     *,
     blocked_by: Note | None,
 ) -> tuple[tuple[Child, ...], tuple[Event, ...]]:
-    """(writes to the route, events).
-
-    The number on the route never falls. A kill is written all the same, under the number that is there: it only takes
-    away.
-    """
-    view = case.world.route
+    """(writes to the route, events). A kill is written all the same, under the number that is there: it only takes
+    away."""
     killed = history.kill is not None and history.kill.engaged
     if blocked_by is not None and not (killed and blocked_by.reason == reasons.LOG_BROKEN):
-        return _silenced(case, history), ()
+        return road.silenced(case, history), ()
     if route is None:
-        gone: tuple[Child, ...] = ()
-        if view is not None and not view.deleting:
-            gone = (objects.route_deletion(view),)
-        return gone, ()
-    number = max(route.decision, view.decision if view is not None else 0)
-    arms = listed(case, route, [wanted.version for wanted in versions])
-    body = able.backend.route(RoutePlan(case.world.model, number, arms, route.mirrored))
-    content, _ = content_of(body)
-    if view is None:
-        told = (Event("Warning", reasons.SERVING_OBJECT_RESTORED, f"HTTPRoute {case.name} vanished and is made again"),)
-        return (objects.applied(body, None),), told if case.status.endpoint is not None else ()
-    if view.deleting or not objects.differs(view, content, case):
-        return (), ()
-    told = ()
-    if view.edited and view.content == content:
-        message = f"HTTPRoute {view.name} was changed by hand and is set back to record {number}"
-        told = (Event("Warning", reasons.ROUTE_RESTORED, message),)
-    return (objects.applied(body, view),), told
-
-
-def _silenced(case: Case, history: History) -> tuple[Child, ...]:
-    """A kill works also where no route can be made any more: one that answers with what it does not name goes."""
-    view, kill, stands_in = case.world.route, history.kill, history.kill_serves
-    if view is None or view.deleting or kill is None or not kill.engaged:
-        return ()
-    allowed = versionnames.version_name(case.name, stands_in.digest or "") if stands_in is not None else ""
-    if all(weight == 0 or service == allowed for service, weight in view.backends):
-        return ()
-    return (objects.route_deletion(view),)
+        return road.gone(case), ()
+    return road.writes(case, history, able, route, [wanted.version for wanted in versions], state, also)
 
 
 def _state(case: Case, history: History, able: Able, route: Routing | None, blocked_by: Note | None) -> RouteState:
@@ -188,7 +158,7 @@ def _state(case: Case, history: History, able: Able, route: Routing | None, bloc
         return RouteState(blocked_by)
     if route is None:
         return RouteState()
-    return route_state(case, history, able, route)
+    return road.route_state(case, history, able, route)
 
 
 def _settled(case: Case, route: Routing | None, state: RouteState) -> tuple[bool, datetime | None]:
@@ -197,10 +167,10 @@ def _settled(case: Case, route: Routing | None, state: RouteState) -> tuple[bool
     In force: accepted by every parent and seen by probes. Then the drain: its requests have ended.
     """
     if route is None:
-        return case.world.route is None, None
+        return not road.leads_anywhere(case), None
     if state.note is not None or not state.accepted:
         return False, None
-    end = route.at + DRAIN
+    end = route.at + road.DRAIN
     return case.now >= end, end if case.now < end else None
 
 
@@ -231,7 +201,7 @@ def _lacking(case: Case, history: History, able: Able, route: Routing | None, st
     for arm in route.arms:
         view = view_of(case, arm.version)
         if arm.weight > 0 and view is not None and view.able == 0:
-            return podfacts.not_ready(view, 1, case.now)
+            return readiness.not_ready(case, view, 1)
     return state.note
 
 
@@ -239,9 +209,16 @@ def _rolling(case: Case, route: Routing | None) -> Note | None:
     """A version that answers and whose newest pods are not there: clients do not notice, a person should."""
     for arm in route.arms if route is not None else ():
         view = view_of(case, arm.version)
-        if arm.weight > 0 and view is not None and (note := podfacts.rolling_out(view, case.now)) is not None:
+        if arm.weight > 0 and view is not None and (note := readiness.rolling_out(case, view)) is not None:
             return note
     return None
+
+
+def _unloaded(case: Case, able: Able, route: Routing | None, versions: tuple[Wanted, ...]) -> tuple[Wanted, ...]:
+    """Without a Gateway nothing stands before a mesh: who may not answer has to be unloaded."""
+    if route is None or not route.blocked or able.gateway.parent_refs or not road.meshed(case):
+        return versions
+    return tuple(replace(wanted, replicas=0) for wanted in versions)
 
 
 def _earliest(moments: list[datetime | None]) -> datetime | None:
@@ -264,7 +241,7 @@ def _probes(
     case: Case, history: History, able: Able, route: Routing | None, wish: Will | None
 ) -> tuple[ProbeTarget, ...]:
     """What clients see, and what could answer them next."""
-    asked: list[ProbeTarget] = list(through_route(case, able, route)) if route is not None else []
+    asked: list[ProbeTarget] = list(road.through_route(case, history, able, route)) if route is not None else []
     champion, challenger = history.champion, history.challenger
 
     def ask(version: VersionRef, *, compatible: bool) -> None:
@@ -284,17 +261,6 @@ def _probes(
     return tuple(dict.fromkeys(asked))
 
 
-def _endpoint(case: Case, able: Able) -> Endpoint | None:
-    """Where clients ask: the first Gateway that has an address."""
-    for parent in able.gateway.parent_refs:
-        gateway = gateway_of(case, parent)
-        if gateway is not None and gateway.url is not None:
-            host = host_of(able)
-            headers = {"Host": host} if host is not None else {}
-            return Endpoint(url=gateway.url + versionnames.model_path(case.world.model), headers=headers)
-    return None
-
-
 def _runtime(case: Case, history: History) -> str | None:
     """Image digest of the runtime that the champion's pods run."""
     view = view_of(case, history.champion)
@@ -310,7 +276,7 @@ def _runtime(case: Case, history: History) -> str | None:
 
 def _ending(case: Case, history: History, silenced: tuple[Child, ...]) -> Upkeep:
     """Serving is not asked for: the route goes first, then, when its requests have ended, what served."""
-    view, world = case.world.route, case.world
+    world = case.world
     champion = history.champion
     note = None
     if champion is not None:
@@ -323,10 +289,9 @@ def _ending(case: Case, history: History, silenced: tuple[Child, ...]) -> Upkeep
     refused = act_refused(case, history)
     if routing(history) is not None or history.broken is not None or lost_records(case, history) is not None:
         return Upkeep(route=silenced, lacking=note, pending=pending, refused=refused)
-    if view is not None:
-        route = () if view.deleting else (objects.route_deletion(view),)
-        return Upkeep(route=route, lacking=note, pending=pending, refused=refused)
-    end = history.routed_at + DRAIN if history.routed_at is not None else case.now
+    if road.leads_anywhere(case):
+        return Upkeep(route=road.gone(case), lacking=note, pending=pending, refused=refused)
+    end = history.routed_at + road.DRAIN if history.routed_at is not None else case.now
     if case.now < end and (world.deployments or world.children):
         return Upkeep(lacking=note, pending=pending, refused=refused, wake_at=end)
     gone: tuple[Delete, ...] = objects.everything(case)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fiduciary.api.quantities import timedelta_of
+from fiduciary.decide.serving.backends import workload
 from fiduciary.decide.serving.will import ways_back
 
 if TYPE_CHECKING:
@@ -84,10 +85,11 @@ def window_end(case: Case, history: History) -> datetime:
 
 
 def view_of(case: Case, version: VersionRef | None) -> DeploymentView | None:
-    """The Deployment of a version, if it exists."""
+    """What loads a version with the backend that serves, if it exists."""
     if version is None:
         return None
-    return next((view for view in case.world.deployments if view.digest == version.digest), None)
+    kind = workload(case)
+    return next((v for v in case.world.deployments if (v.kind, v.digest) == (kind, version.digest)), None)
 
 
 def ready_of(case: Case, version: VersionRef | None) -> int:

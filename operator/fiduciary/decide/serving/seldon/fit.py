@@ -1,0 +1,121 @@
+"""Whether a Server could take a version: asked before a Model is made, since Seldon tells the reason in a trail of its
+filters and tries a Model that did not fit again only when a server replica connects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fiduciary.decide import reasons
+from fiduciary.decide.step import Note
+from fiduciary.manifests import seldon
+from fiduciary.manifests.quantity import parse_quantity
+from fiduciary.serving.seldon import SeldonBackend, StorageUnreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fiduciary.api.versions import VersionRef
+    from fiduciary.decide.case import Case
+    from fiduciary.decide.serving.ability import Able
+    from fiduciary.serving.seldonviews import ServerView
+
+SERVER = "apply deploy/seldon to this namespace"
+
+
+def obstacle(case: Case, able: Able, version: VersionRef, replicas: int) -> Note | None:
+    """Why no Server takes this version, before anything is made; None where one could, and for other backends."""
+    if not isinstance(able.backend, SeldonBackend):
+        return None
+    try:
+        able.backend.storage(version)
+    except StorageUnreadable as error:
+        return Note(reasons.UNSUPPORTED_STORAGE, str(error), stalled=True)
+    secret = _secret(case)
+    if secret is not None:
+        return secret
+    servers = candidates(case)
+    if isinstance(servers, Note):
+        return servers
+    what = f"version {version.version}"
+    able_to = [server for server in servers if server.capabilities is None or seldon.CAPABILITY in server.capabilities]
+    if not able_to:
+        return Note(reasons.CAPABILITY_MISMATCH, f"{what} cannot be placed: {mismatch(servers)}", stalled=True)
+    needed = int(parse_quantity(seldon.memory(able.serving)))
+    roomy = [server for server in able_to if server.memory is None or server.memory >= needed]
+    if not roomy:
+        told = ", ".join(f"{server.name} {server.memory}" for server in able_to)
+        message = (
+            f"{what} asks for {needed} bytes of memory (spec.serving.resources), and a replica of no Server has as "
+            f"much ({told}): lower it, or raise requests.memory of the Server's container mlserver"
+        )
+        return Note(reasons.SERVER_TOO_SMALL, message, stalled=True)
+    return too_many(case, replicas)
+
+
+def candidates(case: Case) -> tuple[ServerView, ...] | Note:
+    """Servers that the spec allows; a note where there is none."""
+    servers, serving = case.world.seldon.servers, case.spec.serving
+    wanted = serving.seldon.server if serving is not None and serving.seldon is not None else None
+    namespace = case.world.model.metadata.namespace
+    if not servers:
+        message = f"namespace {namespace} has no Seldon Server that could load a model: {SERVER}"
+        return Note(reasons.SERVER_NOT_READY, message, stalled=True)
+    if wanted is None:
+        return servers
+    named = tuple(server for server in servers if server.name == wanted)
+    if not named:
+        found = ", ".join(server.name for server in servers)
+        message = f"spec.serving.seldon.server names {wanted}, which does not exist; namespace {namespace} has {found}"
+        return Note(reasons.SERVER_NOT_READY, message, stalled=True)
+    return named
+
+
+def too_many(case: Case, replicas: int) -> Note | None:
+    """A Model with more replicas than its Server is not placed at all, and one that is raised so loses its place."""
+    servers = candidates(case)
+    if isinstance(servers, Note):
+        return servers
+    offering = [one for one in servers if one.capabilities is None or seldon.CAPABILITY in one.capabilities]
+    most = max((server.replicas for server in offering), default=0)
+    if offering and most == 0:
+        names = ", ".join(server.name for server in offering)
+        message = f"Server {names} has 0 replicas (Seldon shows it as Ready all the same): scale it up"
+        return Note(reasons.SERVER_NOT_READY, message, stalled=True)
+    if offering and replicas > most:
+        names = ", ".join(f"{server.name} {server.replicas}" for server in offering)
+        message = (
+            f"a version needs {replicas} replicas, and no Server has as many ({names}): scale the Server up, or lower "
+            "spec.serving.replicas"
+        )
+        return Note(reasons.REPLICAS_EXCEED_SERVER, message, stalled=True)
+    return None
+
+
+def mismatch(servers: Iterable[ServerView], wanted: Iterable[str] = (seldon.CAPABILITY,)) -> str:
+    """Which strings are missing where, and what is there in their place."""
+    told = [
+        f"Server {server.name} lacks {', '.join(sorted(set(wanted) - (server.capabilities or frozenset())))} "
+        f"(it has {', '.join(sorted(server.capabilities or ())) or 'none'})"
+        for server in servers
+    ]
+    return f"{'; '.join(told)}. Add the string to the Server's capabilities exactly as it is written, or {SERVER}"
+
+
+def _secret(case: Case) -> Note | None:
+    """The Secret of the storage, which its owner has to release; what is in it only Seldon can tell."""
+    serving = case.spec.serving
+    ref = serving.seldon.storage_secret_ref if serving is not None and serving.seldon is not None else None
+    if ref is None:
+        return None
+    named = (one for one in case.world.references if (one.kind, one.name) == ("Secret", ref.name))
+    view = next(named, None)
+    where = f"Secret {ref.name}, which spec.serving.seldon.storageSecretRef names,"
+    if view is None or view.state == "Missing":
+        return Note(reasons.REFERENCE_MISSING, f"{where} does not exist in this namespace: create it", stalled=True)
+    if view.state == "Forbidden":
+        message = f"{where} may not be looked at: apply deploy/kustomize/namespace to this namespace"
+        return Note(reasons.REFERENCE_FORBIDDEN, message, stalled=True)
+    if not view.consumable:
+        message = f'{where} is not released for models: its owner labels it fiduciary.dev/consumable: "true"'
+        return Note(reasons.REFERENCE_NOT_CONSUMABLE, message, stalled=True)
+    return None
