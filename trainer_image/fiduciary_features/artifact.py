@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+SETTINGS = "model-settings.json"
+"""How an MLServer that finds models by itself (Seldon Core v2) is told of the runtime. No part of the version: whoever
+loads it writes a name and parameters into it, and nothing in it changes a prediction."""
 FILES = ("drift_reference.json", "features.json", "ledger.csv", "model.onnx", "procedure.json", "signature.json")
 
 
@@ -38,14 +41,14 @@ def listed_files(manifest: bytes) -> dict[str, str]:
 
 
 def verify(folder: Path) -> str:
-    """The digest of a version on disk, after each file was compared with the manifest.
+    """The digest of a version on disk, after each file was compared with the manifest. ``SETTINGS`` may lie beside.
 
     Raises:
         ValueError: a file is missing, changed, or not in the manifest.
     """
     manifest = (folder / MANIFEST).read_bytes()
     listed = listed_files(manifest)
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
+    present = {path.name for path in folder.iterdir()} - {MANIFEST, SETTINGS}
     if present != set(listed):
         raise ValueError(f"the manifest lists {sorted(listed)}, the folder holds {sorted(present)}")
     for name, expected in listed.items():

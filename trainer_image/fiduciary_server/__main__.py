@@ -1,4 +1,4 @@
-"""``python -m fiduciary_server fetch|serve``: the init container and the container of a serving pod."""
+"""``python -m fiduciary_server fetch|serve|share``: the containers of a serving pod; the model server of Seldon's."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one of the two; returns the exit code of ``docs/serving-runtime.md``."""
     given = _parse(arguments)
     try:
+        if given.what == "share":
+            _share(given)
+            return 0
         serving = _serving()
         if given.what == "fetch":
             fetch(serving, given.folder, given.claims, given.secrets)
@@ -87,9 +90,43 @@ def _serve(serving: Serving, given: argparse.Namespace) -> None:
     asyncio.run(run())
 
 
+def _share(given: argparse.Namespace) -> None:
+    """The model server of a Seldon Core v2 Server: versions come and go by its agent."""
+    from fiduciary_server import absent
+
+    absent.stand_in()
+    import asyncio
+
+    import uvloop
+    from mlserver import Settings
+
+    from fiduciary_server.shared import SharedServer
+
+    settings = Settings(
+        debug=False,
+        parallel_workers=0,
+        host=given.host,
+        http_port=int(os.environ.get("MLSERVER_HTTP_PORT", given.rest_port)),
+        grpc_port=int(os.environ.get("MLSERVER_GRPC_PORT", given.grpc_port)),
+        metrics_port=given.metrics_port,
+        metrics_endpoint=None,
+        gzip_enabled=False,
+        use_structured_logging=True,
+        load_models_at_startup=False,
+        model_repository_root=os.environ.get("MLSERVER_MODELS_DIR", "/mnt/agent/models"),
+    )
+
+    async def run() -> None:
+        await SharedServer(settings).serve()
+
+    sys.setswitchinterval(SWITCH_SECONDS)
+    uvloop.install()
+    asyncio.run(run())
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="fiduciary_server", description="Fetch or serve one version of a model.")
-    parser.add_argument("what", choices=("fetch", "serve"))
+    parser = argparse.ArgumentParser(prog="fiduciary_server", description="Fetch or serve versions of models.")
+    parser.add_argument("what", choices=("fetch", "serve", "share"))
     parser.add_argument("--folder", type=Path, default=Path("/version"), help="where the version is, or is brought to")
     parser.add_argument("--claims", type=Path, default=Path("/data"), help="fetch: holds one folder a mounted claim")
     parser.add_argument("--secrets", type=Path, default=Path("/etc/fiduciary/secret"), help="fetch: one file a key")

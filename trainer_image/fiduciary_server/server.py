@@ -34,31 +34,10 @@ END_SECONDS = 5.0
 """For requests that are still under way when draining is over, and then for records that were not sent."""
 
 
-class Server(MLServer):
-    """One version, served.
+class Stoppable(MLServer):
+    """MLServer that ends once, in its own time."""
 
-    Args:
-        settings: MLServer's.
-        model: of the one model.
-    """
-
-    def __init__(self, settings: Settings, model: ModelSettings) -> None:
-        self.runtime = FiduciaryRuntime(model)
-        self.life = Life(self.runtime)
-        self._stopping: asyncio.Task[None] | None = None
-        self._model = model
-        super().__init__(settings)
-
-    def _create_model_registry(self) -> MultiModelRegistry:
-        # One model, made already, since the transports must know it before it is loaded; it has no handlers of its own.
-        return MultiModelRegistry(model_initialiser=lambda _: self.runtime)
-
-    def _create_servers(self) -> None:
-        self._kafka_server = None
-        settings = self._settings
-        self._rest_server: Any = _Http(Rest(self.runtime, self.life), settings.host, settings.http_port)
-        self._grpc_server: Any = _Grpc(Rpc(self.runtime, self.life), settings.host, settings.grpc_port)
-        self._metrics_server: Any = _Http(_Exposition(self.runtime), settings.host, settings.metrics_port)
+    _stopping: asyncio.Task[None] | None = None
 
     def _add_signal_handlers(self) -> None:
         loop = asyncio.get_running_loop()
@@ -69,6 +48,39 @@ class Server(MLServer):
         if self._stopping is None:
             self._stopping = asyncio.ensure_future(self.stop())
 
+    async def ended(self) -> None:
+        """Return when the end that was begun is over."""
+        if self._stopping is not None:
+            await self._stopping
+
+
+class Server(Stoppable):
+    """One version, served.
+
+    Args:
+        settings: MLServer's.
+        model: of the one model.
+    """
+
+    def __init__(self, settings: Settings, model: ModelSettings) -> None:
+        self.runtime = FiduciaryRuntime(model)
+        self.life = Life(self.runtime)
+        self._model = model
+        super().__init__(settings)
+
+    def _create_model_registry(self) -> MultiModelRegistry:
+        # One model, made already, since the transports must know it before it is loaded; it has no handlers of its own.
+        return MultiModelRegistry(model_initialiser=lambda _: self.runtime)
+
+    def _create_servers(self) -> None:
+        self._kafka_server = None
+        settings = self._settings
+        self._rest_server: Any = Http(Rest(self.runtime, self.life), settings.host, settings.http_port)
+        self._grpc_server: Any = Grpc(Rpc(self.runtime, self.life), settings.host, settings.grpc_port)
+        self._metrics_server: Any = Http(
+            Exposition(self.runtime.metrics.exposition), settings.host, settings.metrics_port
+        )
+
     async def serve(self) -> None:
         """Load, serve, and return when the server was told to end.
 
@@ -76,8 +88,7 @@ class Server(MLServer):
             Ended: BadVersion.
         """
         await self.start([self._model])
-        if self._stopping is not None:
-            await self._stopping
+        await self.ended()
         if self.runtime.failure is not None:
             raise self.runtime.failure
 
@@ -99,7 +110,7 @@ class _Quiet(uvicorn.Server):
         return nullcontext()
 
 
-class _Http:
+class Http:
     """An ASGI application behind uvicorn, with the interface of MLServer's servers."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], host: str, port: int) -> None:
@@ -133,7 +144,7 @@ class _Http:
         await self._ended.wait()
 
 
-class _Grpc:
+class Grpc:
     """The gRPC server, with the interface of MLServer's."""
 
     def __init__(self, servicer: Rpc, host: str, port: int) -> None:
@@ -162,15 +173,15 @@ class _Grpc:
             await self._server.stop(grace=END_SECONDS)
 
 
-class _Exposition:
+class Exposition:
     """``/metrics`` of our registry alone."""
 
-    def __init__(self, runtime: FiduciaryRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, exposition: Callable[[], bytes]) -> None:
+        self._exposition = exposition
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = scope["path"] == "/metrics"
-        body = self._runtime.metrics.exposition() if found else b"metrics are at /metrics\n"
+        body = self._exposition() if found else b"metrics are at /metrics\n"
         headers = [(b"content-type", CONTENT_TYPE_LATEST.encode()), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200 if found else 404, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from fiduciary_features.artifact import FILES, MANIFEST, digest_of
+from fiduciary_features.artifact import FILES, MANIFEST, SETTINGS, digest_of
 from fiduciary_trainer.outcome import encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+RUNTIME = "fiduciary_server.shared.SharedRuntime"
+"""What loads a version in an MLServer that finds models by itself."""
 PROCEDURE = ("contractVersion", "specKey", "configKey", "trainingKey", "trigger", "asOf", "data", "training")
 """Parts of the job document that decide what is trained. Where it runs, who asked how often, and where the result is
 logged are not among them: a retry or a restored cluster must give the same version."""
@@ -50,4 +52,5 @@ def build(folder: Path, files: Mapping[str, bytes]) -> str:
         (folder / name).write_bytes(content)
     manifest = encode({"files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}})
     (folder / MANIFEST).write_bytes(manifest)
+    (folder / SETTINGS).write_bytes(encode({"implementation": RUNTIME, "parameters": {"uri": "."}}))
     return digest_of(manifest)

@@ -140,7 +140,7 @@ class ModelDecisionSpec(ApiModel):
     traffic: Traffic | None = None
     """Weights that the route has to have from now on; absent where the decision changes none."""
     backend: Literal["Gateway", "Seldon", "KServe"] | None = None
-    """What serves from now on. Absent: the same as before, and Gateway at first."""
+    """What serves from now on: Gateway, Seldon or KServe. Absent: the same as before, and Gateway at first."""
     cause: Cause
     """Why."""
     evidence: Evidence = Evidence()

@@ -30,7 +30,8 @@ VISIBILITY = "networking.kserve.io/visibility"
 
 
 def inference_service(plan: VersionPlan, serving: ServingSpec) -> Body:
-    """One version. The number of replicas is no part of it unless KServe's autoscaler has it."""
+    """One version. The number of replicas is part of it, unlike a Deployment's: in KServe's smaller CRD the spec is one
+    value, and two managers of it would take away each other's."""
     own = versionnames.selector(plan.model, plan.version, meta.KSERVE)
     metadata = versionnames.version_metadata(plan, versionnames.version_name(plan.model.metadata.name, _digest(plan)))
     # Cluster-local: KServe makes no Ingress, the route is ours.
@@ -49,6 +50,7 @@ def inference_service(plan: VersionPlan, serving: ServingSpec) -> Body:
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
         },
     }
+    predictor |= {"minReplicas": plan.replicas, "maxReplicas": plan.replicas}
     autoscaling = serving.autoscaling
     if plan.autoscaled and autoscaling is not None:
         percents = [metric.cpu_utilization for metric in autoscaling.metrics if metric.cpu_utilization is not None]

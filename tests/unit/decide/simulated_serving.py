@@ -6,6 +6,7 @@ probe sees follows from what the gateway has taken over, not from what was writt
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from fiduciary.serving.observed import (
     RouteView,
     ServingPod,
 )
+from fiduciary.serving.seldonviews import ModelView
+from tests.unit.decide.simulated_mesh import SimulatedMesh, named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +47,13 @@ SERVES = frozenset(
         "HorizontalPodAutoscaler",
         "ServiceAccount",
         "HTTPRoute",
+        "Model",
+        "Experiment",
+        "InferenceService",
     }
 )
+WORKLOADS = ("Deployment", "Model", "InferenceService")
+OURS = (meta.SERVING, meta.KSERVE)
 OTHER_DIGEST = "sha256:" + "f" * 64
 
 
@@ -89,6 +97,7 @@ class SimulatedServing:
     refuses_imitation: set[str] = field(default_factory=set[str])  # digests that answer 400 to the champion's example
     hijacked_by: str | None = None
     route_status: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    mesh: SimulatedMesh = field(default_factory=SimulatedMesh)
     asked: tuple[ProbeTarget, ...] = ()
     probing_since: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)  # long ago; None: the operator has just started
     results: dict[ProbeTarget, ProbeView] = field(default_factory=dict["ProbeTarget", ProbeView])
@@ -106,12 +115,12 @@ class SimulatedServing:
         """What the stored route says: Service -> weight."""
         return {} if self.route is None else _weights(self.route.body)
 
-    def deployment(self, digest: str) -> Stored | None:
+    def deployment(self, digest: str, workload: str = "Deployment") -> Stored | None:
         return next(
             (
                 stored
                 for (kind, _), stored in self.objects.items()
-                if kind == "Deployment" and stored.body["metadata"]["annotations"][meta.ANNOTATION_DIGEST] == digest
+                if kind == workload and stored.body["metadata"]["annotations"][meta.ANNOTATION_DIGEST] == digest
             ),
             None,
         )
@@ -124,10 +133,11 @@ class SimulatedServing:
     def turn(self, now: datetime) -> None:
         """The node, the gateway and the prober do their work."""
         for (kind, _), stored in self.objects.items():
-            if kind == "Deployment" and self.node_works:
+            if kind in ("Deployment", "InferenceService") and self.node_works:
                 digest = stored.body["metadata"]["annotations"][meta.ANNOTATION_DIGEST]
                 stored.ready = 0 if digest in self.broken else stored.replicas
                 stored.rolled = stored.ready == stored.replicas
+        self.mesh.turn(dict(named(self.objects, "Model")), dict(named(self.objects, "Experiment")), now)
         if self.controller_works:
             route = self.route
             if route is not None and route.confirmed != route.generation and not self.route_status:
@@ -156,17 +166,17 @@ class SimulatedServing:
     def carry_out(self, child: Child, now: datetime) -> bool:
         """Whether the child was one of ours."""
         match child:
-            case Create(body) | Apply(body) if body["kind"] not in SERVES or _component(body) != meta.SERVING:
+            case Create(body) | Apply(body) if body["kind"] not in SERVES or _component(body) not in OURS:
                 return False
             case Apply(body, uid, version):
                 self._apply(dict(body), uid, version, now)
-            case Scale(name, uid, replicas):
-                stored = self.objects.get(("Deployment", name))
+            case Scale(name, uid, replicas, _, kind):
+                stored = self.objects.get((kind, name))
                 if stored is None or stored.uid != uid:
                     raise Refused(f"scale {name}")
                 stored.replicas, stored.rolled = replicas, False
                 self._changed(stored)
-                self.writes.append(("scale", "Deployment", name))
+                self.writes.append(("scale", kind, name))
             case Delete(kind=kind, name=name, uid=uid) if kind in SERVES:
                 stored = self.objects.get((kind, name))
                 if stored is not None:
@@ -184,11 +194,14 @@ class SimulatedServing:
         return replace(
             world,
             deployments=tuple(
-                self._deployment(name, stored) for (kind, name), stored in placed if kind == "Deployment"
+                self._deployment(kind, name, stored) for (kind, name), stored in placed if kind in WORKLOADS
             ),
             children=tuple(
-                _child(kind, name, stored) for (kind, name), stored in placed if kind not in ("Deployment", "HTTPRoute")
+                _child(kind, name, stored)
+                for (kind, name), stored in placed
+                if kind not in (*WORKLOADS, "HTTPRoute", "Experiment")
             ),
+            seldon=self.mesh.view(dict(named(self.objects, "Experiment"))),
             route=next((self._route(name, stored) for (kind, name), stored in placed if kind == "HTTPRoute"), None),
             gateways=self.gateways,
             missing_kinds=self.missing_kinds,
@@ -209,9 +222,11 @@ class SimulatedServing:
         else:
             if uid is None or uid != stored.uid or (version is not None and version != str(stored.version)):
                 raise Refused(f"{place} is another one, or changed")
-            rolls = place[0] == "Deployment" and stored.body["spec"] != body["spec"]
+            rolls = place[0] in WORKLOADS and stored.body["spec"] != body["spec"]
             stored.body, stored.rolled = body, stored.rolled and not rolls
             self._changed(stored)
+        if place[0] == "InferenceService":
+            stored.replicas = body["spec"]["predictor"]["minReplicas"]
         stored.written_at = now
         self.writes.append(("apply", *place))
         if place[0] == "HTTPRoute":
@@ -225,40 +240,64 @@ class SimulatedServing:
 
     def _probe(self, now: datetime) -> None:
         for target in self.asked:
-            seen = self._route_answer(target) if target.via == "Route" else self._version_answer(target)
-            ok, status, digest, message = seen
             before = self.results.get(target)
+            counts = Counter[str]()
+            looks = [
+                self._route_answer(target) if target.via == "Route" else self._version_answer(target)
+                for _ in range(target.draws)
+            ]
+            ok, status, digest, message = min(looks, key=lambda look: (look[0], sum(o[2] == look[2] for o in looks)))
+            counts.update(look[2] for look in looks)
             same = before is not None and (before.ok, before.status, before.digest) == (ok, status, digest)
             since = before.since if same and before is not None else now
             version = "" if not digest else digest.removeprefix("sha256:")[:4]
-            self.results[target] = ProbeView(target, now, ok, status, version, digest, message, 0.004, since)
+            self.results[target] = ProbeView(
+                target, now, ok, status, version, digest, message, 0.004, since,
+                drawn=tuple(sorted(counts.items())) if ok and target.draws > 1 else (),
+            )  # fmt: skip
 
     def _route_answer(self, target: ProbeTarget) -> tuple[bool, int | None, str, str]:
         if self.hijacked_by is not None and ("Deployment", self.hijacked_by) in self.objects:
             return self._pods_answer(self.hijacked_by)
         if self.hijacked_by is not None:
             return False, 200, "", "an answer without fiduciary-digest"
+        if target.headers:
+            return self._mesh_answer(dict(target.headers))
         if not self.taken_over:
             return False, 404, "", "status 404"
         service = next((name for name, weight in self.taken_over.items() if weight > 0), None)
         if service is None:
             return False, 500, "", "status 500"
+        if service == "seldon-mesh":
+            assert self.route is not None
+            return self._mesh_answer({"seldon-model": _lead(self.route.body)})
         return self._pods_answer(service)
 
     def _version_answer(self, target: ProbeTarget) -> tuple[bool, int | None, str, str]:
         if target.example_url is not None and target.digest in self.refuses_imitation:
             return False, 400, target.digest, "column volume is missing"
+        if target.headers:
+            return self._mesh_answer(dict(target.headers))
         service = target.url.removeprefix("http://").partition(".")[0]
         return self._pods_answer(service)
 
+    def _mesh_answer(self, headers: Mapping[str, str]) -> tuple[bool, int | None, str, str]:
+        name = self.mesh.draw(headers)
+        stored = self.objects.get(("Model", name)) if name is not None else None
+        if stored is None:
+            return False, 404, "", "status 404"
+        digest = stored.body["metadata"]["annotations"][meta.ANNOTATION_DIGEST]
+        return True, 200, self.loads.get(digest, digest), ""
+
     def _pods_answer(self, service: str) -> tuple[bool, int | None, str, str]:
-        deployment = self.objects.get(("Deployment", service))
+        place = ("InferenceService", service[:-3]) if service.endswith("-ks") else ("Deployment", service)
+        deployment = self.objects.get(place)
         if ("Service", service) not in self.objects or deployment is None or deployment.ready == 0:
             return False, 503, "", "status 503"
         digest = deployment.body["metadata"]["annotations"][meta.ANNOTATION_DIGEST]
         return True, 200, self.loads.get(digest, digest), ""
 
-    def _deployment(self, name: str, stored: Stored) -> DeploymentView:
+    def _deployment(self, kind: str, name: str, stored: Stored) -> DeploymentView:
         metadata = stored.body["metadata"]
         digest = metadata["annotations"][meta.ANNOTATION_DIGEST]
         content, edited = content_of(stored.body)
@@ -275,7 +314,11 @@ class SimulatedServing:
             )
             for number in range(stored.replicas)
         )
+        if kind == "Model":
+            return self._model(name, stored)
         return DeploymentView(
+            kind=kind,
+            api_version=stored.body["apiVersion"],
             name=name,
             uid=stored.uid,
             resource_version=str(stored.version),
@@ -284,7 +327,9 @@ class SimulatedServing:
             content=content,
             edited=edited,
             serving_key=metadata["annotations"][meta.ANNOTATION_SERVING_KEY],
-            image=stored.body["spec"]["template"]["spec"]["containers"][0]["image"],
+            image=(stored.body["spec"].get("template", {}).get("spec") or stored.body["spec"]["predictor"])[
+                "containers"
+            ][0]["image"],
             created_at=stored.created_at,
             owner_uid=_owner(stored.body),
             replicas=stored.replicas,
@@ -300,6 +345,34 @@ class SimulatedServing:
             ),
         )
 
+    def _model(self, name: str, stored: Stored) -> ModelView:
+        metadata, spec = stored.body["metadata"], stored.body["spec"]
+        content, edited = content_of(stored.body)
+        view = ModelView(
+            kind="Model",
+            api_version=stored.body["apiVersion"],
+            name=name,
+            uid=stored.uid,
+            resource_version=str(stored.version),
+            digest=metadata["annotations"][meta.ANNOTATION_DIGEST],
+            version=metadata["labels"][meta.LABEL_VERSION],
+            content=content,
+            edited=edited,
+            serving_key=metadata["annotations"][meta.ANNOTATION_SERVING_KEY],
+            image="",
+            created_at=stored.created_at,
+            owner_uid=_owner(stored.body),
+            replicas=stored.replicas,
+            ready=stored.replicas,
+            updated=stored.replicas,
+            available=stored.replicas,
+            total=stored.replicas,
+            observed=True,
+            requirements=tuple(spec["requirements"]),
+            server=spec.get("server", ""),
+        )
+        return self.mesh.model(view, name)
+
     def _route(self, name: str, stored: Stored) -> RouteView:
         content, edited = content_of(stored.body)
         return RouteView(
@@ -312,6 +385,7 @@ class SimulatedServing:
             edited=edited,
             owner_uid=_owner(stored.body),
             backends=tuple(_weights(stored.body).items()),
+            lead=_lead(stored.body),
             parents=tuple(self._parents(stored)),
             written_at=stored.written_at,
             confirmed_at=stored.confirmed_at,
@@ -354,6 +428,13 @@ def _child(kind: str, name: str, stored: Stored) -> ChildView:
 
 def _weights(body: Mapping[str, Any]) -> dict[str, int]:
     return {ref["name"]: ref["weight"] for ref in body["spec"]["rules"][0]["backendRefs"]}
+
+
+def _lead(body: Mapping[str, Any]) -> str:
+    for entry in body["spec"]["rules"][0].get("filters", ()):
+        for header in entry.get("requestHeaderModifier", {}).get("set", ()):
+            return str(header["value"])
+    return ""
 
 
 def _decision(body: Mapping[str, Any]) -> int:

@@ -148,9 +148,8 @@ def test_names_fit_and_belong_to_the_artifact() -> None:
 def test_one_path_and_one_name_for_all_versions_of_a_model() -> None:
     given = model(SERVED)
     assert versionnames.model_path(given) == f"/v2/models/{NAMESPACE}.spx-volatility"
-    url = BACKEND.address(given, VERSION)
+    url = BACKEND.address(given, VERSION).url
     assert url == "http://spx-volatility-8ab8c9b50000.quant.svc:8080/v2/models/quant.spx-volatility"
-    assert BACKEND.address(given, VERSION, "grpc") == "http://spx-volatility-8ab8c9b50000.quant.svc:8081"
 
 
 def rules(**parts: Any) -> list[dict[str, Any]]:

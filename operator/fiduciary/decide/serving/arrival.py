@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
 from fiduciary.decide.serving import readiness
+from fiduciary.decide.serving.ability import kinds_missing
 from fiduciary.decide.serving.listing import cold
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.seldon import fit
@@ -53,6 +54,8 @@ def arrival(
     ``compatible``: it must also answer the champion's own example request.
     """
     view = view_of(case, version)
+    if able.backend.workload_kind[1] in case.world.missing_kinds:
+        return Arrival(kinds_missing(case, able))
     if view is None and (unfit := fit.obstacle(case, able, version, need or 1)) is not None:
         return Arrival(unfit)
     if view is None or (view.deleting and not isinstance(view, ModelView)):
