@@ -73,6 +73,5 @@ def clients(sim: SimulatedWorld) -> dict[str, int]:
                 name: ("InferenceService", name[:-3]) if name.endswith("-ks") else ("Deployment", name) for name in live
             }
             return {number(*kinds[name]): weight for name, weight in live.items() if serving.objects[kinds[name]].ready}
-        assert serving.route is not None
-        lead = serving.route.body["spec"]["rules"][0]["filters"][0]["requestHeaderModifier"]["set"][0]["value"]
+        lead = serving.taken_lead
     return {number("Model", name): round(100 * share) for name, share in serving.mesh.shares(lead).items()}

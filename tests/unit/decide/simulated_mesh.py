@@ -1,7 +1,7 @@
 """Seldon's scheduler and mesh in a simulated world, as a real v2.6.0 was observed (facts: serving.md §1b).
 
-Statuses say what Seldon says, and the mesh does what it really does: the two differ where the real ones do. An edit of an
-Experiment is taken at the next look, unless the scheduler is away; then its conditions stay as they were.
+Statuses say what Seldon says, and the mesh does what it really does: the two differ where the real ones do. An edit of
+an Experiment is taken at the next look, unless the scheduler is away; then its conditions stay as they were.
 """
 
 from __future__ import annotations

@@ -92,6 +92,7 @@ class SimulatedServing:
     controller_works: bool = True
     prober_works: bool = True
     taken_over: dict[str, int] = field(default_factory=dict[str, int])  # Service -> weight, as clients see it
+    taken_lead: str = ""
     broken: dict[str, Mapping[str, Any]] = field(default_factory=dict[str, "Mapping[str, Any]"])  # digest -> pod
     loads: dict[str, str] = field(default_factory=dict[str, str])  # digest -> what its pods really are
     refuses_imitation: set[str] = field(default_factory=set[str])  # digests that answer 400 to the champion's example
@@ -143,6 +144,7 @@ class SimulatedServing:
             if route is not None and route.confirmed != route.generation and not self.route_status:
                 route.confirmed, route.confirmed_at = route.generation, now
             self.taken_over = {} if route is None or self.route_status else _weights(route.body)
+            self.taken_lead = _lead(route.body) if route is not None else ""
         if self.prober_works:
             self._probe(now)
 
@@ -269,8 +271,7 @@ class SimulatedServing:
         if service is None:
             return False, 500, "", "status 500"
         if service == "seldon-mesh":
-            assert self.route is not None
-            return self._mesh_answer({"seldon-model": _lead(self.route.body)})
+            return self._mesh_answer({"seldon-model": self.taken_lead})
         return self._pods_answer(service)
 
     def _version_answer(self, target: ProbeTarget) -> tuple[bool, int | None, str, str]:

@@ -48,7 +48,7 @@ def test_an_idle_model_writes_nothing(backend: str) -> None:
     assert (sim.status_writes, len(sim.serving.writes)) == (before, objects)
 
 
-def watched(sim: SimulatedWorld, seconds: int = 300) -> list[dict[str, int]]:
+def watched(sim: SimulatedWorld, seconds: int = 200) -> list[dict[str, int]]:
     """What clients get while time passes; nobody is ever refused."""
     seen = [clients(sim)]
     for _ in range(seconds // 5):
@@ -122,7 +122,7 @@ def test_a_kill_may_leave_the_previous_champion(backend: str) -> None:
 def test_a_process_that_dies_at_any_write_of_a_promotion(backend: str, write: Write) -> None:
     sim = challenged(ALL[backend])
     approve(sim, "ok")
-    for _ in range(40):
+    for _ in range(24):
         with contextlib.suppress(Crash):
             sim.step(die_before=write)
         sim.step()
@@ -139,7 +139,7 @@ def test_a_process_that_dies_at_any_write_of_a_promotion(backend: str, write: Wr
 def test_a_process_that_dies_between_two_children(backend: str, child: int) -> None:
     sim = challenged(ALL[backend])
     approve(sim, "ok")
-    for _ in range(40):
+    for _ in range(24):
         sim.spoil = child
         with contextlib.suppress(Crash):
             sim.step()
@@ -191,7 +191,7 @@ def test_what_a_retained_model_leaves_goes_on_and_is_found_again(backend: str) -
     objects = set(sim.serving.objects)
     sim.advance(seconds=5)
     sim.delete()
-    for _ in range(40):
+    for _ in range(24):
         if sim.gone:
             break
         sim.step()
@@ -241,3 +241,100 @@ def test_kinds_that_are_missing_are_told_until_they_come(backend: str) -> None:
     calm(sim)
     assert sim.condition("Ready")[:2] == ("True", reasons.SERVING)
     assert clients(sim) == {"1": 100}
+
+
+# --- another backend -------------------------------------------------------------------------------------------------
+
+
+MOVES = [
+    (one, other) for one in ("Gateway", "KServe", "Seldon") for other in ("Gateway", "KServe", "Seldon") if one != other
+]
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES)
+def test_a_live_model_changes_its_backend_and_nobody_notices(before: str, after: str) -> None:
+    sim = challenged(ALL[before])
+    old = {place for place in sim.serving.objects if place[0] == WORKLOAD[before]}
+    sim.edit({"serving": {"backend": after}})
+    assert watched(sim) == [{"1": 100}]
+    record = sim.records[-1]
+    assert (record.action, record.cause.kind, record.backend) == ("Shift", "SpecChange", after)
+    assert record.traffic is not None
+    assert record.traffic.champion == 100
+    assert sim.condition("Ready")[:2] == ("True", reasons.SERVING)
+    assert not old & set(sim.serving.objects), "what served before is gone"
+    assert len([kind for kind, _ in sim.serving.objects if kind == WORKLOAD[after]]) == 2
+    approve(sim, "ok")
+    assert watched(sim)[-1] == {"2": 100}
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES)
+@pytest.mark.parametrize("write", ["record", "children", "status"])
+def test_a_process_that_dies_while_the_backend_changes(before: str, after: str, write: Write) -> None:
+    sim = served(ALL[before])
+    sim.edit({"serving": {"backend": after}})
+    for _ in range(24):
+        with contextlib.suppress(Crash):
+            sim.step(die_before=write)
+        sim.step()
+        sim.step()
+        assert clients(sim) == {"1": 100}
+        sim.advance(seconds=5)
+    assert [record.backend for record in sim.records if record.cause.kind == "SpecChange"] == [after]
+    assert not any(kind == WORKLOAD[before] for kind, _ in sim.serving.objects)
+
+
+def test_a_backend_that_never_gets_ready_takes_nothing_over() -> None:
+    sim = served(ALL["Gateway"])
+    objects = set(sim.serving.objects)
+    sim.serving.mesh.servers = ()
+    sim.edit({"serving": {"backend": "Seldon"}})
+    assert watched(sim, 120) == [{"1": 100}]
+    assert sim.actions[-1] == "Shift"
+    assert sim.records[-1].backend is None
+    assert sim.condition("Ready")[:2] == ("True", reasons.SERVING)
+    status, reason, message = sim.condition("Stalled")
+    assert (status, reason) == ("True", reasons.SERVER_NOT_READY)
+    assert "Gateway serves until then" in message
+    assert set(sim.serving.objects) == objects
+    sim.edit({"serving": {"backend": "Gateway"}})
+    calm(sim, 30)
+    assert sim.condition("Stalled")[0] == "False"
+    assert set(sim.serving.objects) == objects
+
+
+def test_a_backend_whose_kinds_are_missing_is_waited_for() -> None:
+    sim = served(ALL["Gateway"])
+    sim.serving.missing_kinds = frozenset({"InferenceService"})
+    sim.edit({"serving": {"backend": "KServe"}})
+    assert watched(sim, 60) == [{"1": 100}]
+    status, reason, message = sim.condition("Stalled")
+    assert (status, reason) == ("True", reasons.BACKEND_MISSING)
+    assert "install KServe" in message
+    sim.serving.missing_kinds = frozenset()
+    assert watched(sim) == [{"1": 100}]
+    assert sim.records[-1].backend == "KServe"
+
+
+def test_a_change_of_mind_while_the_backend_changes() -> None:
+    sim = served(ALL["Gateway"])
+    sim.serving.mesh.says = {}
+    sim.edit({"serving": {"backend": "Seldon"}})
+    sim.step()
+    sim.edit({"serving": {"backend": "Gateway"}})
+    assert watched(sim, 120) == [{"1": 100}]
+    assert not any(kind == "Model" for kind, _ in sim.serving.objects)
+    assert all(record.backend is None for record in sim.records)
+
+
+def test_a_kill_wins_over_a_change_of_backend() -> None:
+    sim = served(ALL["Gateway"])
+    sim.edit({"serving": {"backend": "KServe"}, "kill": {"engaged": True}})
+    calm(sim, 60)
+    assert clients(sim) == {}
+    assert sim.actions[-1] == "Kill"
+    sim.edit({"kill": {"engaged": False}})
+    act_now(sim, "resume", "Resume")
+    sim.settle()
+    assert watched(sim)[-1] == {"1": 100}
+    assert sim.records[-1].backend == "KServe"

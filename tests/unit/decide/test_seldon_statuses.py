@@ -3,6 +3,8 @@
 The texts are those of facts/serving.md §1b, the rows those of facts/requirements.md, "Failures of a live platform".
 """
 
+# ruff: noqa: E501 - texts as they were observed
+
 from __future__ import annotations
 
 from dataclasses import replace

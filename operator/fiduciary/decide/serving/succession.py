@@ -73,11 +73,12 @@ def heir(case: Case, history: History, route: Routing | None, *, ready: bool = T
     for one in answering:
         state = arrival(other, history, able, one, compatible=False, need=max(1, ready_of(case, one)))
         lacking, look = lacking or state.note, look or state.look
-    if lacking is not None:
-        return Heir(needs, (*kept.children, *scales), probes, (), _waits(case, name, lacking), look)
-    listed = _addresses(other, route)
-    cold, warm_at = _cold(case, able, listed)
-    return Heir(needs, (*kept.children, *scales), probes, listed, _waits(case, name, cold) if cold else None, warm_at)
+    # Known to gateways as soon as there is somebody: a probe that is late takes nothing back.
+    listed = _addresses(other, route) if all(ready_of(other, one) > 0 for one in answering) else ()
+    if lacking is None:
+        lacking, look = _cold(case, able, listed)
+    note = _waits(case, name, lacking) if lacking is not None else None
+    return Heir(needs, (*kept.children, *scales), probes, listed, note, look)
 
 
 def _waits(case: Case, name: str, why: Note) -> Note:

@@ -89,8 +89,8 @@ def _is_news(rejected: Said, ready: Said | None, since: datetime | None) -> bool
 def _rejected(name: str, said: Said) -> Note:
     text = said.reason or said.message
     message = (
-        f"Seldon rejects {name}: {text}. Its other conditions stay as they were, which is no sign that it works. Remove "
-        "the cause, then delete it (kubectl delete experiment.mlops.seldon.io): it is made again"
+        f"Seldon rejects {name}: {text}. Its other conditions stay as they were, which is no sign that it works. "
+        "Remove the cause, then delete it (kubectl delete experiment.mlops.seldon.io): it is made again"
     )
     return Note(reasons.EXPERIMENT_REJECTED, message, stalled=True)
 
