@@ -12,6 +12,7 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlserver.errors import MLServerError
 from mlserver.grpc.servicers import InferenceServicer
 from mlserver.logging import logger
 from mlserver.registry import MultiModelRegistry
@@ -20,6 +21,7 @@ from mlserver.utils import to_absolute_path
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.registry import Collector
 
+from fiduciary_server.ending import Ended
 from fiduciary_server.fetching.fetch import verify
 from fiduciary_server.life import Life
 from fiduciary_server.rest import Rest
@@ -60,10 +62,13 @@ class SharedRuntime(FiduciaryRuntime):
         """Compare the folder with the digest that the operator accepted, then load it.
 
         Raises:
-            Ended: DigestMismatch, BadVersion.
+            MLServerError: DigestMismatch or BadVersion, in words that the agent hands on to the Model's status.
         """
-        await asyncio.to_thread(verify, self._place, self.serving.digest)
-        return await super().load()
+        try:
+            await asyncio.to_thread(verify, self._place, self.serving.digest)
+            return await super().load()
+        except Ended as ended:
+            raise MLServerError(str(ended), status_code=500) from None
 
     async def unload(self) -> bool:
         """Send what records there are; memory that was set aside as permanent is so no longer."""
