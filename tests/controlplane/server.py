@@ -117,6 +117,7 @@ _PLURALS = {
     "Namespace": "namespaces",
     "Job": "jobs",
     "Gateway": "gateways",
+    "Server": "servers",
 }
 _CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
 

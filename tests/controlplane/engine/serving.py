@@ -208,23 +208,30 @@ class ServingNode:
             service = host.partition(".svc")[0]
         return (200, *self.versions[service]) if service in self.versions else (503, "", "")
 
+    def reached(self, request: web.Request) -> tuple[int, str, str, dict[str, str]]:
+        """(HTTP status, version, digest, further headers) of this request."""
+        return (*self.answer(request.host, request.match_info["model"]), {})
+
+    def asked(self, request: web.Request) -> str:
+        """``<namespace>.<model>`` that the request is for."""
+        return request.match_info["model"]
+
     async def _metadata(self, request: web.Request) -> web.Response:
-        model = request.match_info["model"]
-        return self._respond(request.host, model, {"name": model, "parameters": {"exampleRequest": EXAMPLE}})
+        return self._respond(request, {"name": self.asked(request), "parameters": {"exampleRequest": EXAMPLE}})
 
     async def _infer(self, request: web.Request) -> web.Response:
-        model = request.match_info["model"]
         assert await request.json() == EXAMPLE
-        response = self._respond(request.host, model, {"outputs": []})
+        response = self._respond(request, {"outputs": []})
         if response.status == 200:
-            self.verify(request.headers.get("fiduciary-probe", ""), model, response.headers.get("fiduciary-digest", ""))
+            digest = response.headers.get("fiduciary-digest", "")
+            self.verify(request.headers.get("fiduciary-probe", ""), self.asked(request), digest)
         return response
 
-    def _respond(self, host: str, model: str, body: Body) -> web.Response:
-        status, version, digest = self.answer(host, model)
+    def _respond(self, request: web.Request, body: Body) -> web.Response:
+        status, version, digest, further = self.reached(request)
         if status != 200:
             return web.Response(status=status)
-        headers = {"fiduciary-version": version, "fiduciary-digest": digest} if digest else {}
+        headers = {"fiduciary-version": version, "fiduciary-digest": digest, **further} if digest else {}
         return web.json_response(body, headers=headers)
 
     def verify(self, header: str, model: str, digest: str) -> None:

@@ -243,7 +243,9 @@ class SimulatedServing:
     def _probe(self, now: datetime) -> None:
         for target in self.asked:
             before = self.results.get(target)
-            counts = Counter[str]()
+            # As the prober: looks from before a change are among them for a while.
+            earlier = [probe.drawn for old, probe in self.results.items() if old.url == target.url and old != target]
+            counts = Counter[str](dict(earlier[-1]) if earlier and before is None else {})
             looks = [
                 self._route_answer(target) if target.via == "Route" else self._version_answer(target)
                 for _ in range(target.draws)
