@@ -122,9 +122,15 @@ controlplane: $(VENV)/complete  ## on a real API server and etcd
 	$(call say,controlplane)
 	@$(PYTEST) tests/controlplane
 
-e2e: sandbox-up  ## on the sandbox's real node
+ifdef BACKEND
+e2e: $(VENV)/complete  ## with BACKEND=: promotion and rollback on the cluster of KUBECONFIG
+	$(call say,e2e on a cluster of yours: backend $(BACKEND))
+	@FIDUCIARY_E2E_BACKEND=$(BACKEND) $(PYTEST) tests/e2e/test_any_cluster.py -rs
+else
+e2e: sandbox-up  ## on the sandbox's real node; with BACKEND=seldon (kserve, gateway) on a cluster of yours
 	$(call say,e2e)
 	@$(PYTEST) tests/e2e
+endif
 
 # --- benchmarks --------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from tests.controlplane.engine.scripted import OtherNode, seldon, services
 from tests.controlplane.engine.scripted import server as seldon_server
 from tests.controlplane.engine.serving import GATEWAY, apps, routes
 from tests.controlplane.engine.test_serving import condition, is_ready, trained
-from tests.controlplane.server import path_of, until
+from tests.controlplane.server import Refused, path_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,16 @@ def served_by(backend: str) -> dict[str, Any]:
 def install(server: Server, path: object, served: str) -> None:
     """CRDs, until the API server answers for one of their kinds."""
     server.kubectl()("apply", "--server-side", "-f", str(path))
-    until(f"{served} is served", lambda: server.admin.exists(served), 60)
+    until(f"{served} is served", lambda: _answers(server, served), 60)
+
+
+def _answers(server: Server, path: str) -> bool:
+    try:
+        return server.admin.exists(path)
+    except Refused as refused:
+        if refused.code == 429:  # its storage is not there yet
+            return False
+        raise
 
 
 def remove(server: Server, path: object) -> None:
