@@ -1,7 +1,7 @@
 """Promotion and rollback on any cluster, by backend: ``make e2e BACKEND=seldon|kserve|gateway``.
 
-It asks for nothing but kubectl and what docs/<backend>.md installs; where that is not there it is skipped, and says what
-is missing. Clients' requests go on all the time and none may fail. In the environment:
+It asks for nothing but kubectl and what docs/<backend>.md installs; where that is not there it is skipped, and says
+what is missing. Clients' requests go on all the time and none may fail. In the environment:
 
 - ``KUBECONFIG``: the cluster, with the operator on it;
 - ``NAMESPACE`` (quant): labelled and confined as deploy/kustomize/namespace has it; with Seldon's scheduler and Server;
@@ -42,9 +42,8 @@ CRDS = {
 }
 TRAINED, SERVES = 1800.0, 300.0
 
-pytestmark = pytest.mark.skipif(
-    not BACKEND, reason="runs on a cluster of yours: make e2e BACKEND=seldon|kserve|gateway"
-)
+HOW = "runs on a cluster of yours: make e2e BACKEND=seldon|kserve|gateway"
+pytestmark = pytest.mark.skipif(not BACKEND, reason=HOW)
 
 
 def kubectl(*words: str, stdin: str | None = None) -> str:
@@ -71,6 +70,10 @@ def installed() -> None:
         pytest.exit(f"BACKEND is {BACKEND!r}; expected one of {', '.join(NAMES)}", returncode=2)
     if shutil.which("kubectl") is None:
         pytest.skip("no kubectl on the PATH")
+    try:
+        kubectl("version", "--request-timeout=20s")
+    except AssertionError as error:
+        pytest.skip(f"no cluster answers; set KUBECONFIG: {str(error).splitlines()[-1]}")
     for crd in ("financialmodels.fiduciary.dev", *CRDS[BACKEND]):
         try:
             kubectl("get", "crd", crd)

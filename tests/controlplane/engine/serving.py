@@ -62,6 +62,7 @@ class ServingNode:
         self.signed = self.unsigned = 0
         self.rest = self.grpc = 0
         self.problem: Exception | None = None
+        self.passing: Exception | None = None  # the last that was expected to pass
         self._public = None
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
@@ -117,8 +118,10 @@ class ServingNode:
         while not self._stop.is_set():
             try:
                 await asyncio.to_thread(self._turn)
-            except (Refused, httpx.HTTPError):
-                pass  # the API server restarts, or an object changed or went between two requests: next time
+            except (Refused, httpx.HTTPError) as error:
+                self.passing = (
+                    error  # the API server restarts, or an object changed or went between two requests: next time
+                )
             except Exception as error:
                 self.problem = error
                 break

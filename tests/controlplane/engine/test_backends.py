@@ -62,14 +62,14 @@ def pin(server: Server, namespace: str, version: str, digest: str) -> None:
     server.admin.merge(path_of("FinancialModel", namespace, "spx"), {"spec": {"promotion": pinned}})
 
 
-def serves(server: Server, namespace: str, seconds: float) -> None:
+def serves(server: Server, namespace: str, seconds: float, node: OtherNode | None = None) -> None:
     """Until it does; a failure shows what the status says instead."""
     try:
         until("it serves", lambda: is_ready(server.admin, namespace), seconds)
     except AssertionError as error:
         conditions = models.status(server.admin, namespace)["conditions"]
         told = [f"{entry['type']}={entry['status']} {entry['reason']}: {entry['message']}" for entry in conditions]
-        raise AssertionError("\n".join(told)) from error
+        raise AssertionError("\n".join([*told, repr(node.passing if node else None)])) from error
 
 
 def backends_said(server: Server, namespace: str) -> list[str]:
@@ -95,7 +95,7 @@ def test_a_model_on_seldon_from_missing_kinds_to_its_deletion(
     assert api.get(seldon(namespace, "models"))["items"] == [], "nothing is created that has no place"
     api.merge(seldon(namespace, "servers", "fiduciary"), {"spec": {"capabilities": ["fiduciary-onnx"]}})
     node.serve_with("Seldon")
-    serves(server, namespace, 90)
+    serves(server, namespace, 90, node)
     assert node.mesh_clients(namespace) == {first}
     model = api.get(seldon(namespace, "models", f"spx-{first[7:19]}"))
     assert model["spec"]["requirements"] == ["fiduciary-onnx"]
@@ -111,7 +111,7 @@ def test_a_model_on_seldon_from_missing_kinds_to_its_deletion(
     until("it waits", lambda: models.status(api, namespace).get("challenger"), 60)
     pin(server, namespace, "2", second)
     until("the second answers", lambda: node.mesh_clients(namespace) == {second}, 60)
-    serves(server, namespace, 60)
+    serves(server, namespace, 60, node)
     until("requests carry its name", lambda: node.leads[f"{namespace}.spx"] == f"spx-{second[7:19]}", 60)
     assert node.edits == [{f"spx-{first[7:19]}": 0, f"spx-{second[7:19]}": 100}]
     generations = [one["metadata"]["generation"] for one in api.get(seldon(namespace, "models"))["items"]]
@@ -143,7 +143,7 @@ def test_seldon_that_is_away_is_told_and_nothing_goes_unproven(
     process = operator(**node.settings(), connections=connections).start(network=node.network).ready()
     api.create(models.model(namespace, change=served_by("Seldon")))
     first = trained(api, namespace, mlflow)
-    serves(server, namespace, 90)
+    serves(server, namespace, 90, node)
     api.merge(path_of("FinancialModel", namespace, "spx"), LINEAR)
     second = trained(api, namespace, mlflow)
     until("it waits", lambda: models.status(api, namespace).get("challenger"), 60)
@@ -158,7 +158,7 @@ def test_seldon_that_is_away_is_told_and_nothing_goes_unproven(
     node.seldon_away = False
     process.start(network=node.network).ready()
     until("the second answers", lambda: node.mesh_clients(namespace) == {second}, 60)
-    serves(server, namespace, 60)
+    serves(server, namespace, 60, node)
 
 
 def test_a_live_model_moves_to_kserve_and_back(
@@ -169,7 +169,7 @@ def test_a_live_model_moves_to_kserve_and_back(
     operator(**node.settings()).start(network=node.network).ready()
     api.create(models.model(namespace, change=served_by("Gateway")))
     digest = trained(api, namespace, mlflow)
-    serves(server, namespace, 90)
+    serves(server, namespace, 90, node)
     version = f"spx-{digest[7:19]}"
 
     api.merge(fm, {"spec": {"serving": {"backend": "KServe"}}})
@@ -180,7 +180,7 @@ def test_a_live_model_moves_to_kserve_and_back(
     assert backends_said(server, namespace) == []
     node.serve_with("KServe")
     until("it took over", lambda: backends_said(server, namespace) == ["KServe"], 90)
-    serves(server, namespace, 60)
+    serves(server, namespace, 60, node)
     refs = {ref["name"]: ref["weight"] for ref in api.get(routes(namespace, "spx"))["spec"]["rules"][0]["backendRefs"]}
     assert {name for name, weight in refs.items() if weight > 0} == {f"{version}-ks"}
     assert node.clients(namespace) == {digest}
@@ -190,6 +190,6 @@ def test_a_live_model_moves_to_kserve_and_back(
 
     api.merge(fm, {"spec": {"serving": {"backend": "Gateway"}}})
     until("it is back", lambda: backends_said(server, namespace) == ["KServe", "Gateway"], 90)
-    serves(server, namespace, 60)
+    serves(server, namespace, 60, node)
     until("KServe is left", lambda: not api.exists(services(namespace, version)), 120)
     assert node.clients(namespace) == {digest}

@@ -42,6 +42,8 @@ class ModelServer:
         self.hosts: list[str] = []
         self.bodies: list[Any] = []
         self.intercept: Callable[[web.Request], web.Response | None] = lambda request: None
+        self.further: dict[str, str] = {}  # headers of every answer
+        self.received: dict[str, str] = {}  # headers of the last prediction
         self.rest_port = 0
         self.grpc_port = 0
 
@@ -78,7 +80,7 @@ class ModelServer:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"fiduciary-version": self.version, "fiduciary-digest": self.digest}
+        return {"fiduciary-version": self.version, "fiduciary-digest": self.digest, **self.further}
 
     async def _metadata(self, request: web.Request) -> web.Response:
         self.hosts.append(request.host)
@@ -91,6 +93,7 @@ class ModelServer:
         self.hosts.append(request.host)
         if (other := self.intercept(request)) is not None:
             return other
+        self.received = dict(request.headers)
         self.bodies.append(await request.json())
         self.check(request.headers.get("fiduciary-probe", ""))
         body = {"model_name": MODEL, "model_version": self.version, "outputs": []}

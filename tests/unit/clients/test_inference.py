@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from fiduciary.clients import oip
-from fiduciary.clients.inference import InferenceClient, NoExample, printable
+from fiduciary.clients.inference import InferenceClient, NoExample, printable, rest_url, told
 from fiduciary.clients.probekey import ProbeKey
 from fiduciary.serving.observed import ProbeTarget
 from sandbox import pki
@@ -242,3 +242,26 @@ async def _answer(request: web.Request) -> web.Response:
 
 def test_somebody_else_s_text_becomes_one_short_line() -> None:
     assert printable("a\nb\x1b[31m\t c" + "x" * 999, 12) == "a b [31m cxx"
+
+
+def test_a_mesh_is_told_whom_to_ask_and_an_example_may_be_of_another_of_its_models() -> None:
+    mesh = ProbeTarget(
+        "Version", "rest", "http://seldon-mesh.quant.svc/v2/models/b", "quant.spx", served="b",
+        headers=(("seldon-model", "b"), ("x-seldon-route", ":b_1:")),
+    )  # fmt: skip
+    assert rest_url(mesh) == mesh.url
+    assert told(mesh, mesh.url) == {"seldon-model": "b", "x-seldon-route": ":b_1:"}
+    champion = "http://seldon-mesh.quant.svc/v2/models/a"
+    assert told(replace(mesh, example_url=champion), champion) == {"seldon-model": "a"}
+    assert told(replace(mesh, headers=()), champion) == {}
+
+
+def test_the_answer_of_a_mesh_names_its_model() -> None:
+    async def scenario(server: ModelServer, client: InferenceClient) -> None:
+        server.further = {"x-seldon-route": ":spx-777_1:"}
+        target = rest(server, headers=(("seldon-model", "spx-777"),))
+        answer = await client.infer(target, EXAMPLE)
+        assert (answer.ok, answer.route) == (True, "spx-777_1")
+        assert server.received["seldon-model"] == "spx-777"
+
+    run(scenario)

@@ -1,0 +1,168 @@
+"""Objects of Seldon and KServe, as their real controllers leave them, and what is kept of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fiduciary.api.versions import VersionRef
+from fiduciary.engine import othersviews
+from fiduciary.manifests import seldon
+from fiduciary.manifests.inferenceservice import inference_service
+from fiduciary.manifests.plans import Arm, VersionPlan
+from fiduciary.serving.seldonviews import Said
+from tests.unit.decide.worlds import PLATFORM, model
+
+DIGEST = "sha256:8ab8c9b5" + "0" * 56
+VERSION = VersionRef(version="7", digest=DIGEST, run_id="run7", uri="s3://mlflow/1")
+THEN = "2026-11-24T12:00:00Z"
+MOMENT = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def plan(serving: dict[str, Any]) -> VersionPlan:
+    assert PLATFORM.serving is not None
+    return VersionPlan(model({"serving": serving}), VERSION, 2, False, "http://mlflow", PLATFORM.serving)
+
+
+def stored(body: dict[str, Any], status: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    own = {"uid": "u1", "resourceVersion": "5", "generation": 1, "creationTimestamp": THEN, **metadata}
+    return {**body, "metadata": {**body["metadata"], **own}, **({"status": status} if status else {})}
+
+
+def said(kind: str, status: str, reason: str = "", message: str = "", at: str = THEN) -> dict[str, str]:
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": at}
+
+
+def a_model(status: dict[str, Any] | None = None, spec: dict[str, Any] | None = None) -> dict[str, Any]:
+    given = plan({"backend": "Seldon"})
+    assert given.model.spec.serving is not None
+    body = seldon.seldon_model(given, given.model.spec.serving, "s3://mlflow/1")
+    return stored({**body, "spec": {**body["spec"], **(spec or {})}}, status)
+
+
+def test_a_model_that_was_just_made() -> None:
+    view = othersviews.model(a_model())
+    assert (view.kind, view.api_version, view.digest, view.version) == ("Model", seldon.API_VERSION, DIGEST, "7")
+    assert view.said is None
+    assert view.able == 0
+    assert not view.edited
+    assert (view.requirements, view.memory) == (("fiduciary-onnx",), 256 << 20)
+
+
+def test_what_seldon_says_of_a_model() -> None:
+    conditions = [said("ModelReady", "True", "", "ModelAvailable"), said("Ready", "True")]
+    view = othersviews.model(a_model({"replicas": 3, "conditions": conditions}, {"replicas": 2}))
+    assert view.said == Said(True, "", "ModelAvailable", MOMENT)
+    assert view.able == 2, "status.replicas is what was asked for"
+    assert not view.edited, "the number of replicas is changed by itself"
+    stale = othersviews.model(a_model({"replicas": 2, "conditions": conditions}, {"replicas": 0}))
+    assert stale.able == 0, "a Model that was scaled to 0 stays Ready"
+    assert othersviews.model(a_model(spec={"storageUri": "s3://other"})).edited
+
+
+def an_experiment(default: str, weights: dict[str, int], status: Any = None, **metadata: Any) -> dict[str, Any]:
+    arms = [Arm(VersionRef(version=number, digest="sha256:" + number * 64), share) for number, share in weights.items()]
+    return stored(seldon.experiment(model(), 4, default, arms), status, **metadata)
+
+
+def test_an_experiment_through_its_edits() -> None:
+    lead = "spx-volatility-777777777777"
+    first = othersviews.experiment(an_experiment(lead, {"7": 95, "8": 5}), None)
+    assert first.default == lead
+    assert first.candidates == ((lead, 95), ("spx-volatility-888888888888", 5))
+    assert (first.decision, first.changed_at, first.flips) == (4, MOMENT, 0)
+    ready = {"conditions": [said("ExperimentReady", "True", "experiment active"), said("Ready", "True")]}
+    unready = {"conditions": [said("ExperimentReady", "False")]}
+    view = first
+    for status in (unready, ready, unready, ready):
+        view = othersviews.experiment(an_experiment(lead, {"7": 95, "8": 5}, status), view)
+    assert view.flips == 3, "the first status is no change"
+    fields = [{"manager": "fiduciary", "time": "2026-11-24T12:30:00Z"}]
+    edited = an_experiment(lead, {"7": 50, "8": 50}, ready, generation=2, managedFields=fields)
+    view = othersviews.experiment(edited, view)
+    assert (view.flips, view.changed_at) == (0, datetime(2026, 11, 24, 12, 30, tzinfo=UTC))
+    assert othersviews.experiment(edited, None).changed_at is None, "a new process does not know when it was edited"
+
+
+def test_weights_that_are_all_0_cannot_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="freeze the mesh"):
+        an_experiment("spx-volatility-777777777777", {"7": 0})
+
+
+def a_server(**spec: Any) -> dict[str, Any]:
+    body = {"apiVersion": seldon.API_VERSION, "kind": "Server", "metadata": {"name": "s", "namespace": "quant"}}
+    return stored({**body, "spec": {"serverConfig": "mlserver", **spec}}, {"conditions": [said("Ready", "True")]})
+
+
+CONFIG = othersviews.server_config(
+    stored(
+        {
+            "metadata": {"name": "mlserver", "namespace": "seldon-system"},
+            "spec": {
+                "podSpec": {
+                    "containers": [
+                        {
+                            "name": "agent",
+                            "env": [{"name": "SELDON_SERVER_CAPABILITIES", "value": "mlserver, sklearn"}],
+                        },
+                        {"name": "mlserver", "resources": {"requests": {"memory": "1G"}}},
+                    ]
+                }
+            },
+        }
+    )
+)
+
+
+def test_a_server_with_what_its_configuration_gives() -> None:
+    plain = othersviews.server_view(othersviews.server(a_server()), [CONFIG])
+    assert plain.capabilities == {"mlserver", "sklearn"}
+    assert (plain.memory, plain.replicas, plain.ready) == (10**9, 1, True)
+    more = othersviews.server_view(othersviews.server(a_server(extraCapabilities=["fiduciary-onnx"])), [CONFIG])
+    assert more.capabilities == {"mlserver", "sklearn", "fiduciary-onnx"}
+    own = a_server(
+        capabilities=["fiduciary-onnx"],
+        replicas=2,
+        podSpec={"containers": [{"name": "mlserver", "resources": {"requests": {"memory": "2Gi"}}}]},
+    )
+    other = othersviews.server_view(othersviews.server(own), [CONFIG])
+    assert (other.capabilities, other.memory, other.replicas) == ({"fiduciary-onnx"}, 2 << 30, 2)
+    nobody = othersviews.server_view(othersviews.server(a_server()), [])
+    assert nobody.capabilities is None
+
+
+def an_inference_service(status: dict[str, Any] | None = None) -> dict[str, Any]:
+    given = plan({"backend": "KServe", "gateway": {"parentRefs": [{"name": "contour"}]}})
+    assert given.model.spec.serving is not None
+    return stored(inference_service(given, given.model.spec.serving), status)
+
+
+def test_an_inference_service() -> None:
+    view = othersviews.inference_service(an_inference_service())
+    assert (view.kind, view.replicas, view.ready, view.observed) == ("InferenceService", 2, 0, False)
+    assert view.image == "fiduciary-server:0.1.0"
+    assert not view.edited
+    ready = {"observedGeneration": 1, "conditions": [said("PredictorReady", "True"), said("Ready", "True")]}
+    view = othersviews.inference_service(an_inference_service(ready))
+    assert (view.ready, view.rolled_out) == (2, True)
+    refused = said("PredictorReady", "False", "ReplicaFailure", "pods is forbidden: exceeded quota: desk")
+    view = othersviews.inference_service(an_inference_service({"conditions": [refused]}))
+    assert "exceeded quota: desk" in view.failure
+    waits = said(
+        "PredictorReady", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability"
+    )
+    assert othersviews.inference_service(an_inference_service({"conditions": [waits]})).failure == ""
+
+
+def test_kserves_children_are_not_taken_for_ours() -> None:
+    """It copies the labels of an InferenceService to its Deployment and Service, which our watches must not tell of."""
+    from fiduciary.engine import kinds
+
+    labels = an_inference_service()["metadata"]["labels"]
+    copied = {"metadata": {"name": "x-predictor", "namespace": "quant", "labels": labels}}
+    assert kinds.watched(kinds.INFERENCESERVICE, copied)
+    assert not kinds.watched(kinds.DEPLOYMENT, copied)
+    assert not kinds.watched(kinds.SERVICE, copied)
+    assert kinds.watched(kinds.POD, copied), "pods are KServe's, and explain why a version is not ready"
