@@ -345,6 +345,9 @@ GATHERING_EVIDENCE = "GatheringEvidence"
 """Requests and sessions are counted; status.tests says how far each test is."""
 STEP_ENTERED = "StepEntered"
 """The next step of the traffic plan begins."""
+READING_HISTORY = "ReadingHistory"
+"""Before the first step the champion's last seven days are read from Prometheus: how much its rates vary is fixed at the
+start. Wait; where Prometheus cannot be asked, the message says why."""
 WAITING_FOR_CAPACITY = "WaitingForCapacity"
 """The challenger has too few ready pods for what comes next. Wait, or look at its pods."""
 ROUTE_NOT_CONFIRMED = "RouteNotConfirmed"
@@ -375,6 +378,24 @@ CHAMPION_MISSING = "ChampionMissing"
 """The champion lacks predictions for more than 5 % of the outcomes. Find out why before you compare."""
 PINNED = "Pinned"
 """promotion.mode is Pinned: the pinned version serves whatever an experiment says."""
+
+# --- experiments: what cannot be judged at all ------------------------------------------------------------------------
+
+UNKNOWN_MODEL = "UnknownModel"
+"""spec.modelRef names no FinancialModel of this namespace. Create it, or create an experiment with the right name."""
+UNKNOWN_VERSION = "UnknownVersion"
+"""spec.champion or spec.challenger names a version that the model's decision log does not know; the message lists those
+that it knows."""
+SAME_VERSION = "SameVersion"
+"""The challenger is the champion already: there is nothing to compare."""
+NO_CHAMPION = "NoChampion"
+"""The model has no champion yet. Wait for its first version."""
+NOT_ROUTED = "NotRouted"
+"""The model has no spec.serving.gateway, so that no requests can be split. Set it."""
+PROMETHEUS_NOT_CONFIGURED = "PrometheusNotConfigured"
+"""The operator's settings name no Prometheus (prometheus.url), so that no experiment can see anything."""
+EVIDENCE_UNREADABLE = "EvidenceUnreadable"
+"""status.evidence was changed, or another release wrote it. Nothing is guessed: delete the experiment, create another."""
 
 # --- experiments: conditions ------------------------------------------------------------------------------------------
 
