@@ -346,8 +346,8 @@ GATHERING_EVIDENCE = "GatheringEvidence"
 STEP_ENTERED = "StepEntered"
 """The next step of the traffic plan begins."""
 READING_HISTORY = "ReadingHistory"
-"""Before the first step the champion's last seven days are read from Prometheus: how much its rates vary is fixed at the
-start. Wait; where Prometheus cannot be asked, the message says why."""
+"""Before the first step the champion's last seven days are read from Prometheus: how much its rates vary is fixed at
+the start. Wait; where Prometheus cannot be asked, the message says why."""
 WAITING_FOR_CAPACITY = "WaitingForCapacity"
 """The challenger has too few ready pods for what comes next. Wait, or look at its pods."""
 ROUTE_NOT_CONFIRMED = "RouteNotConfirmed"
@@ -395,7 +395,8 @@ NOT_ROUTED = "NotRouted"
 PROMETHEUS_NOT_CONFIGURED = "PrometheusNotConfigured"
 """The operator's settings name no Prometheus (prometheus.url), so that no experiment can see anything."""
 EVIDENCE_UNREADABLE = "EvidenceUnreadable"
-"""status.evidence was changed, or another release wrote it. Nothing is guessed: delete the experiment, create another."""
+"""status.evidence was changed, or another release wrote it. Nothing is guessed: delete the experiment, and create
+another."""
 
 # --- experiments: conditions ------------------------------------------------------------------------------------------
 

@@ -141,9 +141,9 @@ class Metrics:
             self._child(self.query_seconds, template).observe(seconds)
 
     def watch_experiments(self, counted: Callable[[], int]) -> None:
-        Gauge("fiduciary_experiments_counted", "Experiments whose requests are counted", registry=self.registry).set_function(
-            counted
-        )
+        Gauge(
+            "fiduciary_experiments_counted", "Experiments whose requests are counted", registry=self.registry
+        ).set_function(counted)
 
     def watch_stores(self, stores: Iterable[Store[object]], clock: Callable[[], float] = time.monotonic) -> None:
         self.registry.register(_Stores(tuple(stores), clock))

@@ -38,9 +38,7 @@ def no_model(experiment: ModelExperiment) -> Objection:
 
 def unreadable(why: str) -> Objection:
     """What was folded so far cannot be gone on from."""
-    message = (
-        f"the stored evidence cannot be read ({why}); nothing is guessed: delete this experiment, and create another one"
-    )
+    message = f"the stored evidence cannot be read ({why}); nothing is guessed: delete this experiment, create another"
     return Objection(reasons.EVIDENCE_UNREADABLE, message)
 
 
@@ -90,7 +88,9 @@ def refused(experiment: ModelExperiment, why: Objection, now: datetime) -> Model
     idle = (reasons.IDLE, "nothing is on its way")
     said: tuple[tuple[str, Status, str, str], ...] = (
         (reasons.READY, "False", why.reason, why.message),
-        (reasons.RECONCILING, "False", *idle) if why.stalled else (reasons.RECONCILING, "True", why.reason, why.message),
+        (reasons.RECONCILING, "False", *idle)
+        if why.stalled
+        else (reasons.RECONCILING, "True", why.reason, why.message),
         (reasons.STALLED, stalled, why.reason, why.message)
         if why.stalled
         else (reasons.STALLED, stalled, reasons.NO_ACTION_NEEDED, "no person needs to act"),

@@ -15,7 +15,7 @@ from fiduciary.api.modelexperiment import Folded
 from fiduciary.decide import identity
 from fiduciary.decide.counters.blocks import START
 from fiduciary.decide.counters.exposure import Change
-from fiduciary.decide.counters.state import Counters
+from fiduciary.decide.counters.state import Counters  # noqa: TC001 - decoding reads the hints of the fields
 from fiduciary.decide.experiment.state import State
 from fiduciary.decide.experiment.times import at
 from fiduciary.evidence.codec import decode, encode
@@ -57,12 +57,15 @@ class Kept:
     challenger: tuple[Suffered, ...] = ()
 
 
+NOTHING = Kept()
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """What the model's log gives to this challenger now. Times are milliseconds.
 
-    ``begun``: when it was decided, before the route was written. ``settled``: when it was found in force; None: not yet,
-    or no longer.
+    ``begun``: when it was decided, before the route was written. ``settled``: when it was found in force; None: not
+    yet, or no longer.
     """
 
     weight: int = 0

@@ -12,14 +12,14 @@ from fiduciary.decide.counters.exposure import exposure
 from fiduciary.decide.counters.plan import Plan, planned
 from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment import preflight
-from fiduciary.decide.experiment.forecast import LEAST_BLOCKS
 from fiduciary.decide.experiment.facts import facts, pair, same_configuration
+from fiduciary.decide.experiment.forecast import LEAST_BLOCKS
 from fiduciary.decide.experiment.recorded import recorded
 from fiduciary.decide.experiment.times import first_edge
 from fiduciary.decide.experiment.world import Health, Live, PodFacts, Route, World
 from fiduciary.engine import kinds
 from fiduciary.engine.experiments.gather import Gathered, Want
-from fiduciary.engine.experiments.kept import Kept, Pods, Split, followed, needed, stored
+from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, followed, needed, stored
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.manifests.versionnames import version_name
@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.world import History
     from fiduciary.decide.world import Platform
     from fiduciary.engine.experiments.gather import Sources
-    from fiduciary.engine.experiments.kept import Suffered
+    from fiduciary.engine.experiments.kept import Kept, Suffered
     from fiduciary.engine.stores import Key, Stores
-
 
 
 class Counting(Protocol):
@@ -69,7 +68,8 @@ class Seen:
     Attributes:
         world: what is judged; None where nothing can be judged: ``objection`` says why, or the first answer of
             Prometheus to this process is on its way (neither).
-        kept: what lies beside the state, with the newly closed blocks counted.
+        kept: what lies beside the state, with the newly closed blocks counted; ``stored``: as it was.
+        pods: of champion and challenger.
         want: what to count from now on; its ``last`` is that of the state in ``world``.
         recorded: the log holds this experiment's verdict.
         releasable: nothing of it is owed to the log, so that its finalizer may go.
@@ -78,10 +78,21 @@ class Seen:
     experiment: ModelExperiment
     world: World | None = None
     objection: Objection | None = None
-    kept: Kept = Kept()
+    kept: Kept = NOTHING
+    stored: Kept = NOTHING
+    pods: tuple[tuple[ServingPod, ...], tuple[ServingPod, ...]] = ((), ())
     want: Want | None = None
     recorded: bool = False
     releasable: bool = False
+
+
+class Counted(Protocol):
+    """What asks Prometheus."""
+
+    @property
+    def gatherer(self) -> Counting: ...
+    @property
+    def pasts(self) -> Remembering: ...
 
 
 class ExperimentObserver:
@@ -92,14 +103,13 @@ class ExperimentObserver:
         cluster: Cluster,
         stores: Stores,
         platform: Callable[[], Platform],
-        counting: Counting | None,
-        remembering: Remembering | None,
+        counted: Counted | None,
     ) -> None:
         self._cluster = cluster
         self._stores = stores
         self._platform = platform
-        self._counting = counting
-        self._remembering = remembering
+        self._counting = None if counted is None else counted.gatherer
+        self._remembering = None if counted is None else counted.pasts
         self._logs = Logs(stores.records)
 
     async def seen(self, key: Key, now: datetime) -> Seen | None:
@@ -125,16 +135,14 @@ class ExperimentObserver:
         champion, challenger = pair(log.history, experiment)
         releasable = before is None or verdict is not None
         if before is None:
-            against = preflight.objection(
-                experiment, model, log.history, champion, seen=self._counting is not None
-            )
+            against = preflight.objection(experiment, model, log.history, champion, seen=self._counting is not None)
             if against is not None:
                 return Seen(experiment, objection=against, releasable=releasable)
         milliseconds = int(now.timestamp() * 1000)
         status = experiment.status
         arms = (_digest(status.champion, champion), _digest(status.challenger, challenger))
         split = _split(model, arms[1])
-        kept = Kept() if before is None else before.kept
+        kept = NOTHING if before is None else before.kept
         kept = replace(kept, changes=followed(kept.changes, split, milliseconds))
         one, other = self._arm(key, model, arms[0], kept.champion), self._arm(key, model, arms[1], kept.challenger)
         world = World(
@@ -151,7 +159,15 @@ class ExperimentObserver:
             same_configuration=same_configuration(log.history, champion, challenger),
             live=Live(champion=one.facts, challenger=other.facts),
         )
-        seen = Seen(experiment, world, kept=kept, recorded=verdict is not None, releasable=releasable)
+        seen = Seen(
+            experiment,
+            world,
+            kept=kept,
+            stored=NOTHING if before is None else before.kept,
+            pods=(one.pods, other.pods),
+            recorded=verdict is not None,
+            releasable=releasable,
+        )
         if self._counting is None:
             return _blind(seen, milliseconds)
         return self._counted(key, seen, model, arms, milliseconds)
