@@ -44,8 +44,8 @@ DAY = 86_400
 MOST_SAMPLES = 15_000
 #: What ended longer ago, in seconds, is not the present any more: it is read on.
 FRESH = 1_800
-#: Seconds until a question that failed is asked again.
-AGAIN = 15.0
+#: Milliseconds until a question that failed is asked again.
+AGAIN = 15_000
 ALONE = (Change(0, 0, 0, 0),)
 """Before an experiment nothing is split and nothing is copied."""
 
@@ -130,6 +130,7 @@ class Pasts:
         self._now = now
         self._most = most
         self._pasts: dict[Hashable, Past] = {}
+        self._again = 0
         self._line: deque[Hashable] = deque()
         self._nudge = asyncio.Event()
         self._closed = False
@@ -151,6 +152,10 @@ class Pasts:
         self._pasts.pop(key, None)
         if key in self._line:
             self._line.remove(key)
+
+    def next_due(self) -> int | None:
+        """When to read on, ms; None where every champion is read."""
+        return self._again if self._line else None
 
     def history(self, key: Hashable) -> tuple[History, ...]:
         """What was read so far."""
@@ -175,30 +180,28 @@ class Pasts:
         """Read until :meth:`close`."""
         while not self._closed:
             self._nudge.clear()
-            if not self._line:
-                await self._nudge.wait()
-                continue
-            if not await self.step():
-                try:
-                    async with asyncio.timeout(AGAIN):
-                        await self._nudge.wait()
-                except TimeoutError:
-                    pass
+            due = self.next_due()
+            try:
+                async with asyncio.timeout(None if due is None else max(0.0, (due - self._now()) / 1000)):
+                    await self._nudge.wait()
+            except TimeoutError:
+                await self.step()
 
-    async def step(self) -> bool:
-        """Read one stretch of the next champion; False: Prometheus gave no answer."""
+    async def step(self) -> None:
+        """Read one stretch of the next champion."""
         key = self._line.popleft()
         past = self._pasts[key]
         after = await self._read(past)
+        # Where Prometheus does not answer, nobody is asked about for a while.
+        self._again = self._now() + AGAIN if after.error else 0
         if self._pasts.get(key) is not past:
-            return True  # another champion by now, or nobody asks
+            return  # another champion by now, or nobody asks
         self._pasts[key] = after
         left = after.missing(self._now())
         if left:
             self._line.append(key)
         if not left or (after.error and after.error != past.error):
             self._changed(key)
-        return not after.error
 
     async def _read(self, past: Past) -> Past:
         plan, scrape = past.plan, self._sources.scrape_seconds * 1000
