@@ -309,6 +309,7 @@ class Operator:
             probe_seconds=round(settings.probes.steady_seconds),
             probe_protocols=("rest", "grpc"),
             wave=settings.wave,
+            experiments=settings.prometheus is not None,
         )
 
     def _environment(self, key: ProbeKey | None) -> Environment:

@@ -100,7 +100,12 @@ class Spent:
 
 
 def spent(records: Iterable[ModelDecision]) -> Spent:
-    """What a log has used up.
+    """What a log has used up."""
+    return charged(record.spec for record in records)
+
+
+def charged(records: Iterable[ModelDecisionSpec]) -> Spent:
+    """What records have used up, the one that is only being written included.
 
     An experiment that got traffic and has no verdict with its numbers (it was removed by force, or its model was
     deleted) has begun its test all the same.
@@ -108,8 +113,7 @@ def spent(records: Iterable[ModelDecision]) -> Spent:
     found = Spent()
     open_: dict[str, bool] = {}  # UID of a trial -> whether it claims superiority
     promoted: dict[str, tuple[str, str]] = {}  # UID -> its pair
-    for record in records:
-        spec = record.spec
+    for spec in records:
         if spec.action == "Retire":
             found, open_ = replace(found, tests=found.tests + sum(open_.values())), {}
         trial = trial_of(spec)
