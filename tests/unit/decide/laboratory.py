@@ -161,11 +161,15 @@ class Laboratory:
         self.put(mx, status=stored)
 
     def _route(self, champion: VersionRef | None, challenger: VersionRef | None) -> Route:
-        told = self.sim.status.traffic
-        ready = [self._ready(version) for version in (champion, challenger)]
-        if told is None:
-            return Route(champion_ready=ready[0], challenger_ready=ready[1])
-        return Route(told.challenger, told.mirror, told.confirmed_at is not None, *ready)
+        """What the gateway gives to this challenger, as the status tells it."""
+        status, ready = self.sim.status, [self._ready(version) for version in (champion, challenger)]
+        told, digest = status.traffic, challenger.digest if challenger is not None else ""
+        weight = mirror = 0
+        if told is not None and status.champion is not None and status.champion.digest == digest:
+            weight = told.champion
+        elif told is not None and status.challenger is not None and status.challenger.digest == digest:
+            weight, mirror = told.challenger, told.mirror
+        return Route(weight, mirror, told is not None and told.confirmed_at is not None, *ready)
 
     def _ready(self, version: VersionRef | None) -> int:
         stored = self.sim.serving.deployment(version.digest or "") if version is not None else None
