@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api.modelexperiment import ComparedVersion, FinalRuling, Folded, ModelExperiment
@@ -249,6 +251,12 @@ class Laboratory:
 
 def laboratory(spec: dict[str, Any] | None = None, *, retrain: bool = False) -> Laboratory:
     """A served model whose second version waits for its experiment; ``retrain``: of the same configuration."""
+    return deepcopy(_laboratory(json.dumps(spec), retrain=retrain))
+
+
+@cache
+def _laboratory(given: str, *, retrain: bool) -> Laboratory:
+    spec = json.loads(given)
     sim = served(merged(merged(AUTO, {"data": {"asOf": "Rolling"}} if retrain else {}), spec or {}), WATCHED)
     lab = Laboratory(sim)
     if retrain:
@@ -263,7 +271,13 @@ def laboratory(spec: dict[str, Any] | None = None, *, retrain: bool = False) -> 
 
 def tried_to(step: str, spec: dict[str, Any] | None = None) -> Laboratory:
     """An experiment in this step, with its weights in force."""
-    lab = laboratory(spec)
+    return deepcopy(_tried_to(step, json.dumps(spec)))
+
+
+@cache
+def _tried_to(step: str, spec: str) -> Laboratory:
+    """Played once; what a test does with it is done to a copy."""
+    lab = laboratory(json.loads(spec))
     for _ in range(200):
         traffic = lab.sim.status.traffic
         if traffic is not None and traffic.step == step and traffic.confirmed_at is not None:
