@@ -152,10 +152,7 @@ def job(body: Body) -> JobView | None:
         return None
     if not isinstance(trigger, dict):
         return None
-    ended: Body = {}
-    for condition in entries(part(body, "status"), "conditions"):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
-            ended = condition
+    ended = job_end(body)
     owners = [owner for owner in entries(metadata, "ownerReferences") if owner.get("controller")]
     return JobView(
         name=metadata["name"],
@@ -176,6 +173,15 @@ def job(body: Body) -> JobView | None:
         finished_at=moment(ended.get("lastTransitionTime")),
         deleting="deletionTimestamp" in metadata,
     )
+
+
+def job_end(body: Body) -> Body:
+    """The condition with which a Job ended; empty while it has not."""
+    ended: Body = {}
+    for condition in entries(part(body, "status"), "conditions"):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            ended = condition
+    return ended
 
 
 def pod(body: Body) -> PodView:

@@ -24,7 +24,9 @@ def missing(case: Case) -> tuple[str, ...]:
         if objective.void is not None:
             found.append(f"objective {objective.name}: {objective.void}")
         elif log is None:
-            found.append(f"objective {objective.name}: {objective.burn_in.count} of 250 sessions that set the scale")
+            waits = "" if case.replay is None or case.replay.phase == "Posted" else f" ({case.replay.message})"
+            seen = objective.burn_in.count
+            found.append(f"objective {objective.name}: {seen} of 250 sessions that set the scale{waits}")
         elif log < threshold:
             found.append(
                 f"objective {objective.name}: log e {log:.2f} of {threshold:.2f} after {objective.folded} sessions"

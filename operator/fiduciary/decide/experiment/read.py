@@ -180,6 +180,7 @@ def _data(case: Case, numbers: Readings) -> Readings:
         dark_seconds=float(case.now - since) if dark and since is not None else 0.0,
         excess_series=health.excess_series,
         missing_share=0.0 if sessions is None else sessions.missing_share,
+        replay_failed=case.replay is not None and case.replay.phase == "Failed",
         ratio_alarm=state is not None and state.evidence.ratio_alarm,
         shortfall=state is not None and state.evidence.shortfall,
         misrouted=0 if state is None else state.evidence.misrouted,

@@ -67,6 +67,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (reasons.MISROUTED, {"misrouted": 1}),
     (reasons.SAMPLE_RATIO_MISMATCH, {"ratio_alarm": True}),
     (reasons.CHAMPION_MISSING, {"missing_share": 0.0501}),
+    (reasons.REPLAY_FAILED, {"replay_failed": True}),
     (reasons.SUSPENDED, {"suspended": True}),
     (reasons.WAITING_FOR_CAPACITY, {"step": 1, "capacity": False}),
     (reasons.STEP_ENTERED, {"step": -1, "blocks": 0}),
