@@ -191,9 +191,7 @@ def _pod(replay: Replay) -> Body:
         "HOME": "/work",
     }
     token = {"audience": replay.scorer.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
-    made.append(
-        {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}], "defaultMode": 0o440}}
-    )
+    made.append({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}], "defaultMode": 0o440}})
     mounted.append({"name": "token", "mountPath": TOKEN, "readOnly": True})
     return {
         **scheduling(training.pod_template, owned.labels(replay.model, meta.COMPARISON)),

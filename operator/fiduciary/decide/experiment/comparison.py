@@ -101,9 +101,7 @@ def children(case: Case, this: Standing | None, ruling: Ruling) -> tuple[Child, 
     done = this is None or this.phase == "Posted"
     old = case.now - case.world.platform.job_ttl_seconds
     gone = [
-        job
-        for job in its.jobs
-        if not job.deleting and (done and _ended(job) <= old if job.finished else this is None)
+        job for job in its.jobs if not job.deleting and (done and _ended(job) <= old if job.finished else this is None)
     ]
     made: list[Child] = [Delete("batch/v1", "Job", job.name, job.uid) for job in gone]
     if this is not None and this.attempt is not None and ruling.reason not in WAITS_FOR:
