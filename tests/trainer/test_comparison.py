@@ -72,13 +72,13 @@ class Pod:
         self.token = root / "token"
         self.token.write_text(TOKENS["JOB"])
 
-    def start(self, document: dict[str, Any], *words: str) -> subprocess.Popen[bytes]:
+    def start(self, document: dict[str, Any], command: str, *options: str) -> subprocess.Popen[bytes]:
         path = self.root / f"{uuid.uuid4().hex}.json"
         path.write_text(json.dumps(document))
-        command = [sys.executable, "-m", "fiduciary_trainer", *words[:1], str(path), *words[1:]]
-        command += ["--termination-log", str(self.root / "message"), "--secrets", str(self.root / "secret")]
+        words = [sys.executable, "-m", "fiduciary_trainer", *([command] if command else []), str(path), *options]
+        words += ["--termination-log", str(self.root / "message"), "--secrets", str(self.root / "secret")]
         environment = os.environ | {"PYTHONPATH": str(PACKAGES), "HOME": str(self.root / "work")}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def end(self, process: subprocess.Popen[bytes]) -> tuple[int, dict[str, Any]]:
         process.communicate(timeout=240)
@@ -92,7 +92,7 @@ class Pod:
             "configKey": f"sha256:{hashlib.sha256(architecture.encode()).hexdigest()}",
             "mlflow": {"trackingUri": MLFLOW, "experiment": "quant.spx"},
         }
-        code, result = self.end(self.start(document, "--work", str(self.root / "work")))
+        code, result = self.end(self.start(document, "", "--work", str(self.root / "work")))
         assert code == 0, result
         from mlflow.tracking import MlflowClient
 
@@ -201,7 +201,6 @@ def test_other_stretches_are_refitted_side_by_side(pod: Pod, har: Trained, linea
     # again, by another process: the same bytes, which the scorer knows already
     again, told = pod.compare(document)
     assert (again, told["digest"]) == (0, said["digest"])
-    os.environ.get("FIDUCIARY_KEEP") and Path("/work/kept").mkdir(exist_ok=True)
 
 
 def test_the_same_refits_give_the_linear_model_what_its_own_training_measured(
