@@ -82,9 +82,12 @@ def standing(case: Case) -> Standing | None:
             "evidence.outcomes to Live",
         )
     rows = 0 if its.ledger is None else its.ledger.rows
-    if rows or state.evidence.sessions.last >= 0:
-        known, folded = max(rows, state.evidence.sessions.last + 1), state.evidence.sessions.last + 1
-        return Standing("Posted", reasons.REPLAYED, f"{folded} of {known} replayed sessions are counted")
+    folded = state.evidence.sessions.last + 1
+    if rows or folded:
+        # A part of it would be evidence that somebody's paging chose.
+        whole = folded >= rows
+        told = f"{folded} of {max(rows, folded)} replayed sessions are counted"
+        return Standing("Posted" if whole else "Running", reasons.REPLAYED if whole else reasons.REPLAYING, told)
     name = _ledger(case)
     jobs = tuple(job for job in its.jobs if job.ledger == name and not job.deleting)
     return _of_jobs(case, its, its.scorer.url, jobs)

@@ -24,13 +24,13 @@ def missing(case: Case) -> tuple[str, ...]:
         if objective.void is not None:
             found.append(f"objective {objective.name}: {objective.void}")
         elif log is None:
-            waits = "" if case.replay is None or case.replay.phase == "Posted" else f" ({case.replay.message})"
-            seen = objective.burn_in.count
-            found.append(f"objective {objective.name}: {seen} of 250 sessions that set the scale{waits}")
+            found.append(f"objective {objective.name}: {objective.burn_in.count} of 250 sessions that set the scale")
         elif log < threshold:
             found.append(
                 f"objective {objective.name}: log e {log:.2f} of {threshold:.2f} after {objective.folded} sessions"
             )
+    if case.replay is not None and case.replay.phase != "Posted":
+        found.append(case.replay.message)
     needed = noninferiority_threshold(terms)
     for guardrail in state.evidence.guardrails:
         log = guardrail.noninferiority_log_e

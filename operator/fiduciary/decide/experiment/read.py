@@ -214,7 +214,9 @@ def _progress(case: Case, state: State, numbers: Readings) -> Readings:
         latched=course.latch is not None,
         blocks=course.blocks,
         elapsed=0.0 if course.started is None else float(case.now - course.started),
-        objectives_over=objectives_over(terms, evidence, case.world.spending.configurations),
+        objectives_over=-math.inf
+        if case.replay is not None and case.replay.phase != "Posted"
+        else objectives_over(terms, evidence, case.world.spending.configurations),
         noninferiority_over=noninferiority_over(terms, evidence),
         requested=course.request is not None and all(one.void is None for one in evidence.objectives),
     )

@@ -275,7 +275,7 @@ class World:
     challenger: VersionRef | None
     state: State | None = None  # folded so far; None: not started
     blocks: tuple[ClosedBlock, ...] = ()
-    sessions: tuple[LedgerRow, ...] = ()
+    sessions: tuple[LedgerRow, ...] = ()  # of a replay all at once; it counts when it is whole
     history: tuple[History, ...] = ()
     spending: Spending = field(default_factory=Spending)
     live: Live = field(default_factory=Live)

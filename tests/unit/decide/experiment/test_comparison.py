@@ -107,6 +107,20 @@ def test_a_ledger_that_is_there_needs_no_job() -> None:
     assert told(trial.minute())[:2] == ("True", reasons.REPLAYED)
 
 
+def test_a_part_of_a_ledger_shows_nothing() -> None:
+    trial = improve(replace(ANSWERED, ledger=PostedLedger(3000)))
+    trial.evaluate()
+    trial.ledger = sessions(0.5, 2999)
+    decision = trial.minutes(80)
+    assert decision.status.log_e is not None
+    assert float(decision.status.log_e) > 100
+    assert decision.ruling.reason == reasons.GATHERING_EVIDENCE
+    assert "2999 of 3000 replayed sessions are counted" in decision.ruling.message
+    assert told(decision) == ("False", reasons.REPLAYING, "2999 of 3000 replayed sessions are counted")
+    trial.ledger = sessions(0.5, 1, 2999)
+    assert trial.minute().ruling.verdict == "Promote"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -211,6 +225,7 @@ def test_jobs_that_nobody_waits_for_are_removed() -> None:
     kept = trial.platform.job_ttl_seconds
     assert with_jobs(trial, running, ledger=PostedLedger(9)).children == ()  # it will find its ledger there
     trial.now += timedelta(seconds=kept)
+    trial.ledger = sessions(0.2, 9)
     assert with_jobs(trial, old, ledger=PostedLedger(9)).children == (Delete("batch/v1", "Job", old.name, old.uid),)
     # an experiment that ends takes its running Job along
     trial.challenger = None
