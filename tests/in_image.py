@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "trainer_image" / "Dockerfile"
 NEEDED = {program: requirements.NODE[program] for program in ("mmdebstrap", "buildah", "unshare")}
-MOUNTS = {ROOT / name: f"/work/{name}" for name in ("tests", "trainer_image", "deploy/samples")}
+MOUNTS = {ROOT / name: f"/scratch/{name}" for name in ("tests", "trainer_image", "deploy/samples")}
 SECONDS = 1500
 
 
@@ -40,7 +40,7 @@ def main(
     made: Callable[[Run], Mapping[Path, str]] | None = None,
     beside: Callable[[Path], AbstractContextManager[Mapping[str, str]]] | None = None,
 ) -> int:
-    """Build the stage ``target``, run pytest in it on ``/work/tests/<folder>``; exit code 0 when all tests passed.
+    """Build the stage ``target``, run pytest in it on ``/scratch/tests/<folder>``; exit code 0 when all tests passed.
 
     A real MLflow server runs beside it on this machine; its address is in FIDUCIARY_TEST_MLFLOW_URI.
 
@@ -65,7 +65,7 @@ def main(
             "-q",
             "-ra",
             *sys.argv[1:],
-            f"/work/tests/{folder}",
+            f"/scratch/tests/{folder}",
         ]
         # pytest's own exit code is passed on as text: its report is wanted above all when it is not 0.
         argv = ["sh", "-c", f"{shlex.join(words)} 2>&1; echo $?"]

@@ -188,7 +188,7 @@ def _pod(replay: Replay) -> Body:
     environment = {
         "FIDUCIARY_ATTEMPT_ID": job_name(replay),
         "OMP_NUM_THREADS": str(threads(resources)),
-        "HOME": "/work",
+        "HOME": "/scratch",
     }
     token = {"audience": replay.scorer.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
     made.append({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}], "defaultMode": 0o440}})

@@ -86,7 +86,8 @@ def standing(case: Case) -> Standing | None:
     if rows or folded:
         # A part of it would be evidence that somebody's paging chose.
         whole = folded >= rows
-        told = f"{folded} of {max(rows, folded)} replayed sessions are counted"
+        known = rows or folded
+        told = f"{min(folded, known)} of {known} replayed sessions are counted"  # live ones may follow
         return Standing("Posted" if whole else "Running", reasons.REPLAYED if whole else reasons.REPLAYING, told)
     name = _ledger(case)
     jobs = tuple(job for job in its.jobs if job.ledger == name and not job.deleting)
