@@ -15,11 +15,17 @@ import fiduciary
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
 from fiduciary.clients.mlflow import Registry
-from fiduciary.decide import financialmodel, notyet
+from fiduciary.clients.prometheus import Prometheus
+from fiduciary.decide import financialmodel, modelexperiment, notyet
+from fiduciary.decide.counters.templates import Contour, Runtime
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
 from fiduciary.engine.endpoints import serving
+from fiduciary.engine.experiments.gather import Gatherer, Sources
+from fiduciary.engine.experiments.observe import ExperimentObserver
+from fiduciary.engine.experiments.past import Pasts
+from fiduciary.engine.experiments.reconcile import Counted, ExperimentReconciler
 from fiduciary.engine.lease import Lease, LeaseLost
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
@@ -37,7 +43,7 @@ from fiduciary.manifests.plans import Environment
 from fiduciary.settings import Settings, calendars
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Hashable
     from types import ModuleType
 
     import aiohttp
@@ -164,25 +170,38 @@ class Operator:
             lambda key: loop.queue.add(cast("Key", key)),
             lambda key: loop.queue.news(cast("Key", key)),
         )
-        reconciler = Reconciler(
-            observer=Observer(cluster, self.stores, self._platform(key), settings.approval_policies, prober=prober),
+        observer = Observer(cluster, self.stores, self._platform(key), settings.approval_policies, prober=prober)
+        applier = Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity)
+        prometheus = self._prometheus()
+        counted = None if prometheus is None else self._counted(prometheus, loop)
+        experiments = ExperimentReconciler(
+            observer=ExperimentObserver(cluster, self.stores, observer.platform, counted),
             stores=self.stores,
-            applier=Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity),
+            applier=applier,
+            judge=modelexperiment,
+            counted=counted,
+            changed=loop.queue.add,
+            now=self._now,
+        )
+        reconciler = Reconciler(
+            observer=observer,
+            stores=self.stores,
+            applier=applier,
             registrar=desk,
             mirroring=mirroring,
             prober=prober,
             judge=self._judge,
-            status_judges={
-                kinds.MODELEXPERIMENT.kind: notyet.decide_modelexperiment,
-                kinds.DRIFTPOLICY.kind: notyet.decide_driftpolicy,
-            },
+            status_judges={kinds.DRIFTPOLICY.kind: notyet.decide_driftpolicy},
             metrics=self.metrics,
             now=self._now,
             order=self._order,
+            reconciles={kinds.MODELEXPERIMENT.kind: experiments},
+            changed=lambda model: self._look_at_experiments(loop, model),
         )
         watching = asyncio.create_task(Watching(cluster, loop, self._login, self.stop).run())
         sweeping = asyncio.create_task(loop.sweep_forever())
-        working = [asyncio.create_task(part.run()) for part in (mirroring, prober)]
+        parts = (mirroring, prober, *(() if counted is None else (counted.gatherer, counted.pasts)))
+        working = [asyncio.create_task(part.run()) for part in parts]
         working.append(asyncio.create_task(loop.run(reconciler)))
         stopped = asyncio.create_task(self.stop.wait())
         everything = (watching, sweeping, *working, stopped)
@@ -195,8 +214,8 @@ class Operator:
             log.info("stopping", reconciles_under_way=loop.queue.core.running)
             self.stop.set()  # kopf ends by itself
             loop.close()
-            mirroring.close()
-            prober.close()
+            for part in parts:
+                part.close()
             sweeping.cancel()
             await asyncio.wait((watching, *working), timeout=DRAIN_SECONDS)
             for task in everything:
@@ -204,6 +223,8 @@ class Operator:
             await asyncio.wait(everything)
             await desk.close()
             await inference.close()
+            if prometheus is not None:
+                await prometheus.close()
             for registry in registries.values():
                 await cast("Registry", registry).close()
 
@@ -225,6 +246,38 @@ class Operator:
             self._connector = connector
             session.headers["User-Agent"] = f"fiduciary-operator/{fiduciary.__version__}"
             yield AiohttpCluster(self._access.server, lambda: session, observe=self.metrics.request)
+
+    def _prometheus(self) -> Prometheus | None:
+        settings = self.settings.prometheus
+        if settings is None:
+            return None
+        return Prometheus(
+            settings.url,
+            ca_file=settings.ca_file,
+            token_file=settings.token_file,
+            timeout=settings.timeout_seconds,
+        )
+
+    def _counted(self, prometheus: Prometheus, loop: Loop) -> Counted:
+        """What asks Prometheus for experiments."""
+        settings = self.settings.prometheus
+        assert settings is not None
+        namespace, pod = settings.namespace_label, settings.pod_label
+        gateway = None
+        if settings.gateway == "Contour":
+            gateway = Contour(self.settings.gateway_namespaces, namespace=namespace, pod=pod)
+        sources = Sources(Runtime(namespace, pod), gateway, settings.scrape_seconds, settings.scrape_timeout_seconds)
+
+        def changed(experiment: Hashable) -> None:
+            loop.queue.add(cast("Key", experiment))
+
+        return Counted(
+            Gatherer(prometheus, sources, changed, self.metrics), Pasts(prometheus, sources, changed, self.metrics)
+        )
+
+    def _look_at_experiments(self, loop: Loop, model: Key) -> None:
+        for experiment in self.stores.experiments_of((model.namespace, model.name)):
+            loop.queue.add(experiment)
 
     def _registries(self) -> Registries:
         return {
@@ -256,6 +309,7 @@ class Operator:
             probe_seconds=round(settings.probes.steady_seconds),
             probe_protocols=("rest", "grpc"),
             wave=settings.wave,
+            experiments=settings.prometheus is not None,
         )
 
     def _environment(self, key: ProbeKey | None) -> Environment:

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from fiduciary.api.driftpolicy import DriftPolicy, DriftPolicyStatus
     from fiduciary.api.financialmodel import FinancialModelSpec
     from fiduciary.api.modelexperiment import ModelExperiment, ModelExperimentStatus
+    from fiduciary.decide.world import Platform
 
 
-def inactive_fields(spec: FinancialModelSpec) -> tuple[str, ...]:
+def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, ...]:
     """Fields of a FinancialModel that are set and have no effect in this release."""
     fields: list[str] = []
     if spec.training.engine != "Job":
         fields.append(f"spec.training.engine {spec.training.engine} (nothing is trained)")
-    if spec.promotion.experiment is not None:
-        fields.append("spec.promotion.experiment (a challenger is promoted by people)")
+    if spec.promotion.experiment is not None and not platform.experiments:
+        why = "the operator's settings name no Prometheus, so a challenger is promoted by people"
+        fields.append(f"spec.promotion.experiment ({why})")
     if spec.training.search is not None:
         fields.append("spec.training.search")
     if spec.training.validation.scheme != "WalkForward":

@@ -282,6 +282,15 @@ PROMOTED = "Promoted"
 objective and every non-inferiority at the same evaluation."""
 ROLLED_BACK = "RolledBack"
 """An earlier version is champion again and takes all requests."""
+SHIFTED = "Shifted"
+"""The challenger gets another share of requests, or of copies: its experiment entered a step, or took one back."""
+CHAMPION_KEPT = "ChampionKept"
+"""An experiment ended without a promotion; the message says why."""
+EXPERIMENT_CREATED = "ExperimentCreated"
+"""A ModelExperiment judges a version that passed the gates."""
+EXPERIMENT_GONE = "ExperimentGone"
+"""A ModelExperiment was removed by force without a verdict. Its challenger gave back what it had; another experiment
+judges it anew."""
 WITHDRAWN = "Withdrawn"
 """spec.serving was removed: the route goes, then what served."""
 ROUTE_RESTORED = "RouteRestored"
@@ -345,6 +354,9 @@ GATHERING_EVIDENCE = "GatheringEvidence"
 """Requests and sessions are counted; status.tests says how far each test is."""
 STEP_ENTERED = "StepEntered"
 """The next step of the traffic plan begins."""
+READING_HISTORY = "ReadingHistory"
+"""Before the first step the champion's last seven days are read from Prometheus: how much its rates vary is fixed at
+the start. Wait; where Prometheus cannot be asked, the message says why."""
 WAITING_FOR_CAPACITY = "WaitingForCapacity"
 """The challenger has too few ready pods for what comes next. Wait, or look at its pods."""
 ROUTE_NOT_CONFIRMED = "RouteNotConfirmed"
@@ -378,6 +390,25 @@ REPLAY_FAILED = "ReplayFailed"
 evidence.outcomes to Live in a new experiment."""
 PINNED = "Pinned"
 """promotion.mode is Pinned: the pinned version serves whatever an experiment says."""
+
+# --- experiments: what cannot be judged at all ------------------------------------------------------------------------
+
+UNKNOWN_MODEL = "UnknownModel"
+"""spec.modelRef names no FinancialModel of this namespace. Create it, or create an experiment with the right name."""
+UNKNOWN_VERSION = "UnknownVersion"
+"""spec.champion or spec.challenger names a version that the model's decision log does not know; the message lists those
+that it knows."""
+SAME_VERSION = "SameVersion"
+"""The challenger is the champion already: there is nothing to compare."""
+NO_CHAMPION = "NoChampion"
+"""The model has no champion yet. Wait for its first version."""
+NOT_ROUTED = "NotRouted"
+"""The model has no spec.serving.gateway, so that no requests can be split. Set it."""
+PROMETHEUS_NOT_CONFIGURED = "PrometheusNotConfigured"
+"""The operator's settings name no Prometheus (prometheus.url), so that no experiment can see anything."""
+EVIDENCE_UNREADABLE = "EvidenceUnreadable"
+"""status.evidence was changed, or another release wrote it. Nothing is guessed: delete the experiment, and create
+another."""
 
 # --- experiments: conditions ------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import ModelDecision
+    from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.manifests.plans import Environment
     from fiduciary.serving.observed import (
         ChildView,
@@ -173,6 +174,7 @@ class Platform:
     """Host names that each namespace may use (key "*": any namespace); entries may be wildcards: *.example.com."""
     probe_seconds: int = 30
     probe_protocols: tuple[Literal["rest", "grpc"], ...] = ("rest",)
+    experiments: bool = False  # a Prometheus is known, so that challengers can be judged by live requests
     wave: int = 5  # serving Deployments that roll to a new runtime image at once, over all models
 
 
@@ -185,6 +187,7 @@ class World:
     records: tuple[ModelDecision, ...] = ()  # this model's log (same uid or, after a restore, same name), by sequence
     jobs: tuple[JobView, ...] = ()
     approvals: tuple[ModelApproval, ...] = ()  # for this model, oldest first
+    experiments: tuple[ModelExperiment, ...] = ()  # of this model, ended ones included
     quotas: tuple[QuotaView, ...] = ()
     references: tuple[ReferenceView, ...] = ()
     claims: tuple[Claim, ...] = ()

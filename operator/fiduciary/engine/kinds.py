@@ -75,7 +75,7 @@ OPTIONAL = frozenset({HTTPROUTE, GATEWAY})
 COMPANIONS = (SERVICE, BUDGET, AUTOSCALER, NETWORKPOLICY, SERVICEACCOUNT)
 
 #: Children that a decision may name, by (apiVersion, kind).
-CHILDREN = {(r.api_version, r.kind): r for r in (JOB, CONFIGMAP, DEPLOYMENT, *COMPANIONS, HTTPROUTE)}
+CHILDREN = {(r.api_version, r.kind): r for r in (JOB, CONFIGMAP, DEPLOYMENT, *COMPANIONS, HTTPROUTE, MODELEXPERIMENT)}
 
 MANAGED: Mapping[str, str] = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
 SERVES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.SERVING}

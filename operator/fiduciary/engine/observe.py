@@ -74,6 +74,7 @@ class Observer:
             records=tuple(records),
             jobs=tuple(sorted(jobs, key=lambda job: (job.created_at, job.name))),
             approvals=tuple(approvals),
+            experiments=tuple(sorted(stores.experiments.of(name), key=lambda one: _age(one.metadata))),
             quotas=tuple(sorted(stores.quotas.of(key.namespace), key=lambda quota: quota.name)),
             references=tuple([await self._reference(key.namespace, *wanted) for wanted in references(model)]),
             claims=stores.claims(model),

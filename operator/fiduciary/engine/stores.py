@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, RouteView, ServingPod
 
 
+#: Beside its model, an experiment's world holds the log, acts of people, and the pods of both versions.
+LOOKED_AT_BY_EXPERIMENTS = frozenset(
+    resource.kind for resource in (kinds.MODELDECISION, kinds.MODELAPPROVAL, kinds.DEPLOYMENT, kinds.POD)
+)
+
+
 class Key(NamedTuple):
     """What is reconciled: one object of one of our kinds."""
 
@@ -50,7 +56,7 @@ class Stores:
             kinds.FINANCIALMODEL, FinancialModel.model_validate, keep=kinds.trimmed, index=_wanted, parent=_namespace
         )
         self.experiments: Store[ModelExperiment] = Store(
-            kinds.MODELEXPERIMENT, _experiment, keep=kinds.trimmed, parent=_model_in_spec
+            kinds.MODELEXPERIMENT, _experiment, keep=kinds.trimmed, parent=_model_in_spec, index=_open
         )
         self.policies: Store[DriftPolicy] = Store(kinds.DRIFTPOLICY, _policy, keep=kinds.trimmed, parent=_model_in_spec)
         self.approvals: Store[ModelApproval] = Store(
@@ -119,7 +125,12 @@ class Stores:
             for other in self.models.indexed(index[0]) if index else ():
                 if other != name:
                     yield Key(kind, *other)
-        elif kind in (kinds.MODELEXPERIMENT.kind, kinds.DRIFTPOLICY.kind):
+            yield from self.experiments_of(name)
+        elif kind == kinds.MODELEXPERIMENT.kind:
+            yield Key(kind, *name)
+            if isinstance(parent, tuple):
+                yield Key(kinds.FINANCIALMODEL.kind, *cast("Name", parent))
+        elif kind == kinds.DRIFTPOLICY.kind:
             yield Key(kind, *name)
         elif kind == kinds.RESOURCEQUOTA.kind:
             for waiting in self.models.of(parent):
@@ -130,9 +141,19 @@ class Stores:
                 yield Key(kinds.FINANCIALMODEL.kind, *model)
         elif kind in (kinds.POLICY.kind, kinds.BINDING.kind):
             for approval in self.approvals.values():
-                yield Key(kinds.FINANCIALMODEL.kind, approval.metadata.namespace, approval.spec.model_ref.name)
+                model = (approval.metadata.namespace, approval.spec.model_ref.name)
+                yield Key(kinds.FINANCIALMODEL.kind, *model)
+                yield from self.experiments_of(model)
         elif isinstance(parent, tuple):
-            yield Key(kinds.FINANCIALMODEL.kind, *cast("Name", parent))
+            model = cast("Name", parent)
+            yield Key(kinds.FINANCIALMODEL.kind, *model)
+            if kind in LOOKED_AT_BY_EXPERIMENTS:
+                yield from self.experiments_of(model)
+
+    def experiments_of(self, model: Name) -> Iterator[Key]:
+        """Experiments of a model that are not over."""
+        for name in self.experiments.indexed(("Open", *model)):
+            yield Key(kinds.MODELEXPERIMENT.kind, *name)
 
     def claims(self, model: FinancialModel) -> tuple[Claim, ...]:
         """Other FinancialModels that name the same registered model, oldest first."""
@@ -170,6 +191,15 @@ def _wanted(body: Body) -> tuple[Hashable, ...]:
     claimed = ("Claim", registry.get("connection", "mlflow"), registry.get("model") or f"{namespace}.{name}")
     named = [(ref.get("namespace") or namespace, ref["name"]) for ref in kinds.entries(gateway, "parentRefs")]
     return (claimed, *(("Gateway", *gateway) for gateway in dict.fromkeys(named)))
+
+
+def _open(body: Body) -> tuple[Hashable, ...]:
+    """An experiment that is not over: it has no ruling, or still counts requests, or is being deleted."""
+    status, model = kinds.part(body, "status"), kinds.referenced_model(body)
+    counts = bool(kinds.part(status, "evidence").get("counters"))
+    if model is None or ("ruling" in status and not counts and "deletionTimestamp" not in body["metadata"]):
+        return ()
+    return (("Open", name_of(body["metadata"])[0], model),)
 
 
 def _model_in_spec(body: Body) -> Hashable:

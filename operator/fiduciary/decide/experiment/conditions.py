@@ -60,7 +60,8 @@ def _ready(this: Outlook) -> Condition:
 
 def _reconciling(this: Outlook) -> Condition:
     reason, message = this.ruling.reason, this.ruling.message
-    if reason == reasons.VERDICT_RECORDED or reason in NEEDS_A_PERSON:
+    ended = this.ruling.rule.final and not this.case.started  # it changed nothing: there is nothing to record
+    if ended or reason == reasons.VERDICT_RECORDED or reason in NEEDS_A_PERSON:
         return this.condition(reasons.RECONCILING, "False", reasons.IDLE, "nothing is on its way")
     return this.condition(reasons.RECONCILING, "True", reason, message)
 

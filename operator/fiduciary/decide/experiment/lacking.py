@@ -50,6 +50,7 @@ def held(case: Case, reading: Reading) -> str:
         (numbers.pinned, "the model's promotion.mode is Pinned"),
         (numbers.suspended, "the experiment or its model is suspended"),
         (case.refusal is not None, case.refusal or ""),
+        (numbers.unread, case.world.unread),
         (numbers.step >= 0 and not numbers.enforced, f"mode is {case.spec.mode}"),
         (not numbers.confirmed, "the weights that were asked for are not in force"),
         (

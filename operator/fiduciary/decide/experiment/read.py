@@ -90,6 +90,7 @@ def read(case: Case, impossible: str | None) -> Reading:
         infeasible=impossible is not None,
         relabelled=case.spec.purpose == "Refresh" and not case.world.same_configuration,
         refused=case.refusal is not None,
+        unread=bool(case.world.unread) and not case.started,
         pods_failed=pods is not None,
         breaker=trip is not None,
         harm_over=by_harm.log_e + level,

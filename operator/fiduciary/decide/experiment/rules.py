@@ -177,6 +177,10 @@ def _suspended(r: Readings) -> bool:
     return r.suspended
 
 
+def _unread(r: Readings) -> bool:
+    return r.unread
+
+
 def _no_capacity(r: Readings) -> bool:
     return (r.step < r.last_step) & ((r.step < 0) | (r.blocks >= r.min_blocks)) & (r.capacity ^ True)
 
@@ -268,6 +272,7 @@ TABLE: tuple[Rule, ...] = (
     Rule(reasons.CHAMPION_MISSING, "Hold", "Keep", _missing),
     Rule(reasons.REPLAY_FAILED, "Hold", "Keep", _replay_failed),  # superiority cannot be shown: no further step
     Rule(reasons.SUSPENDED, "Hold", "Keep", _suspended),  # after safety and the end, before anything new
+    Rule(reasons.READING_HISTORY, None, "Keep", _unread),  # the plug-ins are fixed with the first step
     # Steps: never entered before its capacity is ready, left on blocks without harm.
     Rule(reasons.WAITING_FOR_CAPACITY, None, "Keep", _no_capacity),
     Rule(reasons.STEP_ENTERED, None, "Next", _starts),

@@ -283,6 +283,7 @@ class World:
     health: Health = field(default_factory=Health)
     approvals: tuple[ModelApproval, ...] = ()  # of the model, oldest first
     recorded: Recorded | None = None
+    unread: str = ""  # what of the champion's past has still to be read before it can start; empty: nothing
     transport: bool = False  # the gateway's and the pods' counts are both known
     same_configuration: bool = True  # equal configKeys of both versions (protocols §2): else a Refresh is none
     procedures_known: bool = False  # of both versions, so that the trainer can replay them: Auto means Prequential
