@@ -116,7 +116,7 @@ class Scorers:
             self._observe(what, status)
 
     def _url(self, namespace: str, path: str) -> str:
-        return f"{self._address.format(namespace=namespace)}/v1/ledgers{path}"
+        return f"{self._address.replace('{namespace}', namespace)}/v1/ledgers{path}"
 
     def _authorization(self) -> dict[str, str]:
         if self._token_file is None:

@@ -21,6 +21,7 @@ from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, ro
 from fiduciary.decide.serving.listing import listed
 from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.scoring import scorer
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted, window_end
 from fiduciary.decide.serving.will import act_refused, passes, pin_refused, will
@@ -115,7 +116,7 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(
         route=writes,
-        children=(*kept.children, *shrunk, *gone),
+        children=(*kept.children, *scorer(case, able, versions), *shrunk, *gone),
         probes=_probes(case, history, able, route, wish),
         events=(*told, *kept.events),
         served=lacking is None and history.champion is not None,
