@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "trainer_image" / "Dockerfile"
 NEEDED = {program: requirements.NODE[program] for program in ("mmdebstrap", "buildah", "unshare")}
-MOUNTS = {ROOT / name: f"/work/{name}" for name in ("tests", "trainer_image", "deploy/samples")}
+MOUNTS = {ROOT / name: f"/scratch/{name}" for name in ("tests", "trainer_image", "deploy/samples")}
 SECONDS = 1500
 
 
@@ -32,7 +32,7 @@ def image(target: str, run: Run) -> images.Image:
 
 
 def main(name: str, target: str, folder: str, made: Callable[[Run], Mapping[Path, str]] | None = None) -> int:
-    """Build the stage ``target``, run pytest in it on ``/work/tests/<folder>``; exit code 0 when all tests passed.
+    """Build the stage ``target``, run pytest in it on ``/scratch/tests/<folder>``; exit code 0 when all tests passed.
 
     A real MLflow server runs beside it on this machine; its address is in FIDUCIARY_TEST_MLFLOW_URI.
 
@@ -56,7 +56,7 @@ def main(name: str, target: str, folder: str, made: Callable[[Run], Mapping[Path
             "-q",
             "-ra",
             *sys.argv[1:],
-            f"/work/tests/{folder}",
+            f"/scratch/tests/{folder}",
         ]
         # pytest's own exit code is passed on as text: its report is wanted above all when it is not 0.
         argv = ["sh", "-c", f"{shlex.join(words)} 2>&1; echo $?"]

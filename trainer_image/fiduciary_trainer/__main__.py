@@ -130,7 +130,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fiduciary_trainer", description="Carry out one training job document.")
     parser.add_argument("job", nargs="?", type=Path, default=Path("/etc/fiduciary/job.json"))
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
-    parser.add_argument("--work", type=Path, default=Path("/work"), help="writable, lives as long as the pod")
+    parser.add_argument("--work", type=Path, default=Path("/scratch"), help="writable, lives as long as the pod")
     parser.add_argument("--claims", type=Path, default=Path("/data"), help="holds one folder a claim that is read")
     parser.add_argument("--checkpoints", type=Path, default=Path("/checkpoint"), help="holds the checkpoint claim")
     parser.add_argument("--secrets", type=Path, default=Path("/etc/fiduciary/secret"), help="one file a key")

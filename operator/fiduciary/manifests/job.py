@@ -98,7 +98,7 @@ def _pod(model: FinancialModel, training: contract.Training) -> Body:
     environment = {
         "FIDUCIARY_ATTEMPT_ID": training.job,
         "OMP_NUM_THREADS": str(threads(resources)),
-        "HOME": "/work",
+        "HOME": "/scratch",
     }
     return {
         **scheduling(model.spec.training.pod_template, owned.labels(model, meta.TRAINING)),
