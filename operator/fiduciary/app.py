@@ -14,6 +14,7 @@ import structlog
 import fiduciary
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
+from fiduciary.clients.ledger import issued
 from fiduciary.clients.mlflow import Registry
 from fiduciary.clients.prometheus import Prometheus
 from fiduciary.decide import financialmodel, modelexperiment, notyet
@@ -39,7 +40,7 @@ from fiduciary.engine.registry import Desk, Mirroring, Registries
 from fiduciary.engine.sensor import DRAIN_SECONDS, Watching, listen_to_signals
 from fiduciary.engine.stores import Key, Stores
 from fiduciary.engine.writes import ORDER, Step
-from fiduciary.manifests.plans import Environment
+from fiduciary.manifests.plans import Environment, Postgresql, Scoring
 from fiduciary.settings import Settings, calendars
 
 if TYPE_CHECKING:
@@ -310,6 +311,39 @@ class Operator:
             probe_protocols=("rest", "grpc"),
             wave=settings.wave,
             experiments=settings.prometheus is not None,
+            notional=settings.outcomes.notional,
+            replay=settings.outcomes.replay,
+        )
+
+    def _scoring(self) -> Scoring | None:
+        """What makes a namespace's outcome scorer; None where no experiment could use one."""
+        settings, outcomes = self.settings, self.settings.outcomes
+        if settings.prometheus is None or not settings.outcomes_image:
+            return None
+        told = issued(outcomes.token_file) or ("", "")
+        issuer, operator = outcomes.issuer or told[0], outcomes.operator or told[1]
+        if not issuer or not operator:
+            log.error(
+                "outcomes.unusable",
+                why=f"{outcomes.token_file} holds no ServiceAccount token; the settings name no issuer and operator",
+                then="no outcome scorer is made: mount the token as deploy/kustomize/operator/deployment.yaml does",
+            )
+            return None
+        database = outcomes.postgresql
+        return Scoring(
+            image=settings.outcomes_image,
+            issuer=issuer,
+            operator=operator,
+            operator_namespace=settings.namespace,
+            monitoring_namespaces=settings.monitoring_namespaces,
+            audience=outcomes.audience,
+            keys_url=outcomes.keys_url,
+            writers=outcomes.writers,
+            writer_namespaces=outcomes.writer_namespaces,
+            storage_class=outcomes.storage_class,
+            storage_size=outcomes.storage_size,
+            postgresql=None if database is None else Postgresql(database.url, database.secret, database.egress),
+            retention_days=outcomes.retention_days,
         )
 
     def _environment(self, key: ProbeKey | None) -> Environment:
@@ -323,6 +357,7 @@ class Operator:
             mlflow_egress=settings.mlflow_egress,
             records_url=settings.records.url if settings.records else None,
             records_egress=settings.records.egress if settings.records else (),
+            scoring=self._scoring(),
             probe_key=key.public if key else None,
             pre_stop_seconds=settings.pre_stop_seconds,
             drain_seconds=settings.drain_seconds,

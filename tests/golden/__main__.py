@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.golden import comparison, serving, worlds
+from tests.golden import comparison, outcomes, serving, worlds
 
 for folder, make in (
     (worlds.FOLDER, worlds.decide),
     (serving.FOLDER, serving.build),
     (comparison.FOLDER, comparison.build),
+    (outcomes.FOLDER, outcomes.build),
 ):
     for given in sorted(folder.glob("*.in.yaml")):
         expected = given.with_name(given.name.replace(".in.", ".out."))

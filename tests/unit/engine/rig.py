@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fiduciary.clients.inference import Answer, Example, NoExample
-from fiduciary.decide.world import Connection, Platform
-from fiduciary.engine import kinds
 from fiduciary.decide import modelexperiment
 from fiduciary.decide.counters.templates import Runtime
+from fiduciary.decide.world import Connection, Platform
+from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
 from fiduciary.engine.experiments.gather import Gatherer, Sources
 from fiduciary.engine.experiments.observe import ExperimentObserver

@@ -230,7 +230,7 @@ class TrialStory(Mortal):
                 self._record(done, ruling, its, back=bool(verdicts))
             return
         wish = status.get("desiredTraffic")
-        if wish is None or recorded and verdicts:
+        if wish is None or (recorded and verdicts):
             return
         wish = {name: value for name, value in wish.items() if name != "step" and value}
         if wish != {name: value for name, value in self.traffic.items() if value}:
