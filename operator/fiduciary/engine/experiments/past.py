@@ -46,6 +46,8 @@ MOST_SAMPLES = 15_000
 FRESH = 1_800
 #: Milliseconds until a question that failed is asked again.
 AGAIN = 15_000
+#: Usual stretches in one question, where shorter ones close nothing.
+LONGEST = 1_024
 ALONE = (Change(0, 0, 0, 0),)
 """Before an experiment nothing is split and nothing is copied."""
 
@@ -58,6 +60,7 @@ class Past:
     champion: Workload
     counters: Counters = START
     histories: tuple[History, ...] = ()
+    looked: int = 0  # up to here there is nothing more that could be counted, ms
     reach: int = 1
     error: str = ""
 
@@ -76,7 +79,7 @@ class Past:
     def missing(self, now: int) -> int:
         """Seconds that are still to be read; 0: it reaches up to now."""
         settled = self.plan.edge(self.plan.closable(now))
-        left = (settled - self.through) // 1000
+        left = (settled - max(self.through, self.looked)) // 1000
         return left if left > FRESH else 0
 
     def with_samples(self, streams: Mapping[str, Mapping[str, Track]], until: int) -> Past:
@@ -87,8 +90,8 @@ class Past:
         histories = self.histories
         for block in reading.blocks:
             histories = tuple(_with(history, block) for history in histories)
-        reach = 1 if reading.blocks else 2 * self.reach
-        return replace(self, counters=reading.state, histories=histories, reach=reach, error="")
+        reach = 1 if reading.blocks else min(2 * self.reach, LONGEST)
+        return replace(self, counters=reading.state, histories=histories, looked=until, reach=reach, error="")
 
     def later(self, until: int) -> Past:
         """From before ``until`` (ms) on, with nothing of before that."""
