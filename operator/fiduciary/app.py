@@ -14,7 +14,7 @@ import structlog
 import fiduciary
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
-from fiduciary.clients.ledger import issued
+from fiduciary.clients.ledger import Scorers, issued
 from fiduciary.clients.mlflow import Registry
 from fiduciary.clients.prometheus import Prometheus
 from fiduciary.decide import financialmodel, modelexperiment, notyet
@@ -25,9 +25,11 @@ from fiduciary.engine.apply import Applier
 from fiduciary.engine.endpoints import serving
 from fiduciary.engine.experiments.gather import Gatherer, Sources
 from fiduciary.engine.experiments.observe import ExperimentObserver
+from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.past import Pasts
 from fiduciary.engine.experiments.reconcile import Counted, ExperimentReconciler
 from fiduciary.engine.lease import Lease, LeaseLost
+from fiduciary.engine.ledgers import Ledgers
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
 from fiduciary.engine.observe import Observer
@@ -175,12 +177,15 @@ class Operator:
         applier = Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity)
         prometheus = self._prometheus()
         counted = None if prometheus is None else self._counted(prometheus, loop)
+        scorers, ledgers = self._ledgers(observer.platform(), loop)
+        outcomes = Outcomes(self.stores, ledgers)
         experiments = ExperimentReconciler(
-            observer=ExperimentObserver(cluster, self.stores, observer.platform, counted),
+            observer=ExperimentObserver(cluster, self.stores, observer.platform, counted, outcomes),
             stores=self.stores,
             applier=applier,
             judge=modelexperiment,
             counted=counted,
+            outcomes=outcomes,
             changed=loop.queue.add,
             now=self._now,
         )
@@ -201,7 +206,12 @@ class Operator:
         )
         watching = asyncio.create_task(Watching(cluster, loop, self._login, self.stop).run())
         sweeping = asyncio.create_task(loop.sweep_forever())
-        parts = (mirroring, prober, *(() if counted is None else (counted.gatherer, counted.pasts)))
+        parts = (
+            mirroring,
+            prober,
+            *(() if counted is None else (counted.gatherer, counted.pasts)),
+            *(() if ledgers is None else (ledgers,)),
+        )
         working = [asyncio.create_task(part.run()) for part in parts]
         working.append(asyncio.create_task(loop.run(reconciler)))
         stopped = asyncio.create_task(self.stop.wait())
@@ -226,6 +236,8 @@ class Operator:
             await inference.close()
             if prometheus is not None:
                 await prometheus.close()
+            if scorers is not None:
+                await scorers.close()
             for registry in registries.values():
                 await cast("Registry", registry).close()
 
@@ -275,6 +287,18 @@ class Operator:
         return Counted(
             Gatherer(prometheus, sources, changed, self.metrics), Pasts(prometheus, sources, changed, self.metrics)
         )
+
+    def _ledgers(self, platform: Platform, loop: Loop) -> tuple[Scorers, Ledgers] | tuple[None, None]:
+        """What reads the outcome scorers; nothing where none is made."""
+        if platform.serving is None or platform.serving.scoring is None:
+            return None, None
+        settings = self.settings.outcomes
+
+        def changed(experiment: Hashable) -> None:
+            loop.queue.add(cast("Key", experiment))
+
+        scorers = Scorers(settings.url, token_file=settings.token_file, observe=self.metrics.ledger_request)
+        return scorers, Ledgers(scorers, changed)
 
     def _look_at_experiments(self, loop: Loop, model: Key) -> None:
         for experiment in self.stores.experiments_of((model.namespace, model.name)):

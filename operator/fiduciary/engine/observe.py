@@ -68,7 +68,7 @@ class Observer:
         records = sorted(stores.records.of(name), key=lambda record: record.spec.sequence)
         approvals = sorted(stores.approvals.of(name), key=lambda approval: _age(approval.metadata))
         platform = self.platform()
-        jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if job is not None]
+        jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if isinstance(job, JobView)]
         return World(
             model=model,
             platform=platform,

@@ -12,6 +12,7 @@ from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
 from fiduciary.engine import kinds, served
+from fiduciary.engine.comparisons import comparison_job
 from fiduciary.engine.mirror import Name, Store, name_of
 from fiduciary.engine.rollout import Rollout
 from fiduciary.manifests.outcomes import scored
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from fiduciary.api.driftpolicy import DriftPolicy
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.clients.kube import Body, Resource
+    from fiduciary.decide.experiment.world import ComparisonJob
     from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, RouteView, ServingPod
 
 
-#: Beside its model, an experiment's world holds the log, acts of people, and the pods of both versions.
+#: Beside its model, an experiment's world holds the log, acts of people, the pods of both versions and its own Jobs.
 LOOKED_AT_BY_EXPERIMENTS = frozenset(
-    resource.kind for resource in (kinds.MODELDECISION, kinds.MODELAPPROVAL, kinds.DEPLOYMENT, kinds.POD)
+    resource.kind for resource in (kinds.MODELDECISION, kinds.MODELAPPROVAL, kinds.DEPLOYMENT, kinds.POD, kinds.JOB)
 )
 
 
@@ -72,7 +74,7 @@ class Stores:
         self.records: Store[ModelDecision] = Store(
             kinds.MODELDECISION, ModelDecision.model_validate, keep=kinds.trimmed, parent=_model_in_spec
         )
-        self.jobs: Store[JobView | None] = Store(kinds.JOB, kinds.job, parent=_model_in_label)
+        self.jobs: Store[JobView | ComparisonJob | None] = Store(kinds.JOB, _job, parent=_model_in_label)
         self.pods: Store[PodView | ServingPod] = Store(kinds.POD, _pod, parent=_model_in_label, index=_maker)
         self.quotas: Store[QuotaView] = Store(kinds.RESOURCEQUOTA, kinds.quota, parent=_namespace)
         self.guards: Store[Body] = Store(kinds.POLICY, _guard)
@@ -228,6 +230,10 @@ def _belongs_to(body: Body) -> Hashable:
     if kinds.labels_of(body).get(meta.LABEL_COMPONENT) == meta.OUTCOMES:
         return Scorer(name_of(body["metadata"])[0])
     return _model_in_label(body)
+
+
+def _job(body: Body) -> JobView | ComparisonJob | None:
+    return kinds.job(body) or comparison_job(body)
 
 
 def _pod(body: Body) -> PodView | ServingPod:
