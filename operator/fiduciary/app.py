@@ -297,8 +297,13 @@ class Operator:
         def changed(experiment: Hashable) -> None:
             loop.queue.add(cast("Key", experiment))
 
-        scorers = Scorers(settings.url, token_file=settings.token_file, observe=self.metrics.ledger_request)
-        return scorers, Ledgers(scorers, changed)
+        scorers = Scorers(
+            settings.url,
+            token_file=settings.token_file,
+            timeout=settings.timeout_seconds,
+            observe=self.metrics.ledger_request,
+        )
+        return scorers, Ledgers(scorers, changed, seconds=settings.poll_seconds)
 
     def _look_at_experiments(self, loop: Loop, model: Key) -> None:
         for experiment in self.stores.experiments_of((model.namespace, model.name)):
