@@ -109,7 +109,7 @@ def operator(cluster: Cluster, steps: Steps) -> None:
     tag = "fiduciary-operator:" + images.key(own, ROOT)
     loaded = cluster.add_image(steps, tag, own, ROOT)
     named: list[dict[str, str]] = []
-    for target in ("trainer", "server"):
+    for target in ("trainer", "server", "outcomes"):
         image = f"fiduciary-{target}:{images.key(beside, ROOT, target)}"
         cluster.add_image(steps, image, beside, ROOT, target=target)
         named.append({"name": f"FIDUCIARY_{target.upper()}_IMAGE", "value": image})

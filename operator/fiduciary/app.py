@@ -14,6 +14,7 @@ import structlog
 import fiduciary
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
+from fiduciary.clients.ledger import Scorers, issued
 from fiduciary.clients.mlflow import Registry
 from fiduciary.clients.prometheus import Prometheus
 from fiduciary.decide import financialmodel, modelexperiment, notyet
@@ -24,9 +25,11 @@ from fiduciary.engine.apply import Applier
 from fiduciary.engine.endpoints import serving
 from fiduciary.engine.experiments.gather import Gatherer, Sources
 from fiduciary.engine.experiments.observe import ExperimentObserver
+from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.past import Pasts
 from fiduciary.engine.experiments.reconcile import Counted, ExperimentReconciler
 from fiduciary.engine.lease import Lease, LeaseLost
+from fiduciary.engine.ledgers import Ledgers
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
 from fiduciary.engine.observe import Observer
@@ -39,7 +42,7 @@ from fiduciary.engine.registry import Desk, Mirroring, Registries
 from fiduciary.engine.sensor import DRAIN_SECONDS, Watching, listen_to_signals
 from fiduciary.engine.stores import Key, Stores
 from fiduciary.engine.writes import ORDER, Step
-from fiduciary.manifests.plans import Environment
+from fiduciary.manifests.plans import Environment, Postgresql, Scoring
 from fiduciary.settings import Settings, calendars
 
 if TYPE_CHECKING:
@@ -174,12 +177,15 @@ class Operator:
         applier = Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity)
         prometheus = self._prometheus()
         counted = None if prometheus is None else self._counted(prometheus, loop)
+        scorers, ledgers = self._ledgers(observer.platform(), loop)
+        outcomes = Outcomes(self.stores, ledgers)
         experiments = ExperimentReconciler(
-            observer=ExperimentObserver(cluster, self.stores, observer.platform, counted),
+            observer=ExperimentObserver(cluster, self.stores, observer.platform, counted, outcomes),
             stores=self.stores,
             applier=applier,
             judge=modelexperiment,
             counted=counted,
+            outcomes=outcomes,
             changed=loop.queue.add,
             now=self._now,
         )
@@ -200,7 +206,12 @@ class Operator:
         )
         watching = asyncio.create_task(Watching(cluster, loop, self._login, self.stop).run())
         sweeping = asyncio.create_task(loop.sweep_forever())
-        parts = (mirroring, prober, *(() if counted is None else (counted.gatherer, counted.pasts)))
+        parts = (
+            mirroring,
+            prober,
+            *(() if counted is None else (counted.gatherer, counted.pasts)),
+            *(() if ledgers is None else (ledgers,)),
+        )
         working = [asyncio.create_task(part.run()) for part in parts]
         working.append(asyncio.create_task(loop.run(reconciler)))
         stopped = asyncio.create_task(self.stop.wait())
@@ -225,6 +236,8 @@ class Operator:
             await inference.close()
             if prometheus is not None:
                 await prometheus.close()
+            if scorers is not None:
+                await scorers.close()
             for registry in registries.values():
                 await cast("Registry", registry).close()
 
@@ -275,6 +288,23 @@ class Operator:
             Gatherer(prometheus, sources, changed, self.metrics), Pasts(prometheus, sources, changed, self.metrics)
         )
 
+    def _ledgers(self, platform: Platform, loop: Loop) -> tuple[Scorers, Ledgers] | tuple[None, None]:
+        """What reads the outcome scorers; nothing where none is made."""
+        if platform.serving is None or platform.serving.scoring is None:
+            return None, None
+        settings = self.settings.outcomes
+
+        def changed(experiment: Hashable) -> None:
+            loop.queue.add(cast("Key", experiment))
+
+        scorers = Scorers(
+            settings.url,
+            token_file=settings.token_file,
+            timeout=settings.timeout_seconds,
+            observe=self.metrics.ledger_request,
+        )
+        return scorers, Ledgers(scorers, changed, seconds=settings.poll_seconds)
+
     def _look_at_experiments(self, loop: Loop, model: Key) -> None:
         for experiment in self.stores.experiments_of((model.namespace, model.name)):
             loop.queue.add(experiment)
@@ -310,6 +340,39 @@ class Operator:
             probe_protocols=("rest", "grpc"),
             wave=settings.wave,
             experiments=settings.prometheus is not None,
+            notional=settings.outcomes.notional,
+            replay=settings.outcomes.replay,
+        )
+
+    def _scoring(self) -> Scoring | None:
+        """What makes a namespace's outcome scorer; None where no experiment could use one."""
+        settings, outcomes = self.settings, self.settings.outcomes
+        if settings.prometheus is None or not settings.outcomes_image:
+            return None
+        told = issued(outcomes.token_file) or ("", "")
+        issuer, operator = outcomes.issuer or told[0], outcomes.operator or told[1]
+        if not issuer or not operator:
+            log.error(
+                "outcomes.unusable",
+                why=f"{outcomes.token_file} holds no ServiceAccount token; the settings name no issuer and operator",
+                then="no outcome scorer is made: mount the token as deploy/kustomize/operator/deployment.yaml does",
+            )
+            return None
+        database = outcomes.postgresql
+        return Scoring(
+            image=settings.outcomes_image,
+            issuer=issuer,
+            operator=operator,
+            operator_namespace=settings.namespace,
+            monitoring_namespaces=settings.monitoring_namespaces,
+            audience=outcomes.audience,
+            keys_url=outcomes.keys_url,
+            writers=outcomes.writers,
+            writer_namespaces=outcomes.writer_namespaces,
+            storage_class=outcomes.storage_class,
+            storage_size=outcomes.storage_size,
+            postgresql=None if database is None else Postgresql(database.url, database.secret, database.egress),
+            retention_days=outcomes.retention_days,
         )
 
     def _environment(self, key: ProbeKey | None) -> Environment:
@@ -323,6 +386,7 @@ class Operator:
             mlflow_egress=settings.mlflow_egress,
             records_url=settings.records.url if settings.records else None,
             records_egress=settings.records.egress if settings.records else (),
+            scoring=self._scoring(),
             probe_key=key.public if key else None,
             pre_stop_seconds=settings.pre_stop_seconds,
             drain_seconds=settings.drain_seconds,

@@ -12,8 +12,10 @@ from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
 from fiduciary.engine import kinds, served
+from fiduciary.engine.comparisons import comparison_job
 from fiduciary.engine.mirror import Name, Store, name_of
 from fiduciary.engine.rollout import Rollout
+from fiduciary.manifests.outcomes import scored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
     from fiduciary.api.driftpolicy import DriftPolicy
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.clients.kube import Body, Resource
+    from fiduciary.decide.experiment.world import ComparisonJob
     from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, RouteView, ServingPod
 
 
-#: Beside its model, an experiment's world holds the log, acts of people, and the pods of both versions.
+#: Beside its model, an experiment's world holds the log, acts of people, the pods of both versions and its own Jobs.
 LOOKED_AT_BY_EXPERIMENTS = frozenset(
-    resource.kind for resource in (kinds.MODELDECISION, kinds.MODELAPPROVAL, kinds.DEPLOYMENT, kinds.POD)
+    resource.kind for resource in (kinds.MODELDECISION, kinds.MODELAPPROVAL, kinds.DEPLOYMENT, kinds.POD, kinds.JOB)
 )
 
 
@@ -39,6 +42,12 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class Scorer(NamedTuple):
+    """Parent of the objects that make up a namespace's outcome scorer."""
+
+    namespace: str
 
 
 class Stores:
@@ -65,17 +74,17 @@ class Stores:
         self.records: Store[ModelDecision] = Store(
             kinds.MODELDECISION, ModelDecision.model_validate, keep=kinds.trimmed, parent=_model_in_spec
         )
-        self.jobs: Store[JobView | None] = Store(kinds.JOB, kinds.job, parent=_model_in_label)
+        self.jobs: Store[JobView | ComparisonJob | None] = Store(kinds.JOB, _job, parent=_model_in_label)
         self.pods: Store[PodView | ServingPod] = Store(kinds.POD, _pod, parent=_model_in_label, index=_maker)
         self.quotas: Store[QuotaView] = Store(kinds.RESOURCEQUOTA, kinds.quota, parent=_namespace)
         self.guards: Store[Body] = Store(kinds.POLICY, _guard)
         self.bindings: Store[Body] = Store(kinds.BINDING, _guard)
         self.rollout = Rollout()
         self.deployments: Store[DeploymentView] = Store(
-            kinds.DEPLOYMENT, served.deployment, parent=_model_in_label, tally=self.rollout.count
+            kinds.DEPLOYMENT, served.deployment, parent=_belongs_to, tally=self.rollout.count
         )
         self.companions: tuple[Store[ChildView], ...] = tuple(
-            Store(resource, served.child, parent=_model_in_label) for resource in kinds.COMPANIONS
+            Store(resource, served.child, parent=_belongs_to) for resource in kinds.COMPANIONS
         )
         self.routes: Store[RouteView] = Store(kinds.HTTPROUTE, self._route, parent=_model_in_label)
         self.gateways: Store[GatewayView] = Store(kinds.GATEWAY, lambda body: served.gateway(body, urls))
@@ -144,6 +153,10 @@ class Stores:
                 model = (approval.metadata.namespace, approval.spec.model_ref.name)
                 yield Key(kinds.FINANCIALMODEL.kind, *model)
                 yield from self.experiments_of(model)
+        elif isinstance(parent, Scorer):
+            for model in self.models.of(parent.namespace):
+                if scored(model.spec):
+                    yield Key(kinds.FINANCIALMODEL.kind, model.metadata.namespace, model.metadata.name)
         elif isinstance(parent, tuple):
             model = cast("Name", parent)
             yield Key(kinds.FINANCIALMODEL.kind, *model)
@@ -210,6 +223,17 @@ def _model_in_spec(body: Body) -> Hashable:
 def _model_in_label(body: Body) -> Hashable:
     model = kinds.labelled_model(body)
     return None if model is None else (name_of(body["metadata"])[0], intern(model))
+
+
+def _belongs_to(body: Body) -> Hashable:
+    """A model, or the scorer that all models of a namespace share."""
+    if kinds.labels_of(body).get(meta.LABEL_COMPONENT) == meta.OUTCOMES:
+        return Scorer(name_of(body["metadata"])[0])
+    return _model_in_label(body)
+
+
+def _job(body: Body) -> JobView | ComparisonJob | None:
+    return kinds.job(body) or comparison_job(body)
 
 
 def _pod(body: Body) -> PodView | ServingPod:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.decide import financialmodel
-from fiduciary.engine import kinds
 from fiduciary.engine.experiments.kept import Stored, stored
 from fiduciary.engine.writes import ORDER, Step
 from tests.unit.decide.worlds import PLATFORM, SERVED, merged

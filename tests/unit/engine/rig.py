@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fiduciary.clients.inference import Answer, Example, NoExample
-from fiduciary.decide.world import Connection, Platform
-from fiduciary.engine import kinds
 from fiduciary.decide import modelexperiment
 from fiduciary.decide.counters.templates import Runtime
+from fiduciary.decide.world import Connection, Platform
+from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
 from fiduciary.engine.experiments.gather import Gatherer, Sources
 from fiduciary.engine.experiments.observe import ExperimentObserver
+from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.past import Pasts
 from fiduciary.engine.experiments.reconcile import Counted, ExperimentReconciler
 from fiduciary.engine.loop import Loop
@@ -90,6 +91,7 @@ class Process:
         guards: tuple[str, ...] = (),
         refusals: bool = False,
         prometheus: Any = None,
+        ledgers: Any = None,
     ) -> None:
         self.cluster = cluster
         self.clock = clock
@@ -116,12 +118,14 @@ class Process:
         observer = Observer(cluster, self.stores, platform, guards, clock.monotonic, prober=self.prober)
         applier = Applier(cluster, self.stores.by_kind, checkpoint=checkpoint)
         self.counted = None if prometheus is None else self._counted(prometheus, metrics)
+        outcomes = Outcomes(self.stores, ledgers)
         experiments = ExperimentReconciler(
-            observer=ExperimentObserver(cluster, self.stores, observer.platform, self.counted),
+            observer=ExperimentObserver(cluster, self.stores, observer.platform, self.counted, outcomes),
             stores=self.stores,
             applier=applier,
             judge=modelexperiment,
             counted=self.counted,
+            outcomes=outcomes,
             changed=self.loop.queue.add,
             now=clock.now,
         )

@@ -56,6 +56,8 @@ class TrialStory(Mortal):
     """Everything may be changed between two calls of :meth:`run_for`."""
 
     horizon = 0.0
+    platform = PLATFORM
+    ledgers: Any = None  # what reads the scorer; None: there is none
 
     def __init__(self, die_at: int = -1, spec: dict[str, Any] | None = None, *, seen: bool = True) -> None:
         super().__init__(die_at)
@@ -126,8 +128,9 @@ class TrialStory(Mortal):
             judge=Still,
             order=self.order,
             checkpoint=self.point,
-            platform=PLATFORM,
+            platform=self.platform,
             prometheus=self.prometheus if self.seen else None,
+            ledgers=self.ledgers,
         )
         process.start()
         return process
@@ -230,7 +233,7 @@ class TrialStory(Mortal):
                 self._record(done, ruling, its, back=bool(verdicts))
             return
         wish = status.get("desiredTraffic")
-        if wish is None or recorded and verdicts:
+        if wish is None or (recorded and verdicts):
             return
         wish = {name: value for name, value in wish.items() if name != "step" and value}
         if wish != {name: value for name, value in self.traffic.items() if value}:

@@ -26,6 +26,7 @@ NEEDS_A_PERSON = {
     reasons.EVIDENCE_REFUSED,
     reasons.MISROUTED,
     reasons.PROMOTION_ADVISED,
+    reasons.REPLAY_FAILED,
     reasons.SAMPLE_RATIO_MISMATCH,
     reasons.TOO_MANY_SERIES,
 }
@@ -89,6 +90,14 @@ def _data_healthy(this: Outlook) -> Condition | None:
     if numbers.excess_series:
         return this.condition(reasons.DATA_HEALTHY, "False", reasons.TOO_MANY_SERIES, case.world.health.message)
     return this.condition(reasons.DATA_HEALTHY, "True", reasons.DATA_SEEN, "both arms are seen")
+
+
+def _replayed(this: Outlook) -> Condition | None:
+    replay = this.case.replay
+    if replay is None:
+        return None
+    status: Status = "True" if replay.phase == "Posted" else "False"
+    return this.condition(reasons.REPLAYED, status, replay.reason, replay.message)
 
 
 def _underpowered(this: Outlook) -> Condition:
@@ -164,6 +173,7 @@ CONDITIONS = (
     _reconciling,
     _stalled,
     _data_healthy,
+    _replayed,
     _underpowered,
     _approved,
     _queued,

@@ -29,6 +29,8 @@ def missing(case: Case) -> tuple[str, ...]:
             found.append(
                 f"objective {objective.name}: log e {log:.2f} of {threshold:.2f} after {objective.folded} sessions"
             )
+    if case.replay is not None and case.replay.phase != "Posted":
+        found.append(case.replay.message)
     needed = noninferiority_threshold(terms)
     for guardrail in state.evidence.guardrails:
         log = guardrail.noninferiority_log_e

@@ -53,6 +53,7 @@ class Readings:
     refused: bool = False  # a block or session is impossible, or the experiment cannot be begun
     excess_series: int = 0
     missing_share: float = 0.0  # entities without the champion's prediction
+    replay_failed: bool = False  # past days cannot be replayed, and nothing will be tried again
 
     # progress
     step: int = -1

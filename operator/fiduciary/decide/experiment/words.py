@@ -265,6 +265,10 @@ def _unsigned(case: Case, reading: Reading) -> str:
     )
 
 
+def _replay(case: Case, _: Reading) -> str:
+    return "" if case.replay is None else f"{case.replay.reason}: {case.replay.message}"
+
+
 def _calendar(case: Case, _: Reading) -> str:
     return case.closure.unknown or ""
 
@@ -305,6 +309,7 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.MISROUTED: _misrouted,
     reasons.SAMPLE_RATIO_MISMATCH: _requests,
     reasons.CHAMPION_MISSING: _missing,
+    reasons.REPLAY_FAILED: _replay,
     reasons.READING_HISTORY: _unread,
     reasons.WAITING_FOR_CAPACITY: _capacity,
     reasons.STEP_ENTERED: _entered,

@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from fiduciary.api.versions import VersionRef
     from fiduciary.clients.kube import Cluster
     from fiduciary.clients.prometheus_answers import PrometheusError
+    from fiduciary.decide.experiment.ledgers import Wanted
     from fiduciary.decide.experiment.preflight import Objection
     from fiduciary.decide.experiment.world import History
     from fiduciary.decide.world import Platform
     from fiduciary.engine.experiments.gather import Sources
     from fiduciary.engine.experiments.kept import Kept, Suffered
+    from fiduciary.engine.experiments.outcomes import Outcomes
     from fiduciary.engine.stores import Key, Stores
 
 
@@ -71,6 +73,7 @@ class Seen:
         kept: what lies beside the state, with the newly closed blocks counted; ``stored``: as it was.
         pods: of champion and challenger.
         want: what to count from now on; its ``last`` is that of the state in ``world``.
+        wanted: sessions to read from now on.
         recorded: the log holds this experiment's verdict.
         releasable: nothing of it is owed to the log, so that its finalizer may go.
     """
@@ -82,6 +85,7 @@ class Seen:
     stored: Kept = NOTHING
     pods: tuple[tuple[ServingPod, ...], tuple[ServingPod, ...]] = ((), ())
     want: Want | None = None
+    wanted: Wanted | None = None
     recorded: bool = False
     releasable: bool = False
 
@@ -104,7 +108,9 @@ class ExperimentObserver:
         stores: Stores,
         platform: Callable[[], Platform],
         counted: Counted | None,
+        outcomes: Outcomes,
     ) -> None:
+        self._outcomes = outcomes
         self._cluster = cluster
         self._stores = stores
         self._platform = platform
@@ -159,9 +165,11 @@ class ExperimentObserver:
             same_configuration=same_configuration(log.history, champion, challenger),
             live=Live(champion=one.facts, challenger=other.facts),
         )
+        world, wanted = self._outcomes.seen(key, world, model, split)
         seen = Seen(
             experiment,
             world,
+            wanted=wanted,
             kept=kept,
             stored=NOTHING if before is None else before.kept,
             pods=(one.pods, other.pods),

@@ -1,8 +1,8 @@
 """One reconcile of a ModelExperiment: observe -> decide -> apply -> report.
 
 The order of its writes: the finalizer before anything is folded, the status with all that was folded before anybody
-acts on it, events after it is true, and the finalizer last, once the log has what the experiment spent. Records and
-routes are the FinancialModel's: it is told where what it reads of the status has changed.
+acts on it, events after it is true, then its Jobs, and the finalizer last, once the log has what the experiment spent.
+Records and routes are the FinancialModel's: it is told where what it reads of the status has changed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fiduciary.engine.apply import Applier
     from fiduciary.engine.experiments.gather import Gatherer
     from fiduciary.engine.experiments.observe import ExperimentObserver, Seen
+    from fiduciary.engine.experiments.outcomes import Outcomes
     from fiduciary.engine.experiments.past import Pasts
     from fiduciary.engine.stores import Stores
     from fiduciary.engine.writes import Target
@@ -72,6 +73,7 @@ class ExperimentReconciler:
         applier: Applier,
         judge: ExperimentJudge,
         counted: Counted | None,
+        outcomes: Outcomes,
         changed: Callable[[Key], None],
         now: Callable[[], datetime],
     ) -> None:
@@ -80,6 +82,7 @@ class ExperimentReconciler:
         self._applier = applier
         self._judge = judge
         self._counted = counted
+        self._outcomes = outcomes
         self._changed = changed
         self._now = now
 
@@ -90,7 +93,7 @@ class ExperimentReconciler:
             self._drop(key)
             return GONE
         if ended(experiment):
-            self._drop(key)
+            self._drop(key, finished=True)
             await self._release(key, experiment, releasable=True)
             return Outcome("success")
         now = self._now()
@@ -123,10 +126,14 @@ class ExperimentReconciler:
             await self._report(key, target, experiment, status)
             wrote.append(Step.STATUS.value)
             await self._tell(target, decision)
+        if decision.children:
+            # Only now: what a Job is made for is written. A Job that is made twice has one name.
+            await self._applier.children(target, decision.children)
+            wrote.append(Step.CHILDREN.value)
         if wrote:
             log.info("decision", key=str(key), **_told(decision, status), wrote=wrote)
         if over(seen, decision) or (status.ruling is not None and decision.state is None):
-            self._drop(key)
+            self._drop(key, finished=True)
             return Outcome("success")
         return Outcome("requeue_after", wake_at=self._wake(seen, decision))
 
@@ -164,8 +171,11 @@ class ExperimentReconciler:
     def _aim(self, key: Key, seen: Seen) -> None:
         if self._counted is not None:
             self._counted.gatherer.aim(key, seen.want)
+        self._outcomes.aim(key, seen.wanted)
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: Key, *, finished: bool = False) -> None:
+        """``finished``: its own ledger is still to be ended."""
+        self._outcomes.drop(key, finished=finished)
         if self._counted is not None:
             self._counted.drop(key)
 

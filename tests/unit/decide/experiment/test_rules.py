@@ -67,6 +67,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (reasons.MISROUTED, {"misrouted": 1}),
     (reasons.SAMPLE_RATIO_MISMATCH, {"ratio_alarm": True}),
     (reasons.CHAMPION_MISSING, {"missing_share": 0.0501}),
+    (reasons.REPLAY_FAILED, {"replay_failed": True}),
     (reasons.SUSPENDED, {"suspended": True}),
     (reasons.READING_HISTORY, {"unread": True, "step": -1, "blocks": 0}),
     (reasons.WAITING_FOR_CAPACITY, {"step": 1, "capacity": False}),
