@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +12,15 @@ from typing import TYPE_CHECKING
 import yaml
 from rich.console import Console
 
-from sandbox import forecasts, images
+from sandbox import forecasts, inference
 from sandbox.kubectl import Kubectl, Object, condition, is_true, settled
-from sandbox.market import Market
+from sandbox.running import Running, held_out
 from sandbox.steps import StepFailed
 from sandbox.story import Story, TrainingView
 
 if TYPE_CHECKING:
     from sandbox.forecasts import Asked
+    from sandbox.market import Market
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "deploy" / "samples"
@@ -38,13 +38,6 @@ def sandbox(*words: str) -> None:
         raise StepFailed(
             f"`python -m sandbox {' '.join(words)}` ended with exit code {done.returncode}; its lines are above"
         )
-
-
-def environment(name: str) -> dict[str, str]:
-    """What `python -m sandbox env` says."""
-    argv = [sys.executable, "-m", "sandbox", "env", "--name", name]
-    said = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return {m[1]: m[2].strip("'\"") for m in re.finditer(r"^(?:export )?(\w+)=(.*)$", said, re.MULTILINE)}
 
 
 def judged(model: Object) -> bool:
@@ -101,17 +94,9 @@ def refused(model: Object) -> bool:
     return judged(model) and condition(model, "GatesPassed")["status"] == "False"
 
 
-def held_out() -> Market:
-    """The data that ship inside the trainer's image, with the days after the samples' asOf."""
-    dockerfile = ROOT / "trainer_image" / "Dockerfile"
-    tag = "fiduciary-trainer:" + images.key(dockerfile, ROOT, "trainer")
-    image = images.build(tag, dockerfile, ROOT, target="trainer")
-    return Market.parse(images.run(image, Market.command()))
-
-
 def first_forecast(story: Story, model: Object, market: Market, gateway: str) -> Asked:
     """One request, as a client's program would send it, and what the market then did. Returns all days of the year."""
-    url = endpoint(model, gateway)
+    url = inference.endpoint(model, gateway)
     story.say(f"[bold]POST {url}/infer[/]  with {forecasts.ROWS} days of prices up to the close of {WEEK[0]}:")
     asked = forecasts.ask(url, model["status"]["endpoint"].get("headers", {}), market, market.after(AS_OF))
     answer = asked.answers[WEEK[0]]
@@ -120,11 +105,6 @@ def first_forecast(story: Story, model: Object, market: Market, gateway: str) ->
     story.say("It is the log of the next session's volatility. A week that the model never saw, day by day:")
     story.show(forecasts.beside_outcomes(market, WEEK, [forecasts.only(asked, WEEK)]))
     return asked
-
-
-def endpoint(model: Object, gateway: str) -> str:
-    """The address in the status, at the Gateway as this machine reaches it."""
-    return gateway + re.sub(r"^https?://[^/]+", "", model["status"]["endpoint"]["url"])
 
 
 def challenger(story: Story, kubectl: Kubectl) -> Object:
@@ -191,7 +171,7 @@ def approval(model: Object) -> Object:
 
 def both_forecasts(story: Story, model: Object, market: Market, gateway: str, before: Asked) -> None:
     """The same week asked again, and what both versions said of all days that neither saw in training."""
-    url, headers = endpoint(model, gateway), model["status"]["endpoint"].get("headers", {})
+    url, headers = inference.endpoint(model, gateway), model["status"]["endpoint"].get("headers", {})
     now = forecasts.ask(url, headers, market, market.after(AS_OF))
     story.show(forecasts.beside_outcomes(market, WEEK, [forecasts.only(one, WEEK) for one in (before, now)]))
     losses = ", ".join(f"version {one.version} [bold]{one.loss(market):.3f}[/]" for one in (before, now))
@@ -226,10 +206,10 @@ def main() -> int:
     try:
         with story.chapter("A cluster, with the operator, MLflow, Prometheus and a Gateway on it"):
             sandbox("up", "--name", name)
-            settings = environment(name)
-            kubectl = Kubectl(Path(settings.get("KUBECTL", "kubectl")), Path(settings["KUBECONFIG"]))
+            place = Running.of(name)
+            kubectl = place.kubectl
             forget_earlier_demo(story, kubectl)
-        gateway = settings["GATEWAY_URL"]
+        gateway = place.gateway
         with story.chapter("Two models are applied: real S&P 500 data, trained and judged"):
             first = first_versions(story, kubectl)
         with story.chapter("A forecast from behind the Gateway, and what the market then did"):
@@ -240,7 +220,7 @@ def main() -> int:
         with story.chapter("A person approves it, and traffic moves"):
             second = approved(story, kubectl, waits)
         with story.chapter("Every decision is a record"):
-            records(story, kubectl, settings)
+            records(story, kubectl, place.variables)
         with story.chapter("The same week, asked of the new champion"):
             both_forecasts(story, second, market, gateway, before)
     except StepFailed as error:
