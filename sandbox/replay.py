@@ -89,7 +89,7 @@ def play(
         ended = threading.Event()
 
         def follow() -> None:
-            while not ended.wait(0.2) and played.told < len(days):
+            while chores and not ended.wait(0.2) and played.told < len(days):
                 if (known := played.known()) > played.told:
                     try:
                         for chore in chores:
@@ -293,7 +293,8 @@ def _told(
                 report = played.client.report()
                 versions = ", ".join(f"version {v or '?'} {n}" for v, n in sorted(report.versions.items()))
                 line = f"{played.day}  {len(report.sent):>8} requests, {len(report.failed)} failed  ({versions})"
-                print(line, f" outcomes of {played.told} days told", flush=True)
+                told = f"  outcomes of {played.told} days told" if chores else ""
+                print(line + told, flush=True)
             played.client.check()
             time.sleep(0.2)
         report = played.client.stop()
