@@ -214,7 +214,7 @@ def test_route_that_takes_host_and_path_is_seen(cluster: Cluster, long: Long) ->
 
 
 def test_prometheus_is_away(cluster: Cluster, long: Long) -> None:
-    """No data is never a pass: the challenger's weight goes, what was counted stays, and with the data it comes back."""
+    """No data is never a pass: the challenger's weight goes, what was counted stays, both come back with the data."""
     through = long.through
     cluster.kubectl("scale", "deployment/prometheus", "--replicas=0", namespace="monitoring")
     since = time.time()
@@ -258,7 +258,7 @@ def test_operator_is_killed_twenty_times(cluster: Cluster, node: Node, long: Lon
 
 
 def kill_operator(cluster: Cluster, node: Node, anew: bool) -> None:
-    """SIGKILL; `anew`: its pod goes as well, else the kubelet would wait longer and longer before it starts it again."""
+    """SIGKILL; `anew`: its pod goes as well, else the kubelet would wait longer and longer to start it again."""
     pods = {pod["metadata"]["uid"]: sum_restarts(pod) for pod in operator_pods(cluster)}
     if anew:
         for pod in operator_pods(cluster):
