@@ -66,7 +66,10 @@ def claims(status: Mapping[str, Any]) -> list[Claim]:
 
 
 def ended(experiment: Object) -> bool:
-    return experiment.get("status", {}).get("phase") in ENDED
+    """Its verdict is in the log, or it ended before it began."""
+    status = experiment.get("status", {})
+    recorded = condition(experiment, "Ready").get("reason") == "VerdictRecorded"
+    return status.get("phase") in ENDED and (recorded or "evidence" not in status)
 
 
 class ExperimentView:

@@ -171,8 +171,13 @@ class Trial:
         return found["spec"]["traffic"]["steps"]
 
     def until_ended(self, version: Mapping[str, str], phase: str, within: float = JUDGED) -> Object:
-        """Wait for this end; another one is told with its reason at once."""
-        found = self.until(version, lambda status: status.get("phase") in ENDED, f"it is {phase}", within)
+        """Wait for this end, recorded where it changed any traffic; another one is told with its reason at once."""
+
+        def ended(status: Object) -> bool:
+            recorded = condition({"status": status}, "Ready").get("reason") == "VerdictRecorded"
+            return status.get("phase") in ENDED and (recorded or "evidence" not in status)
+
+        found = self.until(version, ended, f"it is {phase}", within)
         status = found["status"]
         said = f"{status['phase']} ({status.get('reason')}): {condition(found, 'Ready').get('message', '')}"
         assert status["phase"] == phase, said

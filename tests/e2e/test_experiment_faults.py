@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.cluster import Refused, condition
+from tests.e2e.conftest import ANA, allow_approvals
 from tests.e2e.experiments import Trial, broken, judged, sound, steps
 from tests.e2e.models import API_VERSION, merged
 from tests.e2e.serving import Service
@@ -39,6 +40,7 @@ SLOW = {
 @pytest.fixture(scope="module")
 def trial(cluster: Cluster, gateway: httpx.Client, market: Market, make_namespace: MakeNamespace) -> Trial:
     namespace = make_namespace("faults")
+    allow_approvals(cluster, namespace, ANA)
     limited = {"serving": {"resources": {"limits": {"memory": "384Mi"}}}}
     return Trial.begin(Service(cluster, gateway, namespace, "frail"), market, judged("frail", SHADOW, limited))
 
@@ -181,9 +183,8 @@ def test_a_spec_that_cannot_be_meant_is_refused_at_admission(
     [
         ({"challenger": {"version": "77"}}, "77"),
         ({"champion": {"version": "77"}}, "77"),
-        ({"evidence": {"block": "1s"}}, "scrape"),
     ],
-    ids=["unknown challenger", "unknown champion", "block shorter than a scrape"],
+    ids=["unknown challenger", "unknown champion"],
 )
 def test_a_spec_that_does_not_fit_here_says_so(cluster: Cluster, trial: Trial, spec: Object, said: str) -> None:
     """Admission cannot know: the status says what is wrong, and nothing is sent to anybody."""
@@ -201,3 +202,17 @@ def test_a_spec_that_does_not_fit_here_says_so(cluster: Cluster, trial: Trial, s
         assert len(trial.service.records()) == before
     finally:
         cluster.kubectl("delete", "mx", "by-hand", "--timeout=60s", namespace=namespace)
+
+
+def test_blocks_shorter_than_a_scrape_are_told_and_nothing_is_sent(trial: Trial) -> None:
+    """The template of the model asks for what this Prometheus cannot tell."""
+    trial.template(merged(SHADOW, {"evidence": {"block": "1s"}}))
+    version = trial.train(sound(seed=14))
+
+    def told(status: Object) -> bool:
+        return any("scrapes of Prometheus" in one["message"] for one in status.get("conditions", ()))
+
+    trial.until(version, told, "a condition says that blocks are too short", within=30)
+    assert trial.records(version) == []
+    trial.service.decide("Reject", ANA, "the template was wrong", experiment=trial.name(version))
+    trial.until_ended(version, "Kept")
