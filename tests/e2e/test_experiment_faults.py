@@ -214,5 +214,5 @@ def test_blocks_shorter_than_a_scrape_are_told_and_nothing_is_sent(trial: Trial)
 
     trial.until(version, told, "a condition says that blocks are too short", within=30)
     assert trial.records(version) == []
-    trial.service.decide("Reject", ANA, "the template was wrong", experiment=trial.name(version))
+    trial.service.decide("Abort", ANA, "the template was wrong", experiment=trial.name(version))
     trial.until_ended(version, "Kept")
