@@ -9,8 +9,6 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fiduciary.engine.experiments.kept import Stored, stored
-
 from fiduciary.api.modelexperiment import ModelExperiment
 from fiduciary.clients import prometheus_answers
 from fiduciary.decide.counters import blocks
@@ -19,6 +17,7 @@ from fiduciary.decide.counters.blocks import Samples
 from fiduciary.decide.counters.plan import planned
 from fiduciary.decide.counters.templates import Contour, Runtime, Workload
 from fiduciary.decide.experiment.fold import fold_block
+from fiduciary.engine.experiments.kept import Stored, stored
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.manifests.versionnames import version_name
 from tests.e2e.experiments import SCRAPE

@@ -1,13 +1,12 @@
 """A served model whose retrain is tried on live requests, by the real judges of model and experiment, in memory.
 
-Requests go where the route in force sends them; pods count them, a Prometheus in memory scrapes the pods. The process may
-end at any numbered write of either kind; the next one goes on.
+Requests go where the route in force sends them; pods count them, a Prometheus in memory scrapes the pods. The process
+may end at any numbered write of either kind; the next one goes on.
 """
 
 from __future__ import annotations
 
 import copy
-
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 

@@ -1,6 +1,7 @@
-"""The process ends at each write of an experiment: what was folded is there, nothing is folded twice, the end is right.
+"""The process ends at each write of an experiment: what was folded is there, nothing twice, and the end is right.
 
-First the experiment alone, with a model that follows by hand: the bits after any crash are those of an undisturbed life.
+First the experiment alone, with a model that follows by hand: after any crash the bits are those of an undisturbed
+life.
 Then model and experiment together, by both real judges: record, route and status keep their order.
 """
 
@@ -36,7 +37,7 @@ TOLD = ("ruling", "phase", "segments", "tests", "champion", "challenger")
 
 
 def test_the_story_passes_every_write_of_an_experiment() -> None:
-    assert {point for point in ALONE.points} == {"finalizer", "3-status", "4-events"}
+    assert set(ALONE.points) == {"finalizer", "3-status", "4-events"}
     assert ALONE.status["evidence"]["counters"] == ""
     assert ALONE.stored().state.evidence.last > 12
 
