@@ -52,6 +52,7 @@ class History:
     """What the log says. ``broken`` tells where the chain of hashes or numbers does not hold.
 
     Attributes:
+        anchor, anchor_before: the version that was promoted on superiority last, and the one before it.
         former: earlier champions, the latest first, without the present one.
         refused: digests that a person or serving refused, or that were rolled back; no gate brings them back.
         challenger_evidence: digest of what the challenger was accepted on: what people approve.
@@ -75,6 +76,7 @@ class History:
     champion: StandingVersion | None = None
     previous_champion: StandingVersion | None = None
     anchor: StandingVersion | None = None
+    anchor_before: StandingVersion | None = None
     challenger: StandingVersion | None = None
     former: tuple[StandingVersion, ...] = ()
     refused: frozenset[str] = frozenset()
@@ -174,7 +176,8 @@ def _after(history: History, record: ModelDecisionSpec) -> History:
         case "Retire":
             # Who engaged the switch stopped the model, not this object of it: the latch stays.
             return replace(
-                history, retired=True, champion=None, previous_champion=None, anchor=None, challenger=None,
+                history, retired=True, champion=None, previous_champion=None, anchor=None,
+                anchor_before=None, challenger=None,
                 waiting=None, former=(), traffic=None, kill_serves=None, lapsed=record.sequence,
                 lapsed_champion=history.champion,
             )  # fmt: skip

@@ -62,13 +62,24 @@ def moved(history: History, record: ModelDecisionSpec) -> History:
         history,
         champion=standing,
         previous_champion=next((version for version in former if version.digest not in refused), None),
-        anchor=history.anchor or standing,
         former=former,
         challenger=challenger,
         waiting=_unless(history.waiting, standing.digest),
         refused=refused,
         rejected=entries,
+        **_anchored(history, standing, record),
     )
+
+
+def _anchored(history: History, standing: StandingVersion, record: ModelDecisionSpec) -> dict[str, StandingVersion]:
+    """Who was promoted on superiority is what refreshes are measured against, until it is gone back on."""
+    before, anchor = history.anchor_before, history.anchor or standing
+    if record.action == "Promote" and record.evidence.summary.get("purpose") == "Improve":
+        return {"anchor": standing, "anchor_before": anchor}
+    champion = history.champion
+    if record.action == "RollBack" and before is not None and champion is not None and champion.digest == anchor.digest:
+        return {"anchor": before}
+    return {"anchor": anchor}
 
 
 def _given_back(history: History, record: ModelDecisionSpec) -> History:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fiduciary.api.modelexperiment import ModelExperiment
 from fiduciary.decide.experiment.facts import facts, pair, same_configuration
 from fiduciary.decide.experiment.recorded import recorded
 from fiduciary.decide.experiment.spent import spent, tried
 from fiduciary.decide.trial import Trial
 from tests.unit.decide.logs import Log, compared, digest, experiment, spending
 from tests.unit.decide.worlds import NAME, model
+
+if TYPE_CHECKING:
+    from fiduciary.api.modelexperiment import ModelExperiment
 
 MX = experiment("2", status=compared("1", "2"))
 
@@ -147,6 +149,21 @@ def test_the_experiment_that_promoted_watches_until_another_version_is_champion(
     assert log.history.watch is None
     assert numbers(log)["champion"] == "1"
     assert log.history.refused == {digest("2")}
+
+
+def test_the_anchor_is_who_was_promoted_on_superiority_until_it_is_gone_back_on() -> None:
+    log = promoted()
+    assert log.history.anchor is not None
+    assert log.history.anchor.version == "2"
+    log.accept("3")
+    refresh = experiment("3")
+    log.shift(refresh, 50, purpose="Refresh")
+    log.verdict("Promote", refresh, "2", "3", **spending(purpose="Refresh"))
+    assert log.history.anchor.version == "2", "a refresh is measured against it"
+    log.verdict("RollBack", refresh, "3", "2", **spending(purpose="Refresh"))
+    assert log.history.anchor.version == "2"
+    log.verdict("RollBack", MX, "2", "1", **spending())
+    assert log.history.anchor.version == "1"
 
 
 # --- recorded --------------------------------------------------------------------------------------------------------
@@ -321,8 +338,19 @@ def test_facts_of_the_model() -> None:
     before = experiment("2", name="by-hand", creationTimestamp="2026-11-24T12:30:00Z")
     ended = experiment("2", name="ended", status={"ruling": _ruling("KeepChampion")})
     found = facts(queued, model(spec, status=status), served().history, [queued, before, ended])
-    assert (found.label, found.panel, found.horizon, found.mode, found.approvals) == ("Volatility", True, 1, "Manual", 2)
-    assert (found.rollback_window_seconds, found.suspended, found.killed, found.editor) == (3600, True, False, "dev@desk")
+    assert (found.label, found.panel, found.horizon, found.mode, found.approvals) == (
+        "Volatility",
+        True,
+        1,
+        "Manual",
+        2,
+    )
+    assert (found.rollback_window_seconds, found.suspended, found.killed, found.editor) == (
+        3600,
+        True,
+        False,
+        "dev@desk",
+    )
     assert found.active == (f"{NAME}-2", "uid of 2")
     assert found.ahead == ("by-hand",)
     assert found.champion is not None

@@ -1,16 +1,18 @@
 """A served model whose retrain is tried on live requests, by the real judges of model and experiment, in memory.
 
-Requests go where the route in force sends them; pods count them, a Prometheus in memory scrapes the pods. The process may
-end at any numbered write of either kind; the next one goes on.
+Requests go where the route in force sends them; pods count them, a Prometheus in memory scrapes the pods. The process
+may end at any numbered write of either kind; the next one goes on.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.decide import financialmodel
 from fiduciary.engine.experiments.kept import Stored, stored
+from fiduciary.engine.writes import ORDER, Step
 from tests.unit.decide.worlds import PLATFORM, SERVED, merged
 from tests.unit.engine.counting import SCRAPE, Counter, MemoryPrometheus
 from tests.unit.engine.rig import Process
@@ -34,7 +36,7 @@ TRIED = merged(
     SERVED,
     {
         "data": {"asOf": "Rolling"},
-        "promotion": {"mode": "Auto", "rollbackWindow": "5m", "experiment": TEMPLATE},
+        "promotion": {"mode": "Auto", "rollbackWindow": "2m", "experiment": TEMPLATE},
     },
 )
 
@@ -42,11 +44,14 @@ TRIED = merged(
 class ExperimentStory(ServingStory):
     """``bad``: share of failed requests by version number."""
 
+    horizon = 1.0  # scrapes come in time
+
     def __init__(self, die_at: int = -1, **options: Any) -> None:
         self.prometheus = MemoryPrometheus()
-        self.requests = 20_000  # a scrape interval
+        self.requests = 60_000  # a scrape interval
         self.bad = {"1": 0.02, "2": 0.02}
         self.scraped = 0
+        self.second = ""  # digest of the retrain
         self.log_of_weights: list[tuple[int, int]] = []
         super().__init__(die_at, **options)
 
@@ -73,12 +78,12 @@ class ExperimentStory(ServingStory):
         while self.clock.seconds < until:
             super().calm(1)
             if self.clock.seconds >= self.scraped + SCRAPE // 1000:
-                self.scraped = int(self.clock.seconds)
+                self.scraped += SCRAPE // 1000
                 self.serve()
 
     def serve(self) -> None:
         """One interval's requests, split and copied as the Gateway does, then the scrape."""
-        at = round(self.clock.now().timestamp() * 1000)
+        at = round(self.clock.now().timestamp() * 1000) - round(1000 * (self.clock.seconds - self.scraped))
         live: dict[str, int] = {}
         shares = self.node.forces.get(("quant", "spx"), [])
         total = sum(weight for _, weight in shares)
@@ -117,24 +122,41 @@ class ExperimentStory(ServingStory):
 
     # -- the life
 
-    def begin(self) -> tuple[str, str]:
-        """A champion serves, its retrain is accepted; their digests."""
+    def begin(self) -> None:
+        """A champion serves, and its retrain has ended."""
         self.apply(TRIED)
-        first = self.train()
-        self.serves(first)
+        self.serves(self.train())
         self.clock.seconds += 86_400  # another day's data
         self.scraped = int(self.clock.seconds)
         self.calm(90)
         self.act("Retrain")
-        second = self.train()
-        return first, second
+        self.second = self.train()
 
     def run(self) -> None:
-        first, second = self.begin()
+        self.begin()
+        self.try_it()
+
+    def try_it(self) -> None:
+        """From the verdict on the retrain to the end of the window in which its promotion is watched."""
         self.ruled("Promote")
-        self.serves(second)
-        self.calm(400)
-        self.digests = (first, second)
+        self.serves(self.second)
+        self.calm(200)
+
+    @classmethod
+    def begun(cls) -> ExperimentStory:
+        """A story up to the end of the retrain; nobody is at work."""
+        story = cls()
+        story.begin()
+        del story.process
+        story.points.clear()
+        return story
+
+    def goes_on(self, die_at: int, order: tuple[Step, ...] = ORDER) -> ExperimentStory:
+        """A copy of this story in which a process is at work that ends at its n-th write."""
+        story = copy.deepcopy(self)
+        story.die_at, story.order = die_at, order
+        story.process = story.born()
+        return story
 
     def untrue(self) -> list[str]:
         found = super().untrue()
@@ -155,7 +177,12 @@ class ExperimentStory(ServingStory):
         actions = [record["action"] for record in self.log()]
         assert actions == ["Accept", "Shift", "Accept", "Shift", "Shift", "Promote"], actions
         shifts = [record["traffic"] for record in self.log() if record["action"] in ("Shift", "Promote")]
-        assert [(one.get("challenger", 0), one.get("mirror", 0)) for one in shifts] == [(0, 0), (0, 100), (50, 0), (0, 0)]
+        assert [(one.get("challenger", 0), one.get("mirror", 0)) for one in shifts] == [
+            (0, 0),
+            (0, 100),
+            (50, 0),
+            (0, 0),
+        ]
         status = self.mx["status"]
         assert (status["phase"], status["ruling"]["verdict"]) == ("Promoted", "Promote")
         assert status["evidence"]["counters"] == ""
