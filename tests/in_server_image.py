@@ -25,9 +25,8 @@ def versions(run: Run) -> Path:
         run.detail("training real versions")
         mounts = {**in_image.MOUNTS, folder: "/made"}
         argv = ["python", "/scratch/tests/server/made_by_trainer.py", "/made"]
-        images.run(
-            trainer, argv, mounts=mounts, env={"PYTHONPATH": "/opt/trainer/app:/scratch"}, user="0", progress=run
-        )
+        env = {"PYTHONPATH": "/opt/trainer/app:/scratch"}
+        images.run(trainer, argv, mounts=mounts, env=env, user="0", progress=run)
 
     return cache.obtain("versions", cache.content_key(trainer.key, MAKER, CONTRACTS), make).directory
 
