@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import signal
 import socket
@@ -235,6 +236,39 @@ def test_other_stretches_are_refitted_side_by_side(pod: Pod, har: Trained, linea
     # again, by another process: the same bytes, which the scorer knows already
     again, told = pod.compare(document)
     assert (again, told["digest"]) == (0, said["digest"])
+    # the operator's e-process on these days: shown for the linear model, never for its inverse
+    forward, back = judged(rows, 1.0), judged(rows, -1.0)
+    assert forward[-1] > THRESHOLD
+    assert next(n for n, log in enumerate(forward) if log >= THRESHOLD) < 500
+    assert max(back) < 1.0
+
+
+THRESHOLD = math.log(2 / (0.05 * 6 / math.pi**2))
+"""ln N/α_1 with N = 2 configurations tried, at the first level of e-LOND (statistics.md rules 15 and 18)."""
+
+
+def judged(rows: list[dict[str, Any]], sign: float) -> list[float]:
+    """log e after each session that the operator has folded."""
+    from fiduciary.decide.experiment.sessions import fold_session
+    from fiduciary.decide.experiment.state import Evidence, ObjectiveEvidence, ObjectiveTerms, Terms
+    from fiduciary.decide.experiment.world import LedgerRow
+
+    objective = ObjectiveTerms("loss", "PairedLoss", "PairedLoss", 0.0, None)
+    terms = Terms(
+        origin=0, block=60, planned=1440, dispersion=1.0, least_blocks=1440, sticky=False, transport=False,
+        final_weight=50, prequential=True, horizon=1, test=1, discoveries=0, configurations=2, promote=0.05,
+        rollback=0.05, ratio=0.001, level=0.05 * 6 / math.pi**2, guardrails=(), objectives=(objective,),
+    )  # fmt: skip
+    evidence, found = Evidence(-1, (), (ObjectiveEvidence("loss"),)), []
+    for number, row in enumerate(rows):
+        total, squares = sign * float(row["sum"]), float(row["sumSquares"])
+        evidence = fold_session(
+            terms, evidence, LedgerRow(number, row["session"], "Prequential", row["entities"], total, squares)
+        )
+        assert isinstance(evidence, Evidence), evidence
+        log = evidence.objectives[0].log_e
+        found += [] if log is None else [log]
+    return found
 
 
 def test_the_same_refits_give_the_linear_model_what_its_own_training_measured(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from fiduciary.decide.experiment.begin import replays
 from fiduciary.decide.experiment.comparison import replayable
 from fiduciary.decide.experiment.ledgers import wanted
 from fiduciary.decide.experiment.times import at
@@ -122,9 +123,7 @@ def _prequential(world: World) -> bool:
     spec, state = world.experiment.spec, world.state
     if state is not None:
         return state.terms.prequential and bool(state.terms.objectives)
-    how = spec.evidence.outcomes
-    asked = how == "Prequential" or (how == "Auto" and world.procedures_known)
-    return asked and spec.purpose == "Improve" and bool(spec.objectives)
+    return replays(spec, known=world.procedures_known) and spec.purpose == "Improve" and bool(spec.objectives)
 
 
 def _started(pod: PodView) -> tuple[str, str]:
