@@ -91,6 +91,16 @@ def test_ending_at_any_write_of_both_changes_nothing_in_the_end(number: int) -> 
     story.check_end()
 
 
+def after_a_route(points: list[str]) -> int:
+    """The first record that is written right after a route."""
+    moved = False
+    for number, point in enumerate(points):
+        if point == "1-record" and moved:
+            return number
+        moved = point == "2-route" or (moved and point.startswith("2-"))
+    raise AssertionError(points)
+
+
 def test_the_order_of_writes_is_what_keeps_it_true() -> None:
     """With the model's record after its route, one of the truths breaks: the tests above can fail."""
     exchange = {Step.RECORD: Step.CHILDREN, Step.CHILDREN: Step.RECORD}
@@ -98,12 +108,7 @@ def test_the_order_of_writes_is_what_keeps_it_true() -> None:
     swapped = BEGUN.goes_on(-1, order)
     with contextlib.suppress(AssertionError):  # a swapped order may do worse than break a truth
         swapped.calm(700)
-    moved = False
-    for number, point in enumerate(swapped.points):
-        if point == "1-record" and moved:
-            break
-        moved = point == "2-route" or (moved and point.startswith("2-"))
-    story = BEGUN.goes_on(number, order)
+    story = BEGUN.goes_on(after_a_route(swapped.points), order)
     with contextlib.suppress(AssertionError):
         while not story.broken:
             story.calm(5)

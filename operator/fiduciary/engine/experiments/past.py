@@ -77,10 +77,13 @@ class Past:
         return self.plan.edge(self.counters.last)
 
     def missing(self, now: int) -> int:
-        """Seconds that are still to be read; 0: it reaches up to now."""
-        settled = self.plan.edge(self.plan.closable(now))
-        left = (settled - max(self.through, self.looked)) // 1000
+        """Seconds that are still to be read; 0: it reaches up to now, or nearly so."""
+        left = self.behind(now)
         return left if left > FRESH else 0
+
+    def behind(self, now: int) -> int:
+        """Seconds up to the last settled edge."""
+        return max(0, (self.plan.edge(self.plan.closable(now)) - max(self.through, self.looked)) // 1000)
 
     def with_samples(self, streams: Mapping[str, Mapping[str, Track]], until: int) -> Past:
         """With every block that closes by ``until`` (ms)."""
@@ -200,10 +203,10 @@ class Pasts:
         if self._pasts.get(key) is not past:
             return  # another champion by now, or nobody asks
         self._pasts[key] = after
-        left = after.missing(self._now())
-        if left:
+        now = self._now()
+        if after.behind(now):
             self._line.append(key)
-        if not left or (after.error and after.error != past.error):
+        if not after.behind(now) or (after.error and after.error != past.error):
             self._changed(key)
 
     async def _read(self, past: Past) -> Past:
