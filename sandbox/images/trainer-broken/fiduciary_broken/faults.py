@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FAULTS = ("nan", "error", "slow", "oom", "grows", "shape")
-"""nan: no finite number. error: ONNX Runtime ends with an error. slow: 200 ms of computing, or more. oom: 4 GiB at once.
+"""nan: no finite number. error: ONNX Runtime ends with an error. slow: 200 ms of computing or more. oom: 4 GiB at once.
 grows: each day takes MIB_A_DAY more than the one before. shape: the version says another width than its network has, so
 that no server can load it."""
 
