@@ -46,8 +46,8 @@ MOST_SAMPLES = 15_000
 FRESH = 1_800
 #: Milliseconds until a question that failed is asked again.
 AGAIN = 15_000
-#: Usual stretches in one question, where shorter ones close nothing.
-LONGEST = 1_024
+#: Usual stretches in one question: where shorter ones close nothing, and where there has been nothing at all so far.
+LONGEST, EMPTY = 1_024, 16
 ALONE = (Change(0, 0, 0, 0),)
 """Before an experiment nothing is split and nothing is copied."""
 
@@ -77,10 +77,13 @@ class Past:
         return self.plan.edge(self.counters.last)
 
     def missing(self, now: int) -> int:
-        """Seconds that are still to be read; 0: it reaches up to now."""
-        settled = self.plan.edge(self.plan.closable(now))
-        left = (settled - max(self.through, self.looked)) // 1000
+        """Seconds that are still to be read; 0: it reaches up to now, or nearly so."""
+        left = self.behind(now)
         return left if left > FRESH else 0
+
+    def behind(self, now: int) -> int:
+        """Seconds up to the last settled edge."""
+        return max(0, (self.plan.edge(self.plan.closable(now)) - max(self.through, self.looked)) // 1000)
 
     def with_samples(self, streams: Mapping[str, Mapping[str, Track]], until: int) -> Past:
         """With every block that closes by ``until`` (ms)."""
@@ -97,7 +100,8 @@ class Past:
         """From before ``until`` (ms) on, with nothing of before that."""
         plan = self.plan
         origin = first_edge((until - 2 * plan.clock.before) // 1000 - plan.block, plan.block)
-        return Past.begin(plan, self.champion, (max(origin, plan.origin + plan.block) + DAYS * DAY) * 1000)
+        begun = Past.begin(plan, self.champion, (max(origin, plan.origin + plan.block) + DAYS * DAY) * 1000)
+        return replace(begun, reach=min(2 * self.reach, EMPTY))
 
     def history(self) -> tuple[History, ...]:
         """As the experiment takes it: its last block is block -1."""
@@ -200,10 +204,10 @@ class Pasts:
         if self._pasts.get(key) is not past:
             return  # another champion by now, or nobody asks
         self._pasts[key] = after
-        left = after.missing(self._now())
-        if left:
+        now = self._now()
+        if after.behind(now):
             self._line.append(key)
-        if not left or (after.error and after.error != past.error):
+        if not after.behind(now) or (after.error and after.error != past.error):
             self._changed(key)
 
     async def _read(self, past: Past) -> Past:
@@ -224,8 +228,8 @@ class Pasts:
                     streams |= counted(template, query.needs, answer).get(past.champion, {})
         except PrometheusError as error:
             self._metrics.asked("Past", 0.0, error.reason)
-            if error.reason == "PrometheusTooLarge":
-                return past.later(since + stretch * past.reach // 2)  # a shorter past is better than none
+            if error.reason == "PrometheusTooLarge" and past.reach > 1:
+                return replace(past, reach=past.reach // 4 or 1)
             log.warning("past.failed", champion=past.champion.name, reason=error.reason, why=error.message)
             return replace(past, error=f"{error.reason}: {error.message}")
         return past.with_samples(streams, until)
