@@ -137,6 +137,11 @@ bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLfl
 	$(call say,bench-serving)
 	@$(PY) -m bench.serving
 
+.PHONY: bench-experiment
+bench-experiment: sandbox-up $(PROMETHEUS)  ## promotions and rollbacks by experiments on the node; 200 of them on a control plane
+	$(call say,bench-experiment)
+	@$(PY) -m bench.experiment
+
 .PHONY: bench-decisions
 REPLICATIONS ?= 10000
 bench-decisions: $(VENV)/complete  ## how often we and the usual rules decide wrongly (REPLICATIONS=500 CELLS=errors,cv for a part)

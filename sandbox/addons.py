@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy" / "sandbox"
 IMAGES = ROOT / "sandbox" / "images"
 GATEWAY = "projectcontour/contour"
+BROKEN = "trainer-broken"
 KINDS = ("financialmodels", "modelexperiments", "driftpolicies", "modelapprovals", "modeldecisions")
 
 
@@ -108,8 +109,10 @@ def operator(cluster: Cluster, steps: Steps) -> None:
     own, beside = ROOT / "Dockerfile", ROOT / "trainer_image" / "Dockerfile"
     tag = "fiduciary-operator:" + images.key(own, ROOT)
     loaded = cluster.add_image(steps, tag, own, ROOT)
+    # What the tests and the demo break a model with: a model names it, the operator does not.
+    cluster.add_image(steps, f"fiduciary-{BROKEN}:{images.key(beside, ROOT, BROKEN)}", beside, ROOT, target=BROKEN)
     named: list[dict[str, str]] = []
-    for target in ("trainer", "server"):
+    for target in ("trainer", "server", "outcomes"):
         image = f"fiduciary-{target}:{images.key(beside, ROOT, target)}"
         cluster.add_image(steps, image, beside, ROOT, target=target)
         named.append({"name": f"FIDUCIARY_{target.upper()}_IMAGE", "value": image})

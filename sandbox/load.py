@@ -38,7 +38,7 @@ class Target:
     """What is asked: the bodies, one after the other and round again.
 
     url: for POST, or `host:port` with grpc, where bodies are serialised ModelInferRequests and headers the metadata.
-    timeout: of one request, in seconds.
+    timeout: of one request, in seconds. dwell: seconds for which the same body is sent; 0: each request has the next.
     """
 
     url: str
@@ -46,6 +46,7 @@ class Target:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     timeout: float = 10.0
     grpc: bool = False
+    dwell: float = 0.0
 
 
 @dataclass(frozen=True)

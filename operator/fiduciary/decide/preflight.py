@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fiduciary.decide import reasons
 from fiduciary.manifests import job as manifest
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fiduciary.decide.case import Case
-    from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
+    from fiduciary.decide.world import Claim, PodView, QuotaView
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +133,23 @@ CHECKS: tuple[Callable[[Case], Obstacle | None], ...] = (
 )
 
 
-def pod_obstacle(job: JobView) -> Obstacle | None:
-    """Why a training that was started does not run: quoted from the cluster, with what to do."""
+class Started(Protocol):
+    """A Job of ours that should be running."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def suspended(self) -> bool: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def pods(self) -> tuple[PodView, ...]: ...
+
+
+def pod_obstacle(job: Started) -> Obstacle | None:
+    """Why a Job that was started does not run: quoted from the cluster, with what to do."""
     if job.finished or job.suspended:
         return None
     if not job.pods:

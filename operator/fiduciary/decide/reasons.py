@@ -354,6 +354,9 @@ GATHERING_EVIDENCE = "GatheringEvidence"
 """Requests and sessions are counted; status.tests says how far each test is."""
 STEP_ENTERED = "StepEntered"
 """The next step of the traffic plan begins."""
+READING_HISTORY = "ReadingHistory"
+"""Before the first step the champion's last seven days are read from Prometheus: how much its rates vary is fixed at
+the start. Wait; where Prometheus cannot be asked, the message says why."""
 WAITING_FOR_CAPACITY = "WaitingForCapacity"
 """The challenger has too few ready pods for what comes next. Wait, or look at its pods."""
 ROUTE_NOT_CONFIRMED = "RouteNotConfirmed"
@@ -382,8 +385,30 @@ SAMPLE_RATIO_MISMATCH = "SampleRatioMismatch"
 """Requests do not arrive as they were split, so the arms cannot be compared. Find the cause; start a new experiment."""
 CHAMPION_MISSING = "ChampionMissing"
 """The champion lacks predictions for more than 5 % of the outcomes. Find out why before you compare."""
+REPLAY_FAILED = "ReplayFailed"
+"""The walk-forward days cannot be replayed; the message and the condition Replayed say why. Mend it, or set
+evidence.outcomes to Live in a new experiment."""
 PINNED = "Pinned"
 """promotion.mode is Pinned: the pinned version serves whatever an experiment says."""
+
+# --- experiments: what cannot be judged at all ------------------------------------------------------------------------
+
+UNKNOWN_MODEL = "UnknownModel"
+"""spec.modelRef names no FinancialModel of this namespace. Create it, or create an experiment with the right name."""
+UNKNOWN_VERSION = "UnknownVersion"
+"""spec.champion or spec.challenger names a version that the model's decision log does not know; the message lists those
+that it knows."""
+SAME_VERSION = "SameVersion"
+"""The challenger is the champion already: there is nothing to compare."""
+NO_CHAMPION = "NoChampion"
+"""The model has no champion yet. Wait for its first version."""
+NOT_ROUTED = "NotRouted"
+"""The model has no spec.serving.gateway, so that no requests can be split. Set it."""
+PROMETHEUS_NOT_CONFIGURED = "PrometheusNotConfigured"
+"""The operator's settings name no Prometheus (prometheus.url), so that no experiment can see anything."""
+EVIDENCE_UNREADABLE = "EvidenceUnreadable"
+"""status.evidence was changed, or another release wrote it. Nothing is guessed: delete the experiment, and create
+another."""
 
 # --- experiments: conditions ------------------------------------------------------------------------------------------
 
@@ -406,6 +431,19 @@ APPROVALS_GIVEN = "ApprovalsGiven"
 """Enough people have signed."""
 NO_APPROVAL_NEEDED = "NoApprovalNeeded"
 """Nobody has to sign."""
+REPLAYED = "Replayed"
+"""Whether the procedures of both versions were replayed over the same past days and the ledger is at the scorer."""
+REPLAYING = "Replaying"
+"""A Job replays both procedures; the message names it."""
+NOT_REPLAYABLE = "NotReplayable"
+"""A version was not trained here, so that there is no procedure to replay. Set evidence.outcomes to Live."""
+NO_SCORER = "NoScorer"
+"""The operator's settings have no outcome scorer, which keeps ledgers. Configure one, or set evidence.outcomes to
+Live."""
+SCORER_UNREACHABLE = "ScorerUnreachable"
+"""The outcome scorer of the namespace does not answer. Look at its Deployment; it is asked again."""
+LEDGER_LOST = "LedgerLost"
+"""A replayed ledger was posted and the scorer has it no more. Look at the scorer's volume; the replay is repeated."""
 EVIDENCE_REFUSED = "EvidenceRefused"
 """A block or session is impossible (counts that fall, a hole in the numbering) and was not folded, or a guardrail
 cannot be counted here. The message says what was seen."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from fiduciary.serving.observed import ScorerView
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
@@ -176,6 +178,8 @@ class Platform:
     probe_protocols: tuple[Literal["rest", "grpc"], ...] = ("rest",)
     experiments: bool = False  # a Prometheus is known, so that challengers can be judged by live requests
     wave: int = 5  # serving Deployments that roll to a new runtime image at once, over all models
+    notional: str = "1000000"  # capital of each arm on paper
+    replay: bool = False  # experiments may follow a market replay (annotation fiduciary.dev/replay-from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +206,5 @@ class World:
     probing_since: datetime | None = None
     """Since when this process probes what the last decision asked for this model; None: it has not begun to."""
     missing_kinds: frozenset[str] = frozenset()  # e.g. {"HTTPRoute", "Gateway"}: the cluster does not know them
+    scorer: ScorerView = field(default_factory=ScorerView)  # of the namespace, whoever asked for it
     rollout: RolloutView | None = None  # None: not counted (nothing is outdated)

@@ -10,7 +10,8 @@ from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Cluster, Forbidden, NotFound, Resource
 from fiduciary.decide.world import JobView, Platform, PodView, ReferenceView, World
 from fiduciary.engine import kinds
-from fiduciary.serving.observed import ServingPod
+from fiduciary.engine.stores import Scorer
+from fiduciary.serving.observed import ScorerView, ServingPod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ class Observer:
         records = sorted(stores.records.of(name), key=lambda record: record.spec.sequence)
         approvals = sorted(stores.approvals.of(name), key=lambda approval: _age(approval.metadata))
         platform = self.platform()
-        jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if job is not None]
+        jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if isinstance(job, JobView)]
         return World(
             model=model,
             platform=platform,
@@ -86,6 +87,7 @@ class Observer:
             probes=() if self._prober is None else self._prober.results(key),
             probing_since=None if self._prober is None else self._prober.since(key),
             missing_kinds=stores.missing,
+            scorer=self._scorer(key.namespace),
             rollout=None if platform.serving is None else stores.rollout.view(platform.serving.image),
         )
 
@@ -99,6 +101,12 @@ class Observer:
                         yield found
                 case _:
                     pass
+
+    def _scorer(self, namespace: str) -> ScorerView:
+        parent, stores = Scorer(namespace), self._stores
+        others = [child for store in stores.companions for child in store.of(parent)]
+        deployment = next(iter(stores.deployments.of(parent)), None)
+        return ScorerView(deployment, tuple(sorted(others, key=_kind_name)))
 
     async def refresh(self, key: Key) -> None:
         """Read past the mirror whatever a claim rests on: the model, its records and its Jobs."""

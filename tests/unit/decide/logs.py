@@ -19,7 +19,8 @@ def digest(version: str) -> str:
 
 
 def version(number: str) -> dict[str, Any]:
-    return {"version": number, "digest": digest(number), "trainingKey": identity.digest(f"key {number}")}
+    key = identity.digest(f"key {number}")
+    return {"version": number, "digest": digest(number), "trainingKey": key, "runId": number * 32}
 
 
 @dataclass

@@ -23,6 +23,7 @@ from fiduciary.decide.serving.listing import listed
 from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.queueing import cleared, made
 from fiduciary.decide.serving.routing import routing, without_challenger
+from fiduciary.decide.serving.scoring import scorer
 from fiduciary.decide.serving.split import split
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted
@@ -125,7 +126,7 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(
         route=writes,
-        children=(*kept.children, *shrunk, *gone, *queued, *over),
+        children=(*kept.children, *scorer(case, able, versions), *shrunk, *gone, *queued, *over),
         probes=_probes(case, history, able, route, wish),
         events=(*told, *kept.events, *queued_told),
         served=lacking is None and history.champion is not None,
