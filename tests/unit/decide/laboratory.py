@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.decision import Decision as Judgement
     from tests.unit.decide.simulated_world import SimulatedWorld
 
+LONGEST_GAP = 20
 WATCHED = replace(PLATFORM, experiments=True)
 TEMPLATE: dict[str, Any] = {
     "traffic": {
@@ -184,20 +185,37 @@ class Laboratory:
         told, terms = self.sim.status.traffic, state.terms
         last = (int(self.sim.now.timestamp()) - 15 - terms.origin) // terms.block - 1
         made: list[ClosedBlock] = []
-        for k in range(state.evidence.last + 1, last + 1):
+        first = state.evidence.last + 1
+        if last - first > LONGEST_GAP:  # the operator was away: one merged block
+            made.append(self._block(state, champion, challenger, route, first, last - 1, mixed=True))
+            first = last
+        for k in range(first, last + 1):
             begun = terms.origin + k * terms.block
             since = told.confirmed_at.timestamp() if told is not None and told.confirmed_at is not None else math.inf
-            weight, mirror = route.weight, route.mirror
-            mine = round(self.per_minute * weight / 100)
-            test = ArmCounts(
-                terms.guardrails[0].name,
-                self._counts(champion, self.per_minute - mine, k),
-                self._counts(challenger, mine, k),
-                challenger_mirror=self._counts(challenger, round(self.per_minute * mirror / 100), k),
-            )
-            requests = (self.per_minute - mine, mine)
-            made.append(ClosedBlock(k, k, weight, mirror, requests, (test,), mixed=since > begun))
+            made.append(self._block(state, champion, challenger, route, k, k, mixed=since > begun))
         return tuple(made)
+
+    def _block(
+        self,
+        state: State,
+        champion: VersionRef | None,
+        challenger: VersionRef | None,
+        route: Route,
+        first: int,
+        last: int,
+        *,
+        mixed: bool,
+    ) -> ClosedBlock:
+        weight, mirror = route.weight, route.mirror
+        mine = round(self.per_minute * weight / 100)
+        test = ArmCounts(
+            state.terms.guardrails[0].name,
+            self._counts(champion, self.per_minute - mine, last),
+            self._counts(challenger, mine, last),
+            challenger_mirror=self._counts(challenger, round(self.per_minute * mirror / 100), last),
+        )
+        requests = (self.per_minute - mine, mine)
+        return ClosedBlock(first, last, weight, mirror, requests, (test,), mixed=mixed)
 
     def _counts(self, version: VersionRef | None, n: int, k: int) -> Counts:
         """Bad requests, evenly."""
