@@ -178,7 +178,7 @@ class Operator:
         prometheus = self._prometheus()
         counted = None if prometheus is None else self._counted(prometheus, loop)
         scorers, ledgers = self._ledgers(observer.platform(), loop)
-        outcomes = Outcomes(self.stores, ledgers)
+        outcomes = Outcomes(self.stores, ledgers, observer.references)
         experiments = ExperimentReconciler(
             observer=ExperimentObserver(cluster, self.stores, observer.platform, counted, outcomes),
             stores=self.stores,

@@ -10,14 +10,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
 
 from fiduciary.decide import reasons
+from fiduciary.decide.case import Case
 from fiduciary.manifests import job as manifest
 from fiduciary.manifests.quantity import parse_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
-    from fiduciary.decide.case import Case
-    from fiduciary.decide.world import Claim, PodView, QuotaView
+    from fiduciary.decide.world import Claim, PodView, QuotaView, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,16 @@ CHECKS: tuple[Callable[[Case], Obstacle | None], ...] = (
     reference_unusable,
     quota_exceeded,  # last: it changes most often
 )
+
+
+REPLAY_CHECKS = (connection_unknown, uri_not_allowed, reference_unusable, quota_exceeded)
+
+
+def replay_obstacle(world: World, now: datetime) -> Obstacle | None:
+    """What keeps a comparison Job from being made: it reads and mounts what the spec of the model names now, which need
+    not be what a training was allowed once."""
+    case = Case(world, now)
+    return next((found for check in REPLAY_CHECKS if (found := check(case)) is not None), None)
 
 
 class Started(Protocol):

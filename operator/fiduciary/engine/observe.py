@@ -77,7 +77,7 @@ class Observer:
             approvals=tuple(approvals),
             experiments=tuple(sorted(stores.experiments.of(name), key=lambda one: _age(one.metadata))),
             quotas=tuple(sorted(stores.quotas.of(key.namespace), key=lambda quota: quota.name)),
-            references=tuple([await self._reference(key.namespace, *wanted) for wanted in references(model)]),
+            references=await self.references(model),
             claims=stores.claims(model),
             namespace_terminating=await self._terminating(model),
             deployments=tuple(sorted(self._serving(name), key=_name)),
@@ -123,6 +123,11 @@ class Observer:
             listing = await cluster.list(resource, key.namespace, labels=mine)
             for body in listing.items:
                 store.put(body)
+
+    async def references(self, model: FinancialModel) -> tuple[ReferenceView, ...]:
+        """The Secrets and claims that its training and its replays would mount."""
+        namespace = model.metadata.namespace
+        return tuple([await self._reference(namespace, *wanted) for wanted in references(model)])
 
     def platform(self) -> Platform:
         """The operator's settings with what the cluster says about the policies that guard approvals."""

@@ -118,7 +118,7 @@ class Process:
         observer = Observer(cluster, self.stores, platform, guards, clock.monotonic, prober=self.prober)
         applier = Applier(cluster, self.stores.by_kind, checkpoint=checkpoint)
         self.counted = None if prometheus is None else self._counted(prometheus, metrics)
-        outcomes = Outcomes(self.stores, ledgers)
+        outcomes = Outcomes(self.stores, ledgers, observer.references)
         experiments = ExperimentReconciler(
             observer=ExperimentObserver(cluster, self.stores, observer.platform, self.counted, outcomes),
             stores=self.stores,

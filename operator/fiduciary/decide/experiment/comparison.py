@@ -14,6 +14,7 @@ from fiduciary.decide.decision import Create, Delete
 from fiduciary.decide.experiment.ledgers import prequential_name
 from fiduciary.decide.experiment.times import at
 from fiduciary.decide.measurement import parse_result
+from fiduciary.decide.world import World
 from fiduciary.manifests.comparison import Replay, comparison_job, network_policy
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ ATTEMPTS = 5
 """Jobs, each with its own retries: outages of hours are survived, a broken scorer is not hammered for ever."""
 FIRST_DELAY, LONGEST_DELAY = 60, 3600
 """Seconds after a Job that failed for something outside, doubling."""
+RECHECK = 15
+"""Seconds after which what nobody tells us of (the label of a Secret) is looked at again."""
 ARRIVES = 120
 """Seconds after a Job succeeded in which its ledger is read: then the scorer has lost it."""
 FINAL = "PodFailurePolicy"
@@ -135,7 +138,7 @@ def _of_jobs(case: Case, its: Comparison, scorer: str, jobs: tuple[ComparisonJob
         told = f"the scorer at {scorer} does not say what it has: {why}"
         return Standing("Waiting", reasons.SCORER_UNREACHABLE, told)
     if last is None:
-        return Standing("Waiting", reasons.REPLAYING, "a Job is made that replays both procedures", attempt=1)
+        return _due(case, its, 1, reasons.REPLAYING, "a Job is made that replays both procedures")
     if last.succeeded and case.now < _ended(last) + ARRIVES:
         told = f"Job {last.name} has posted its ledger, which is being read"
         return Standing("Running", reasons.REPLAYING, told, at=_ended(last) + ARRIVES)
@@ -147,8 +150,18 @@ def _of_jobs(case: Case, its: Comparison, scorer: str, jobs: tuple[ComparisonJob
         return Standing("Failed", failed.reason, told)
     again = _ended(last) + min(FIRST_DELAY * 2 ** (last.attempt - 1), LONGEST_DELAY)
     if case.now >= again:
-        return Standing("Waiting", failed.reason, f"{failed.message}; trying again", attempt=last.attempt + 1)
+        return _due(case, its, last.attempt + 1, failed.reason, f"{failed.message}; trying again")
     return Standing("Waiting", failed.reason, f"{failed.message}; tried again at {at(again):%H:%M:%S} UTC", at=again)
+
+
+def _due(case: Case, its: Comparison, attempt: int, reason: str, message: str) -> Standing:
+    """A Job is to be made, if nothing forbids what it would read and mount."""
+    world = World(its.model, case.world.platform, references=its.references, quotas=its.quotas)
+    obstacle = preflight.replay_obstacle(world, case.moment)
+    if obstacle is None:
+        return Standing("Waiting", reason, message, attempt=attempt)
+    again = case.now + RECHECK if obstacle.recheck else None
+    return Standing("Waiting", obstacle.reason, f"no Job is made: {obstacle.message}", at=again)
 
 
 def _running(job: ComparisonJob) -> Standing:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.experiment.state import State
-    from fiduciary.decide.world import Platform, PodView
+    from fiduciary.decide.world import Platform, PodView, QuotaView, ReferenceView
     from fiduciary.evidence.dispersion import Dispersion
     from fiduciary.manifests.comparison import Scorer
 
@@ -262,6 +262,8 @@ class Comparison:
     jobs: tuple[ComparisonJob, ...] = ()  # with this experiment as owner, oldest first
     ledger: PostedLedger | None = None  # None: the scorer was not asked yet, or does not answer
     unreachable: str = ""  # why it does not
+    references: tuple[ReferenceView, ...] = ()  # Secrets and claims that the Job would mount
+    quotas: tuple[QuotaView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

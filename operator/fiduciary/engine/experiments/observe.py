@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.ledgers import Wanted
     from fiduciary.decide.experiment.preflight import Objection
     from fiduciary.decide.experiment.world import History
-    from fiduciary.decide.world import Platform
+    from fiduciary.decide.world import Platform, ReferenceView
     from fiduciary.engine.experiments.gather import Sources
     from fiduciary.engine.experiments.kept import Kept, Suffered
     from fiduciary.engine.experiments.outcomes import Outcomes
@@ -127,12 +127,19 @@ class ExperimentObserver:
         if model is None or model.metadata.deletion_timestamp is not None:
             # Nobody is left who would write its record.
             return Seen(experiment, objection=preflight.no_model(experiment), releasable=True)
-        seen = self._seen(key, experiment, model, now)
+        seen = self._seen(key, experiment, model, await self._outcomes.references(model), now)
         if experiment.metadata.deletion_timestamp is not None and not seen.releasable:
             return replace(seen, releasable=await self._terminating(key.namespace))
         return seen
 
-    def _seen(self, key: Key, experiment: ModelExperiment, model: FinancialModel, now: datetime) -> Seen:
+    def _seen(
+        self,
+        key: Key,
+        experiment: ModelExperiment,
+        model: FinancialModel,
+        references: tuple[ReferenceView, ...],
+        now: datetime,
+    ) -> Seen:
         log = self._logs.of((key.namespace, model.metadata.name))
         before = None if experiment.status.evidence is None else stored(experiment.status.evidence)
         if isinstance(before, Refusal):
@@ -165,7 +172,7 @@ class ExperimentObserver:
             same_configuration=same_configuration(log.history, champion, challenger),
             live=Live(champion=one.facts, challenger=other.facts),
         )
-        world, wanted = self._outcomes.seen(key, world, model, split)
+        world, wanted = self._outcomes.seen(key, world, model, split, references)
         seen = Seen(
             experiment,
             world,

@@ -15,12 +15,12 @@ from fiduciary.manifests import outcomes
 from fiduciary.manifests.comparison import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Awaitable, Callable, Hashable, Iterator
 
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.decide.experiment.ledgers import LedgerView, Wanted
     from fiduciary.decide.experiment.world import World
-    from fiduciary.decide.world import Platform
+    from fiduciary.decide.world import Platform, ReferenceView
     from fiduciary.engine.experiments.kept import Split
     from fiduciary.engine.stores import Key, Stores
 
@@ -39,8 +39,15 @@ class Outcomes:
 
     stores: Stores
     ledgers: Reading | None
+    look: Callable[[FinancialModel], Awaitable[tuple[ReferenceView, ...]]]
 
-    def seen(self, key: Key, world: World, model: FinancialModel, split: Split) -> tuple[World, Wanted | None]:
+    async def references(self, model: FinancialModel) -> tuple[ReferenceView, ...]:
+        """What a replay would mount; nothing is asked where none can be."""
+        return () if self.ledgers is None else await self.look(model)
+
+    def seen(
+        self, key: Key, world: World, model: FinancialModel, split: Split, references: tuple[ReferenceView, ...]
+    ) -> tuple[World, Wanted | None]:
         """The world with what was read, and what to read from now on."""
         scorer = None if self.ledgers is None else _scorer(world.platform, model)
         known = scorer is not None and replayable(world.champion, world.challenger)
@@ -56,6 +63,8 @@ class Outcomes:
                 tuple(sorted(self._jobs(key, world, model), key=lambda job: job.attempt)),
                 None if view is None or view.at is None else PostedLedger(view.prequential_length or 0),
                 "" if view is None else view.message,
+                references,
+                tuple(sorted(self.stores.quotas.of(key.namespace), key=lambda quota: quota.name)),
             ),
         )
         return world, None if scorer is None else _wanted(world, model, split)

@@ -16,7 +16,7 @@ from fiduciary.decide.decision import Create, Delete
 from fiduciary.decide.experiment.comparison import ARRIVES, ATTEMPTS, FIRST_DELAY, replayable
 from fiduciary.decide.experiment.ledgers import prequential_name
 from fiduciary.decide.experiment.world import Anchor, Comparison, ComparisonJob, ModelFacts, PostedLedger, Spending
-from fiduciary.decide.world import PodView
+from fiduciary.decide.world import PodView, QuotaView, ReferenceView
 from tests.golden.comparison import SCORER
 from tests.unit.decide.experiment.trials import FACTS, T0, UID, Trial, sessions
 from tests.unit.decide.worlds import model
@@ -238,6 +238,28 @@ def test_jobs_that_nobody_waits_for_are_removed() -> None:
 def test_jobs_of_another_pair_are_not_its_own() -> None:
     decision = with_jobs(improve(), replace(failed(ends="PodFailurePolicy"), ledger="prequential-of-others"))
     assert made(decision)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"references": (ReferenceView("Secret", "desk-s3", "Found"),)}, reasons.REFERENCE_NOT_CONSUMABLE),
+        ({"references": (ReferenceView("Secret", "desk-s3", "Missing"),)}, reasons.REFERENCE_MISSING),
+        ({"quotas": (QuotaView("desk", {"cpu": "1"}, {"cpu": "900m"}),)}, reasons.QUOTA_EXCEEDED),
+        ({"model": model({"registry": {"connection": "elsewhere"}})}, reasons.CONNECTION_UNKNOWN),
+        (
+            {"model": model({"data": {"source": {"dataset": None, "files": {"uri": "s3://theirs/spx.csv"}}}})},
+            reasons.URI_NOT_ALLOWED,
+        ),
+    ],
+)
+def test_a_replay_reads_and_mounts_only_what_a_training_might(change: dict[str, Any], reason: str) -> None:
+    """The spec may name another Secret now than the one with which a version was trained."""
+    decision = improve(replace(ANSWERED, **change)).evaluate()
+    assert decision.children == ()
+    assert told(decision)[:2] == ("False", reason)
+    usable = replace(ANSWERED, references=(ReferenceView("Secret", "desk-s3", "Found", consumable=True),))
+    assert made(improve(usable).evaluate())
 
 
 def test_without_a_scorer_or_a_run_nothing_can_be_replayed() -> None:
