@@ -124,7 +124,7 @@ def _promotion(trial: Trial) -> Promotion:
     progress(f"a better challenger under {RATE:.0f} requests per second")
     with trial.loaded(RATE) as client:
         client.until_answered(100)
-        second = trial.train(sound())
+        second = trial.train(sound(architecture="Linear"))
         with Tape.of(service, trial.name(second)) as tape:
             trial.until_ended(second, "Promoted")
         service.until_serves(second)

@@ -115,17 +115,11 @@ def challenger(story: Story, kubectl: Kubectl, model: Object) -> Object:
     """The model once a new version has become challenger of `model`'s. Raises StepFailed where none does."""
     before = model["status"]["champion"]["digest"]
 
-    def judged_anew(models: dict[str, Object]) -> bool:
-        found = models.get(VOLATILITY, model)
-        status, answered = found["status"], found["status"]["observedGeneration"]
-        if answered != found["metadata"]["generation"]:
-            return False
-        runs = status.get("runs") or [{}]
-        rejected = runs[0].get("outcome") in ("Rejected", "Failed", "Aborted")
-        return status.get("challenger", {}).get("digest") not in (None, before) or rejected
+    def done(models: dict[str, Object]) -> bool:
+        return VOLATILITY in models and judged_anew(models[VOLATILITY], before)
 
     states = kubectl.follow(
-        "financialmodels", NAMESPACE, judged_anew, seconds=TRAINING_SECONDS, what="A verdict on the new version"
+        "financialmodels", NAMESPACE, done, seconds=TRAINING_SECONDS, what="A verdict on the new version"
     )
     only = ({VOLATILITY: seen[VOLATILITY]} for seen in states if VOLATILITY in seen)
     found = TrainingView(story.console).follow(only)[VOLATILITY]
@@ -134,6 +128,16 @@ def challenger(story: Story, kubectl: Kubectl, model: Object) -> Object:
     story.say(f"Version {found['status']['challenger']['version']} is [green]challenger[/]:")
     story.quote(condition(found, "GatesPassed").get("message", ""))
     return found
+
+
+def judged_anew(model: Object, champion: str) -> bool:
+    """Either there is a challenger that is not this champion, or the newest training ended without one."""
+    status = model["status"]
+    if status["observedGeneration"] != model["metadata"]["generation"]:
+        return False
+    runs = status.get("runs") or [{}]
+    rejected = runs[0].get("outcome") in ("Rejected", "Failed", "Aborted")
+    return status.get("challenger", {}).get("digest") not in (None, champion) or rejected
 
 
 def linear(story: Story, kubectl: Kubectl, model: Object) -> Object:

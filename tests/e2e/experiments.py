@@ -52,13 +52,16 @@ def judged(name: str, template: Object | None = None, spec: Object | None = None
 
 
 def broken(fault: str, seed: int = 7) -> Object:
-    """A training whose version passes gates and probes, and fails on the days after its asOf (see sandbox/images)."""
+    """A training whose version passes gates and probes, and fails on the days after its asOf (see sandbox/images).
+
+    HAR: each further configuration makes the gates stricter, and a reference model has none on skill over OLS.
+    """
     dockerfile = ROOT / "trainer_image" / "Dockerfile"
     image = f"fiduciary-trainer-broken:{images.key(dockerfile, ROOT, 'trainer-broken')}"
-    return {"architecture": "Linear", "image": image, "hyperparameters": {"fault": fault}, "seed": seed}
+    return {"architecture": "HAR", "image": image, "hyperparameters": {"fault": fault}, "seed": seed}
 
 
-def sound(seed: int = 7, architecture: str = "Linear") -> Object:
+def sound(seed: int = 7, architecture: str = "HAR") -> Object:
     """A training by the real trainer; another seed is another version, and of these models the same numbers."""
     return {"architecture": architecture, "image": None, "hyperparameters": None, "seed": seed}
 

@@ -90,7 +90,7 @@ def long(cluster: Cluster, gateway: httpx.Client, market: Market, make_namespace
     trial = Trial.begin(Service(cluster, gateway, namespace, "spx"), market, judged("spx", template))
     with trial.loaded(RATE) as client:
         client.until_answered(20)
-        challenger = trial.train(sound())
+        challenger = trial.train(sound(architecture="Linear"))
         trial.until_step(challenger, "half")
         yield Long(trial, challenger, client)
 

@@ -32,7 +32,7 @@ SLOW = {
     "traffic": {"steps": steps(canary=5)},
     "guardrails": [
         {"name": "errors", "metric": "ErrorRate", "margin": {"absolute": "0.005"}},
-        {"name": "latency", "metric": "LatencyAbove", "threshold": "50ms", "margin": {"absolute": "0.01"}},
+        {"name": "latency", "metric": "LatencyAbove", "threshold": "100ms", "margin": {"absolute": "0.01"}},
     ],
 }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
     from sandbox.market import Market
-    from tests.e2e.cluster import Cluster
+    from tests.e2e.cluster import Cluster, Object
     from tests.e2e.conftest import MakeNamespace
     from tests.e2e.registry import Registry
 
@@ -37,7 +37,7 @@ def test_a_better_challenger_is_promoted(trial: Trial, registry: Registry) -> No
     service, first = trial.service, trial.champion
     with trial.loaded(RATE) as client:
         client.until_answered(20)
-        second = trial.train(sound())
+        second = trial.train(sound(architecture="Linear"))
         trial.until_step(second, "half")
         split = client.until_answered(600).since(moment(trial.records(second)[-1]["decidedAt"]) + 5)
         ended = trial.until_ended(second, "Promoted")
@@ -115,55 +115,64 @@ def test_a_worse_challenger_with_live_traffic_is_rolled_back_in_seconds(trial: T
     assert trial.verdict(bad)["action"] == "RollBack"
 
 
-def test_an_equal_challenger_is_not_promoted(trial: Trial) -> None:
-    """The same numbers from another seed: no harm, and nothing better. It would be promoted if errors alone counted."""
-    trial.template({"traffic": {"steps": steps(half=50)}})
-    with trial.loaded(RATE) as client:
-        client.until_answered(20)
-        equal = trial.train(sound(seed=9))
-
-        def harmless(status: dict[str, object]) -> bool:
-            tests = {(test["name"], test["side"]): test for test in status.get("tests", ())}  # type: ignore[attr-defined]
-            shown = tests.get(("errors", "NonInferiority"), {})
-            return float(shown.get("logE", "-9")) >= float(shown.get("threshold", "9"))
-
-        found = trial.until(equal, harmless, "that it does no harm is shown")
-        assert found["status"].get("verdict") != "Promote"
-        trial.service.decide("Abort", ANA, "it is the same model", experiment=trial.name(equal))
-        trial.until_ended(equal, "Kept")
-        trial.until_only(trial.champion)
-        report = client.stop()
-    assert not report.failed, report.summary()
-    assert trial.verdict(equal)["action"] == "Reject"
-
-
-def test_an_equal_retrain_is_promoted_as_a_refresh(
-    cluster: Cluster, gateway: httpx.Client, market: Market, make_namespace: MakeNamespace
-) -> None:
-    """A procedure cannot beat itself: a retrain has to be no worse, and claims nothing else."""
-    namespace = make_namespace("refresh")
+@pytest.fixture(scope="module")
+def equals(cluster: Cluster, gateway: httpx.Client, market: Market, make_namespace: MakeNamespace) -> Trial:
+    """A model of which every version gives the same numbers."""
+    namespace = make_namespace("equals")
     allow_approvals(cluster, namespace, ANA)
     # Rolling: a retrain with a fixed asOf would have nothing new to learn from.
     rolling = {"data": {"asOf": "Rolling", "checks": {"maxStaleness": "36500d"}}}
     template = {"traffic": {"steps": steps(half=50)}}
-    trial = Trial.begin(Service(cluster, gateway, namespace, "same"), market, judged("same", template, rolling))
-    first = trial.champion
-    with trial.loaded(RATE) as client:
+    return Trial.begin(Service(cluster, gateway, namespace, "same"), market, judged("same", template, rolling))
+
+
+def test_an_equal_challenger_is_not_promoted(equals: Trial) -> None:
+    """The same numbers from another seed: no harm, and nothing better. It would be promoted if errors alone counted."""
+    with equals.loaded(RATE) as client:
         client.until_answered(20)
-        trial.service.decide("Retrain", ANA, "the month is over")
-        found = cluster.until(
-            "fm", "same", namespace, lambda found: "challenger" in found["status"], 120, "the retrain is challenger"
-        )
-        second = found["status"]["challenger"]
-        ended = trial.until_ended(second, "Promoted")
-        trial.service.until_serves(second)
+        equal = equals.train(sound(seed=9))
+        found = equals.until(equal, harmless, "that it does no harm is shown")
+        assert found["status"].get("verdict") != "Promote"
+        equals.service.decide("Abort", ANA, "it is the same model", experiment=equals.name(equal))
+        equals.until_ended(equal, "Kept")
+        equals.until_only(equals.champion)
+        report = client.stop()
+    assert not report.failed, report.summary()
+    assert equals.verdict(equal)["action"] == "Reject"
+
+
+def harmless(status: Object) -> bool:
+    """Whether the non-inferiority of errors is shown."""
+    shown: Object = {}
+    for test in status.get("tests", ()):
+        if (test["name"], test["side"]) == ("errors", "NonInferiority"):
+            shown = test
+    return float(shown.get("logE", "-9")) >= float(shown.get("threshold", "9"))
+
+
+def test_an_equal_retrain_is_promoted_as_a_refresh(equals: Trial) -> None:
+    """A procedure cannot beat itself: a retrain has to be no worse, and claims nothing else."""
+    service, first = equals.service, equals.champion
+    service.patch({"training": sound(seed=7)})
+    with equals.loaded(RATE) as client:
+        client.until_answered(20)
+        known = {record["to"]["digest"] for record in service.records() if record["action"] == "Accept"}
+        service.decide("Retrain", ANA, "the month is over")
+
+        def challenged(found: Object) -> bool:
+            return found["status"].get("challenger", {}).get("digest") not in (None, *known)
+
+        where = ("fm", service.name, service.namespace)
+        second = service.cluster.until(*where, challenged, 120, "the retrain is challenger")["status"]["challenger"]
+        ended = equals.until_ended(second, "Promoted")
+        service.until_serves(second)
         client.until_answered(200, second["version"])
         report = client.stop()
     assert not report.failed, report.summary()
     assert report.rate > 200
     assert ended["spec"]["purpose"] == "Refresh"
     assert {test["side"] for test in ended["status"]["tests"]} == {"NonInferiority", "Harm"}
-    promoted = trial.verdict(second)
+    promoted = equals.verdict(second)
     assert promoted["action"] == "Promote"
     assert [reason["reason"] for reason in promoted["cause"]["reasons"]] == ["NotWorse"]
     assert promoted["from"]["digest"] == first["digest"]

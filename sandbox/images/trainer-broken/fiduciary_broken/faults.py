@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FAULTS = ("nan", "error", "slow", "oom", "grows", "shape")
-"""nan: no finite number. error: ONNX Runtime ends with an error. slow: some 150 ms of computing. oom: 4 GiB at once.
+"""nan: no finite number. error: ONNX Runtime ends with an error. slow: 200 ms of computing or more. oom: 4 GiB at once.
 grows: each day takes MIB_A_DAY more than the one before. shape: the version says another width than its network has, so
 that no server can load it."""
 
 TOLERANCE = 1e-4
-ROUNDS, SIDE = 40, 384  # of a matrix product: some milliseconds each
+ROUNDS, SIDE = 400, 384  # of a matrix product: half a millisecond each, or more
 FLOATS_AT_ONCE = 1 << 30
 MIB_A_DAY = 24
 
