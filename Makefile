@@ -118,9 +118,9 @@ server: $(VENV)/complete
 	$(call say,server)
 	@$(PY) -m tests.in_server_image
 
-controlplane: $(VENV)/complete  ## on a real API server and etcd
+controlplane: $(VENV)/complete $(PROMETHEUS)  ## on a real API server and etcd
 	$(call say,controlplane)
-	@$(PYTEST) tests/controlplane
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) $(PYTEST) tests/controlplane
 
 e2e: sandbox-up  ## on the sandbox's real node
 	$(call say,e2e)

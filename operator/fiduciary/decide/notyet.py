@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from fiduciary.api.driftpolicy import DriftPolicy, DriftPolicyStatus
     from fiduciary.api.financialmodel import FinancialModelSpec
-    from fiduciary.api.modelexperiment import ModelExperiment, ModelExperimentStatus
     from fiduciary.decide.world import Platform
 
 
@@ -35,17 +34,12 @@ def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, 
     return tuple(fields)
 
 
-def decide_modelexperiment(experiment: ModelExperiment, now: datetime) -> ModelExperimentStatus:
-    """The status of an experiment that nothing judges yet."""
-    return experiment.status.model_copy(update=_not_yet(experiment, now, "traffic is not moved and nothing is judged"))
-
-
 def decide_driftpolicy(policy: DriftPolicy, now: datetime) -> DriftPolicyStatus:
     """The status of a policy that nothing watches yet."""
     return policy.status.model_copy(update=_not_yet(policy, now, "nothing is watched and nothing is done"))
 
 
-def _not_yet(resource: ModelExperiment | DriftPolicy, now: datetime, what: str) -> dict[str, object]:
+def _not_yet(resource: DriftPolicy, now: datetime, what: str) -> dict[str, object]:
     message = f"accepted and validated; this release does not act on {resource.kind}s yet: {what}"
     said = (
         (reasons.READY, reasons.NOT_YET_ACTIVE, message),

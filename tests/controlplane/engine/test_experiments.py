@@ -184,5 +184,5 @@ def test_a_worse_one_is_rolled_back_and_prometheus_may_be_away_meanwhile(
     until("the champion answers all", lambda: serving.clients(namespace) == {first}, 60)
     until("it is over", lambda: status(api, namespace).get("evidence", {}).get("counters") == "", 60)
     assert status(api, namespace)["ruling"]["reason"] == "HarmShown"
-    assert status(api, namespace)["phase"] == "RolledBack"
+    assert (status(api, namespace)["phase"], status(api, namespace)["weight"]) == ("RolledBack", 0)
     print(server.kubectl(namespace)("get", "mx", "-o", "wide"))

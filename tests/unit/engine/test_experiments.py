@@ -62,7 +62,7 @@ def test_worse_is_rolled_back_and_is_over_with_its_record() -> None:
     assert story.status["harm"]["test"]
     assert story.status["desiredTraffic"] == {"champion": 100, "challenger": 0, "mirror": 0}
     story.run_for(60)
-    assert story.status["phase"] == "RolledBack"
+    assert (story.status["phase"], story.status["weight"]) == ("RolledBack", 0)
     assert story.condition("Ready") == ("True", "VerdictRecorded")
     assert idle(story)
 

@@ -177,7 +177,8 @@ def _carried(summary: Mapping[str, Any]) -> tuple[Carried, ...]:
             margin = float(kept["margin"])
             carried.append(Carried(name, "NonInferiority", kept["what"], float(kept["notWorse"]), margin))
     for name, kept in summary["objectives"].items():
-        through = int(summary["through"])
+        # A live ledger belongs to one experiment: the next one has another, whose rows begin with 0.
+        through = -1 if kept["what"].endswith(" Live") else int(summary["through"])
         carried.append(Carried(name, "Superiority", kept["what"], float(kept["logE"]), through=through))
     return tuple(carried)
 

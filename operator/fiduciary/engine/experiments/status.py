@@ -81,12 +81,14 @@ def stands(before: ModelExperimentStatus, decision: Decision, *, recorded: bool)
 
 
 def over(seen: Seen, decision: Decision) -> bool:
-    """Whether nothing is counted any more: the verdict is recorded, and no promotion is watched or gone back on."""
+    """Whether nothing is counted any more: the verdict is recorded and carried out, and no promotion is watched."""
     assert seen.world is not None
-    ruling, recorded = decision.ruling, seen.world.recorded
+    ruling, recorded, route = decision.ruling, seen.world.recorded, seen.world.route
     if recorded is None or ruling.reason != reasons.VERDICT_RECORDED:
         return False
-    return recorded.verdict != "Promote" or recorded.rolled_back is not None or not watching(seen, decision)
+    if recorded.verdict == "Promote" and recorded.rolled_back is None:
+        return not watching(seen, decision)
+    return route.weight == 0 and route.mirror == 0  # what it shows then stays true
 
 
 def watching(seen: Seen, decision: Decision) -> bool:
