@@ -130,9 +130,9 @@ class Report:
             what = one.error or f"HTTP {one.status}"
             failures[what] = failures.get(what, 0) + 1
         return (
-            f"{len(self.sent)} requests at {self.rate:.0f}/s, {len(self.failed)} failed {failures or ''}{self._when()}, "
-            f"p50 {self.latency(0.5) * 1e3:.1f} ms, p99 {self.latency(0.99) * 1e3:.1f} ms, by version {self.versions}, "
-            f"the client itself at most {max(one.late for one in self.sent) * 1e3:.0f} ms late"
+            f"{len(self.sent)} requests at {self.rate:.0f}/s, {len(self.failed)} failed {failures or ''}{self._when()},"
+            f" p50 {self.latency(0.5) * 1e3:.1f} ms, p99 {self.latency(0.99) * 1e3:.1f} ms, by version {self.versions},"
+            f" the client itself at most {max(one.late for one in self.sent) * 1e3:.0f} ms late"
         )
 
 
