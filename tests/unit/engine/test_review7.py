@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from fiduciary.clients.prometheus_answers import PrometheusError
+from fiduciary.decide.counters.blocks import START, read
+from fiduciary.decide.counters.exposure import Change
+from fiduciary.decide.counters.state import FIELDS
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.engine import kinds
-from tests.unit.decide.worlds import NAME, NAMESPACE
+from tests.unit.decide.counters.played import plan
+from tests.unit.decide.worlds import NAMESPACE
+from tests.unit.engine.counting import SCRAPE, MemoryPrometheus
+from tests.unit.engine.test_gather import EDGE, MINUTE, SETTLED, Asked, Before
 from tests.unit.engine.trial_story import MX, TrialStory
+
+if TYPE_CHECKING:
+    from fiduciary.decide.counters.samples import Series
 
 SLOW = {"guardrails": [{"name": "errors", "metric": "ErrorRate", "margin": {"absolute": "0.001"}}]}
 
@@ -63,3 +76,77 @@ def test_evidence_that_was_wiped_with_the_status_is_missed() -> None:
     story.run_for(60)
     assert story.condition("Stalled")[0] == "True", story.status
     assert "evidence" not in story.status
+
+
+# --- questions to Prometheus
+
+
+class Spoilt(MemoryPrometheus):
+    """Answers no question that reaches the series of one namespace."""
+
+    spoils = "greedy"
+
+    async def matrix(self, promql: str, at: int) -> tuple[Series, ...]:
+        found = await super().matrix(promql, at)
+        if self.spoils in promql:
+            raise PrometheusError("PrometheusTooLarge", "more than 16777216 bytes: too many series match")
+        return found
+
+
+def spoilt(count: int) -> Asked:
+    asked = Asked(count=count)
+    asked.prometheus.__class__ = Spoilt
+    for number in range(count):
+        asked.gatherer.aim(number, asked.want(number))
+    want = asked.want(count)
+    greedy = replace(want, champion=Workload("greedy", "m-a"), challenger=Workload("greedy", "m-b"))
+    asked.gatherer.aim("greedy", greedy)
+    return asked
+
+
+def test_series_of_one_namespace_that_nobody_can_read_blind_nobody_else() -> None:
+    asked = spoilt(20)
+    asked.until(EDGE + MINUTE + SETTLED)
+    errors = {key for key in (*range(20), "greedy") if asked.gatherer.results(key, -1).error is not None}  # type: ignore[union-attr]
+    assert errors == {"greedy"}
+    before = len(asked.prometheus.queries)
+    for number in range(20):
+        asked.gatherer.aim(number, asked.want(number, last=0))
+    asked.until(EDGE + 2 * MINUTE + SETTLED - SCRAPE)
+    asked.prometheus.queries.clear()
+    asked.until(EDGE + 2 * MINUTE + SETTLED)
+    assert len(asked.prometheus.queries) <= 3, "from then on it is asked about by itself"
+    assert before < 20
+
+
+def test_two_experiments_on_one_version_read_it_each_with_its_own_thresholds() -> None:
+    asked = Asked()
+    one, other = asked.want(), asked.want(thresholds=(50, 100, 250))
+    asked.gatherer.aim(0, one)
+    asked.gatherer.aim(1, other)
+    asked.until(EDGE + MINUTE + SETTLED)
+    for key, want in ((0, one), (1, other)):
+        found = asked.gatherer.results(key, -1)
+        assert found is not None
+        fields = {len(FIELDS) + place for place in range(len(want.plan.thresholds))}
+        (track,) = found.samples.champion["pods"].values()
+        assert max(place for strand in track.strands for place in strand.fields) <= max(fields)
+        assert len(read(want.plan, START, found.samples, (Change(0, 0, 50, 0),), found.at).blocks) == 1
+
+
+def test_a_champion_whose_past_nobody_can_read_holds_up_no_other() -> None:
+    before = Before(1.0)
+    before.prometheus.__class__ = Spoilt
+    before.pasts.aim("greedy", plan(), Workload("greedy", "m-a"))
+    before.pasts.aim(0, plan(), Workload("quant", "m0-a"))
+    started = before.now
+    for _ in range(500):
+        if not before.pasts.unread(0):
+            break
+        due = before.pasts.next_due()
+        assert due is not None
+        before.now = max(before.now, due)
+        asyncio.run(before.pasts.step())
+    assert before.pasts.unread(0) == ""
+    assert before.now - started <= 2 * 15_000
+    assert before.pasts.unread("greedy").startswith("PrometheusTooLarge")
