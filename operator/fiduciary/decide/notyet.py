@@ -23,6 +23,9 @@ def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, 
     if spec.promotion.experiment is not None and not platform.experiments:
         why = "the operator's settings name no Prometheus, so a challenger is promoted by people"
         fields.append(f"spec.promotion.experiment ({why})")
+    template = spec.promotion.experiment
+    if template is not None and template.traffic.sticky is not None:
+        fields.append("spec.promotion.experiment.traffic.sticky (each request is drawn by itself)")
     if spec.training.search is not None:
         fields.append("spec.training.search")
     if spec.training.validation.scheme != "WalkForward":

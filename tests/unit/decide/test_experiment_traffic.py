@@ -387,6 +387,34 @@ def test_a_version_more_in_the_list_moves_nothing() -> None:
     assert confirmed(lab) == at
 
 
+def test_steps_take_ready_from_nobody() -> None:
+    lab = laboratory()
+    for _ in range(200):
+        lab.sim.advance(seconds=5)
+        for _ in range(25):
+            decision = lab.sim.step()
+            assert lab.sim.condition("Ready")[0] == "True", lab.sim.condition("Ready")
+            if not decision.again:
+                break
+        lab.turn()
+        if shares(lab)[1] == 50:
+            break
+    assert shares(lab)[1] == 50
+    assert [event.reason for event in lab.sim.events].count(reasons.SERVING) == 1
+
+
+def test_a_gateway_that_does_not_take_shares_over_is_said_aloud() -> None:
+    lab = tried_to("canary")
+    lab.sim.serving.controller_works = False
+    wishes(lab, champion=50, challenger=50, step="half")
+    lab.sim.settle()
+    assert lab.sim.condition("Ready")[0] == "True", "the champion answers all the while"
+    assert confirmed(lab) is None
+    calm(lab.sim, 60)
+    assert lab.sim.condition("Stalled")[1] == reasons.GATEWAY_CONTROLLER_SILENT
+    assert confirmed(lab) is None
+
+
 # --- who waits -------------------------------------------------------------------------------------------------------
 
 

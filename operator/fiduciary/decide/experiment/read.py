@@ -156,7 +156,8 @@ def superseded(case: Case) -> str | None:
     world = case.world
     for name, version in (("champion", world.champion), ("challenger", world.challenger)):
         if version is None:
-            return f"the {name} of this experiment is not in the decision log, or was rejected since"
+            lost = "was rejected since" if name == "champion" else "was rejected since, or a newer one took its place"
+            return f"the {name} of this experiment is not in the decision log, or {lost}"
     serving, champion = world.model.champion, world.champion
     if serving is None or champion is None or serving.digest != champion.digest:
         now = "none" if serving is None else f"version {serving.version}"

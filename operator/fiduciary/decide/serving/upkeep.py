@@ -15,7 +15,7 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving import objects, podfacts
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
-from fiduciary.decide.serving.again import as_before
+from fiduciary.decide.serving.again import as_before, moving
 from fiduciary.decide.serving.arrival import arrival, direct, imitating
 from fiduciary.decide.serving.following import harmful, window_end
 from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
@@ -113,13 +113,15 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     answered = route is not None and not route.blocked and state.note is None
     lacking = None if answered else _lacking(case, history, able, route, state)
     hijacked = state.hijacked
-    before = as_before(case, history, state)
+    before, brought = as_before(case, history, state), None
+    if before is None and (before := moving(case, history, route, state)) is not None:
+        brought = state.note
     if before is not None:
         lacking, hijacked = before.lacking, before.hijacked
     pending = promotion_pending(case, history, wish, coming)
     on_its_way = pending if wish is not None else None
     rolling = None if lacking is not None else _rolling(case, route)
-    told_of = (pin_refused(case, history), lacking, on_its_way, rolling, kept.waiting)
+    told_of = (pin_refused(case, history), lacking, on_its_way, brought, rolling, kept.waiting)
     notes = [note for note in told_of if note is not None]
     moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
     moments += [podfacts.next_look(view, case.now) for view in case.world.deployments]

@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from fiduciary.api.quantities import timedelta_of
 from fiduciary.clients.kube import NotFound
-from fiduciary.decide.counters import blocks
-from fiduciary.decide.counters.exposure import exposure
-from fiduciary.decide.counters.plan import Plan, planned
 from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment import preflight
 from fiduciary.decide.experiment.facts import facts, pair, same_configuration
 from fiduciary.decide.experiment.forecast import LEAST_BLOCKS
 from fiduciary.decide.experiment.recorded import recorded
-from fiduciary.decide.experiment.times import first_edge
 from fiduciary.decide.experiment.world import Health, Live, PodFacts, Route, World
 from fiduciary.engine import kinds
+from fiduciary.engine.experiments.counts import blind, plan_of, read
 from fiduciary.engine.experiments.gather import Gathered, Want
-from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, followed, needed, stored
+from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, followed, stored
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.manifests.versionnames import version_name
@@ -34,7 +30,7 @@ if TYPE_CHECKING:
     from fiduciary.api.modelexperiment import ComparedVersion, ModelExperiment
     from fiduciary.api.versions import VersionRef
     from fiduciary.clients.kube import Cluster
-    from fiduciary.clients.prometheus_answers import PrometheusError
+    from fiduciary.decide.counters.plan import Plan
     from fiduciary.decide.experiment.ledgers import Wanted
     from fiduciary.decide.experiment.preflight import Objection
     from fiduciary.decide.experiment.world import History
@@ -187,7 +183,7 @@ class ExperimentObserver:
             releasable=releasable,
         )
         if self._counting is None:
-            return _blind(seen, milliseconds)
+            return blind(seen, milliseconds)
         return self._counted(key, seen, model, arms, milliseconds)
 
     def _counted(self, key: Key, seen: Seen, model: FinancialModel, arms: tuple[str, str], now: int) -> Seen:
@@ -196,7 +192,7 @@ class ExperimentObserver:
         assert self._counting is not None
         world, sources = seen.world, self._counting.sources
         world = replace(world, scrape_seconds=sources.scrape_seconds)
-        plan = _plan(world, model, sources, now)
+        plan = plan_of(world, model, sources, now)
         if isinstance(plan, str):
             return replace(seen, world=replace(world, health=Health(unmeasured=plan)))
         world = replace(world, transport=plan.source == "Gateway")
@@ -207,7 +203,7 @@ class ExperimentObserver:
         exposed = world.route.weight > 0 or world.route.mirror > 0
         last = seen.kept.counters.last
         want = Want(plan, champion, challenger, last, each_scrape=exposed and bool(plan.breakers))
-        return _read(replace(seen, world=world, want=want), plan, self._counting.results(key, last), now)
+        return read(replace(seen, world=world, want=want), plan, self._counting.results(key, last), now)
 
     def _with_past(self, key: Key, world: World, plan: Plan, champion: Workload) -> World:
         """The champion's last seven days: read before the start, and of use to forecasts for a while after it."""
@@ -250,60 +246,6 @@ class ExperimentObserver:
         except NotFound:
             return True
         return "deletionTimestamp" in found["metadata"]
-
-
-def _plan(world: World, model: FinancialModel, sources: Sources, now: int) -> Plan | str:
-    """How requests are counted. Whose counters are read is fixed with the start, whatever the settings say later."""
-    spec, state, gateway = world.experiment.spec, world.state, model.spec.serving and model.spec.serving.gateway
-    patience = "10s" if not gateway else gateway.timeouts.request
-    return planned(
-        spec,
-        origin=first_edge(now // 1000, 1) if state is None else state.terms.origin,
-        scrape_seconds=sources.scrape_seconds,
-        timeout_seconds=sources.timeout_seconds,
-        patience_ms=round(timedelta_of(patience).total_seconds() * 1000),
-        gateway=sources.gateway is not None if state is None else state.terms.transport,
-    )
-
-
-def _read(seen: Seen, plan: Plan, gathered: Gathered | None, now: int) -> Seen:
-    """With the blocks that the newest answer closes, and whether both arms can be seen."""
-    assert seen.world is not None
-    world, kept = seen.world, seen.kept
-    if gathered is None:
-        # A process that has just begun has seen nothing yet: that is no gap in the data.
-        return replace(seen, world=None) if plan.closable(now) > kept.counters.last else seen
-    if gathered.error is not None:
-        return replace(seen, world=replace(world, health=_unseen(plan, kept, gathered.at, gathered.error)))
-    reading = blocks.read(plan, kept.counters, gathered.samples, kept.changes, gathered.at)
-    health, live = reading.health, replace(world.live, counts=reading.live)
-    if gathered.at < now - plan.clock.settled - plan.block * 1000:  # it catches up: the present is not seen yet
-        if not reading.blocks:
-            return replace(seen, world=None)
-        health, live = Health(message="blocks of a time in which nobody looked are read"), replace(live, counts=())
-    changes = needed(kept.changes, plan.edge(reading.state.last))
-    return replace(
-        seen,
-        world=replace(world, blocks=reading.blocks, health=health, live=live),
-        kept=replace(kept, counters=reading.state, changes=changes),
-    )
-
-
-def _unseen(plan: Plan, kept: Kept, at: int, error: PrometheusError) -> Health:
-    """No answer is no data (rule 10): settled edges that closed no block, by the clock."""
-    missed = max(0, plan.closable(at) - kept.counters.last)
-    shown = exposure(kept.changes, plan.edge(kept.counters.last), at, plan.clock.scrape)
-    return Health(missed, missed if shown.any else 0, message=f"{error.reason}: {error.message}")
-
-
-def _blind(seen: Seen, now: int) -> Seen:
-    """The settings name no Prometheus any more: an experiment that had begun with one sees nothing."""
-    assert seen.world is not None
-    state = seen.world.state
-    assert state is not None
-    missed = max(0, (now // 1000 - state.terms.origin) // state.terms.block - 1 - state.evidence.last)
-    message = "PrometheusNotConfigured: the operator's settings name no Prometheus any more"
-    return replace(seen, world=replace(seen.world, health=Health(missed, missed, message=message)))
 
 
 @dataclass(frozen=True, slots=True)
