@@ -277,6 +277,15 @@ class Settings(_Strict):
     log_level: str = Field(default="INFO", validation_alias=_names("logLevel"), pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     lease: LeaseSettings = Field(default_factory=LeaseSettings)
 
+    @model_validator(mode="after")
+    def _proxies_are_somewhere(self) -> Settings:
+        if self.prometheus is not None and self.prometheus.gateway is not None and not self.gateway_namespaces:
+            raise ValueError(
+                f"prometheus.gateway is {self.prometheus.gateway}, but gatewayNamespaces is empty: name the namespaces "
+                "in which the Gateway's proxies run, since only their counters are believed"
+            )
+        return self
+
     @field_validator("allowed_uris")
     @classmethod
     def _prefixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:

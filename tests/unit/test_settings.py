@@ -96,7 +96,9 @@ def test_the_lease_can_be_switched_off(tmp_path: Path) -> None:
 
 def test_prometheus_is_told_how_it_is_configured(tmp_path: Path) -> None:
     text = "prometheus: {url: 'http://p.monitoring:9090', scrapeSeconds: 5, scrapeTimeoutSeconds: 4, gateway: Contour}"
-    settings = load(written(tmp_path, text)).prometheus
+    with pytest.raises(SettingsError, match="gatewayNamespaces is empty"):
+        load(written(tmp_path, text))
+    settings = load(written(tmp_path, f"{text}\ngatewayNamespaces: [projectcontour]")).prometheus
     assert settings is not None
     assert (settings.scrape_seconds, settings.scrape_timeout_seconds, settings.gateway) == (5, 4, "Contour")
     assert load({}).prometheus is None

@@ -2,5 +2,5 @@
 
 ``kept`` is what lies in the status beside the state, ``gather`` asks Prometheus for all of them together, ``past``
 reads the champion's last seven days, ``log`` is the model's decisions folded, ``observe`` makes the world of one
-experiment, ``status`` what is written, ``reconcile`` carries it out.
+experiment with what ``counts`` and ``outcomes`` read, ``status`` what is written, ``reconcile`` carries it out.
 """

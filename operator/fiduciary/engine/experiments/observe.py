@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from fiduciary.api.quantities import timedelta_of
 from fiduciary.clients.kube import NotFound
-from fiduciary.decide.counters import blocks
-from fiduciary.decide.counters.exposure import exposure
-from fiduciary.decide.counters.plan import Plan, planned
 from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment import preflight
 from fiduciary.decide.experiment.facts import facts, pair, same_configuration
 from fiduciary.decide.experiment.forecast import LEAST_BLOCKS
 from fiduciary.decide.experiment.recorded import recorded
-from fiduciary.decide.experiment.times import first_edge
 from fiduciary.decide.experiment.world import Health, Live, PodFacts, Route, World
 from fiduciary.engine import kinds
+from fiduciary.engine.experiments.counts import blind, plan_of, read
 from fiduciary.engine.experiments.gather import Gathered, Want
-from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, followed, needed, stored
+from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, followed, stored
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.manifests.versionnames import version_name
@@ -34,10 +30,11 @@ if TYPE_CHECKING:
     from fiduciary.api.modelexperiment import ComparedVersion, ModelExperiment
     from fiduciary.api.versions import VersionRef
     from fiduciary.clients.kube import Cluster
-    from fiduciary.clients.prometheus_answers import PrometheusError
+    from fiduciary.decide.counters.plan import Plan
     from fiduciary.decide.experiment.ledgers import Wanted
     from fiduciary.decide.experiment.preflight import Objection
     from fiduciary.decide.experiment.world import History
+    from fiduciary.decide.history import History as ModelLog
     from fiduciary.decide.world import Platform, ReferenceView
     from fiduciary.engine.experiments.gather import Sources
     from fiduciary.engine.experiments.kept import Kept, Suffered
@@ -127,7 +124,7 @@ class ExperimentObserver:
         if model is None or model.metadata.deletion_timestamp is not None:
             # Nobody is left who would write its record.
             return Seen(experiment, objection=preflight.no_model(experiment), releasable=True)
-        seen = self._seen(key, experiment, model, await self._outcomes.references(model), now)
+        seen = self._seen(key, experiment, model, await self._outcomes.references(key, experiment, model), now)
         if experiment.metadata.deletion_timestamp is not None and not seen.releasable:
             return replace(seen, releasable=await self._terminating(key.namespace))
         return seen
@@ -147,6 +144,8 @@ class ExperimentObserver:
         verdict = recorded(log.records, experiment)
         champion, challenger = pair(log.history, experiment)
         releasable = before is None or verdict is not None
+        if before is None and verdict is None and _tried(log.history, experiment):
+            return Seen(experiment, objection=preflight.lost(experiment), releasable=True)
         if before is None:
             against = preflight.objection(experiment, model, log.history, champion, seen=self._counting is not None)
             if against is not None:
@@ -154,7 +153,7 @@ class ExperimentObserver:
         milliseconds = int(now.timestamp() * 1000)
         status = experiment.status
         arms = (_digest(status.champion, champion), _digest(status.challenger, challenger))
-        split = _split(model, arms[1])
+        split = _split(model, log.history, arms[1])
         kept = NOTHING if before is None else before.kept
         kept = replace(kept, changes=followed(kept.changes, split, milliseconds))
         one, other = self._arm(key, model, arms[0], kept.champion), self._arm(key, model, arms[1], kept.challenger)
@@ -184,7 +183,7 @@ class ExperimentObserver:
             releasable=releasable,
         )
         if self._counting is None:
-            return _blind(seen, milliseconds)
+            return blind(seen, milliseconds)
         return self._counted(key, seen, model, arms, milliseconds)
 
     def _counted(self, key: Key, seen: Seen, model: FinancialModel, arms: tuple[str, str], now: int) -> Seen:
@@ -193,7 +192,7 @@ class ExperimentObserver:
         assert self._counting is not None
         world, sources = seen.world, self._counting.sources
         world = replace(world, scrape_seconds=sources.scrape_seconds)
-        plan = _plan(world, model, sources, now)
+        plan = plan_of(world, model, sources, now)
         if isinstance(plan, str):
             return replace(seen, world=replace(world, health=Health(unmeasured=plan)))
         world = replace(world, transport=plan.source == "Gateway")
@@ -204,7 +203,7 @@ class ExperimentObserver:
         exposed = world.route.weight > 0 or world.route.mirror > 0
         last = seen.kept.counters.last
         want = Want(plan, champion, challenger, last, each_scrape=exposed and bool(plan.breakers))
-        return _read(replace(seen, world=world, want=want), plan, self._counting.results(key, last), now)
+        return read(replace(seen, world=world, want=want), plan, self._counting.results(key, last), now)
 
     def _with_past(self, key: Key, world: World, plan: Plan, champion: Workload) -> World:
         """The champion's last seven days: read before the start, and of use to forecasts for a while after it."""
@@ -249,60 +248,6 @@ class ExperimentObserver:
         return "deletionTimestamp" in found["metadata"]
 
 
-def _plan(world: World, model: FinancialModel, sources: Sources, now: int) -> Plan | str:
-    """How requests are counted. Whose counters are read is fixed with the start, whatever the settings say later."""
-    spec, state, gateway = world.experiment.spec, world.state, model.spec.serving and model.spec.serving.gateway
-    patience = "10s" if not gateway else gateway.timeouts.request
-    return planned(
-        spec,
-        origin=first_edge(now // 1000, 1) if state is None else state.terms.origin,
-        scrape_seconds=sources.scrape_seconds,
-        timeout_seconds=sources.timeout_seconds,
-        patience_ms=round(timedelta_of(patience).total_seconds() * 1000),
-        gateway=sources.gateway is not None if state is None else state.terms.transport,
-    )
-
-
-def _read(seen: Seen, plan: Plan, gathered: Gathered | None, now: int) -> Seen:
-    """With the blocks that the newest answer closes, and whether both arms can be seen."""
-    assert seen.world is not None
-    world, kept = seen.world, seen.kept
-    if gathered is None:
-        # A process that has just begun has seen nothing yet: that is no gap in the data.
-        return replace(seen, world=None) if plan.closable(now) > kept.counters.last else seen
-    if gathered.error is not None:
-        return replace(seen, world=replace(world, health=_unseen(plan, kept, gathered.at, gathered.error)))
-    reading = blocks.read(plan, kept.counters, gathered.samples, kept.changes, gathered.at)
-    health, live = reading.health, replace(world.live, counts=reading.live)
-    if gathered.at < now - plan.clock.settled - plan.block * 1000:  # it catches up: the present is not seen yet
-        if not reading.blocks:
-            return replace(seen, world=None)
-        health, live = Health(message="blocks of a time in which nobody looked are read"), replace(live, counts=())
-    changes = needed(kept.changes, plan.edge(reading.state.last))
-    return replace(
-        seen,
-        world=replace(world, blocks=reading.blocks, health=health, live=live),
-        kept=replace(kept, counters=reading.state, changes=changes),
-    )
-
-
-def _unseen(plan: Plan, kept: Kept, at: int, error: PrometheusError) -> Health:
-    """No answer is no data (rule 10): settled edges that closed no block, by the clock."""
-    missed = max(0, plan.closable(at) - kept.counters.last)
-    shown = exposure(kept.changes, plan.edge(kept.counters.last), at, plan.clock.scrape)
-    return Health(missed, missed if shown.any else 0, message=f"{error.reason}: {error.message}")
-
-
-def _blind(seen: Seen, now: int) -> Seen:
-    """The settings name no Prometheus any more: an experiment that had begun with one sees nothing."""
-    assert seen.world is not None
-    state = seen.world.state
-    assert state is not None
-    missed = max(0, (now // 1000 - state.terms.origin) // state.terms.block - 1 - state.evidence.last)
-    message = "PrometheusNotConfigured: the operator's settings name no Prometheus any more"
-    return replace(seen, world=replace(seen.world, health=Health(missed, missed, message=message)))
-
-
 @dataclass(frozen=True, slots=True)
 class Arm:
     """One version: pods that can take requests, all of them, and what they had suffered before."""
@@ -317,23 +262,30 @@ class Arm:
         return PodFacts(self.ready, pods.restarts, pods.out_of_memory)
 
 
-def _split(model: FinancialModel, challenger: str) -> Split:
-    """What the log gives to this version, as the model's status tells it. Times there are whole seconds."""
-    status = model.status
-    traffic = status.traffic
-    if traffic is None or not challenger:
+def _split(model: FinancialModel, log: ModelLog, challenger: str) -> Split:
+    """What the log gives to this version, and since when the model's status sees it in force. Times are whole seconds.
+
+    The shares are the log's: a route is written after its record and before the status, which may be of before both.
+    """
+    asked, decided = log.traffic, log.routed_at
+    if asked is None or decided is None or not challenger:
         return Split()
-    begun = int(traffic.since.timestamp()) * 1000
-    confirmed = traffic.confirmed_at
+    told = model.status.traffic
+    confirmed = told.confirmed_at if told is not None and told.decision == log.routed else None
     settled = None if confirmed is None else (int(confirmed.timestamp()) + 1) * 1000
     weight = mirror = 0
-    if status.kill is not None and status.kill.engaged:
+    if log.kill is not None and log.kill.engaged:
         pass  # nobody answers, or a version that is none of the two
-    elif status.champion is not None and status.champion.digest == challenger:
-        weight = traffic.champion
-    elif status.challenger is not None and status.challenger.digest == challenger:
-        weight, mirror = traffic.challenger, traffic.mirror
-    return Split(weight, mirror, begun, settled)
+    elif log.champion is not None and log.champion.digest == challenger:
+        weight = asked.champion
+    elif log.challenger is not None and log.challenger.digest == challenger:
+        weight, mirror = asked.challenger, asked.mirror
+    return Split(weight, mirror, int(decided.timestamp()) * 1000, settled)
+
+
+def _tried(log: ModelLog, experiment: ModelExperiment) -> bool:
+    """Whether the log says that this experiment gave its challenger requests."""
+    return log.trial is not None and log.trial.uid == experiment.metadata.uid
 
 
 def _digest(fixed: ComparedVersion | None, found: VersionRef | None) -> str:
