@@ -80,7 +80,7 @@ def _traffic(case: Case, ruling: Ruling, state: State | None) -> Traffic | None:
     if case.spec.mode == "DryRun" or ruling.reason == reasons.QUEUED:
         return None
     recorded = case.world.recorded
-    stands = None if recorded is None or recorded.rolled_back is not None else recorded.verdict
+    stands = "Promote" if recorded is not None and recorded.stands else None
     return course.traffic(None if state is None else state.course, case.spec.traffic.steps, ruling.rule, stands)
 
 

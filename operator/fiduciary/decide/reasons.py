@@ -409,6 +409,8 @@ PROMETHEUS_NOT_CONFIGURED = "PrometheusNotConfigured"
 EVIDENCE_UNREADABLE = "EvidenceUnreadable"
 """status.evidence was changed, or another release wrote it. Nothing is guessed: delete the experiment, and create
 another."""
+EVIDENCE_LOST = "EvidenceLost"
+"""The log says that the experiment began, and its status was removed. Delete it: another one begins, as another test."""
 
 # --- experiments: conditions ------------------------------------------------------------------------------------------
 

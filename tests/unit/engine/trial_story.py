@@ -209,7 +209,7 @@ class TrialStory(Mortal):
     def tell(self, confirmed: Any = None) -> None:
         """The model's status."""
         traffic = {"champion": 0, "challenger": 0, "mirror": 0, **self.traffic}
-        traffic |= {"decision": len(self.log.records), "since": self.decided.isoformat()}
+        traffic |= {"decision": self.log.history.routed, "since": self.decided.isoformat()}
         if confirmed is not None:
             traffic["confirmedAt"] = confirmed.isoformat()
         status = {**self.places, "traffic": traffic}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fiduciary.api.conditions import Status, condition
+from fiduciary.api.modeldecision import Traffic
 from fiduciary.decide import reasons
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ def unreadable(why: str) -> Objection:
     """What was folded so far cannot be gone on from."""
     message = f"the stored evidence cannot be read ({why}); nothing is guessed: delete this experiment, create another"
     return Objection(reasons.EVIDENCE_UNREADABLE, message)
+
+
+def lost(experiment: ModelExperiment) -> Objection:
+    """The log says that it began, and its status knows nothing of it."""
+    message = (
+        "the log says that this experiment has given its challenger requests, and its status, with all evidence, is "
+        "gone: a new start would forget harm and test again what was tested; delete this experiment, another one is "
+        f"made of version {experiment.spec.challenger.version} where the model makes them"
+    )
+    return Objection(reasons.EVIDENCE_LOST, message)
 
 
 def objection(
@@ -82,7 +93,13 @@ def objection(
 
 
 def refused(experiment: ModelExperiment, why: Objection, now: datetime) -> ModelExperimentStatus:
-    """The status of an experiment that cannot be judged; what was folded and ruled stays."""
+    """The status of an experiment that cannot be judged; what was folded and ruled stays.
+
+    Nobody watches its challenger then: it asks for no share any more.
+    """
+    wish = experiment.status.desired_traffic
+    if wish is not None and experiment.status.ruling is None:
+        wish = Traffic(champion=100)
     before, generation = experiment.status.conditions, experiment.metadata.generation
     stalled: Status = "True" if why.stalled else "False"
     idle = (reasons.IDLE, "nothing is on its way")
@@ -106,6 +123,7 @@ def refused(experiment: ModelExperiment, why: Objection, now: datetime) -> Model
             "observed_generation": generation,
             "phase": "Stalled" if why.stalled else "Pending",
             "reason": why.reason,
+            "desired_traffic": wish,
             "conditions": (*told, *others),
         }
     )

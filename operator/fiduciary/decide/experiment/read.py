@@ -106,7 +106,7 @@ def _people(case: Case) -> Readings:
     """What the log, people, the model and the calendar say."""
     world, model, spec = case.world, case.world.model, case.spec
     recorded, metadata = world.recorded, world.experiment.metadata
-    promoted = recorded if recorded and recorded.verdict == "Promote" and recorded.rolled_back is None else None
+    promoted = recorded if recorded is not None and recorded.stands else None
     watching = promoted is not None and case.now < int(promoted.at.timestamp()) + model.rollback_window_seconds
     closure = case.closure
     return Readings(

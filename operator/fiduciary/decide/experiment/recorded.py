@@ -27,7 +27,8 @@ VERDICTS: Mapping[str, Literal["Promote", "RollBack", "KeepChampion"]] = {
 def recorded(records: Iterable[ModelDecision], experiment: ModelExperiment) -> Recorded | None:
     """The record that carries out this experiment's verdict, by its name and UID; None while there is none.
 
-    A promotion that was gone back on later, by this experiment, a person or a pin, names that record, too.
+    A promotion that was gone back on later, by this experiment, a person or a pin, names that record, too; so does one
+    after which another version was made champion.
     """
     name, uid = experiment.metadata.name, experiment.metadata.uid
     found: Recorded | None = None
@@ -40,8 +41,12 @@ def recorded(records: Iterable[ModelDecision], experiment: ModelExperiment) -> R
                 continue
             found = _of(spec)
             promoted = its.challenger if found.verdict == "Promote" else None
-        elif promoted is not None and spec.action == "RollBack" and spec.from_ and spec.from_.digest == promoted:
-            return replace(found, rolled_back=spec.sequence)
+        elif promoted is not None and spec.action in ("Promote", "RollBack") and spec.to:
+            if spec.to.digest == promoted:
+                continue  # another version gave back what it had of its requests
+            if spec.action == "RollBack" and spec.from_ and spec.from_.digest == promoted:
+                return replace(found, rolled_back=spec.sequence)
+            return replace(found, left=spec.sequence)
     return found
 
 

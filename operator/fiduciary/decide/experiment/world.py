@@ -201,6 +201,12 @@ class Recorded:
     sequence: int
     at: datetime
     rolled_back: int | None = None  # sequence of the record that went back on a promotion
+    left: int | None = None  # sequence of the record after it that made another version champion
+
+    @property
+    def stands(self) -> bool:
+        """Whether the promoted version is champion by this very promotion."""
+        return self.verdict == "Promote" and self.rolled_back is None and self.left is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,8 @@ def _of(experiment: ModelExperiment, history: History) -> bool:
 def unanswered(case: Case) -> Iterator[ModelExperiment]:
     """Experiments with a final ruling that the log has to answer, oldest first.
 
-    One that never started changed nothing and spent nothing. After a promotion only harm is another ruling.
+    One that never started changed nothing and spent nothing. After a promotion only harm is another ruling, and only
+    while the version is champion by that promotion.
     """
     for one in sorted(case.world.experiments, key=oldest_first):
         ruling = one.status.ruling
@@ -109,7 +110,7 @@ def unanswered(case: Case) -> Iterator[ModelExperiment]:
             trial = case.history.trial
             if one.status.challenger is not None or (trial is not None and trial.uid == one.metadata.uid):
                 yield one
-        elif ruling.verdict == "RollBack" and found.verdict == "Promote" and found.rolled_back is None:
+        elif ruling.verdict == "RollBack" and found.verdict == "Promote" and watches(one, case.history):
             yield one
 
 

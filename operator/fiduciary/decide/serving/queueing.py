@@ -47,7 +47,8 @@ def speaks_for(case: Case, one: ModelExperiment, version: VersionRef) -> bool:
     """Whether an experiment is the one of this version, so that no other is made.
 
     One that ended without having started is it, too: what kept it from starting would keep the next one. Deleted by a
-    person, it is made anew. One that compared what is not in question any more is not.
+    person, it is made anew. A dry run has said what it had to say, too. One that compared what is not in question any
+    more is not.
     """
     if not about(one, version):
         return False
@@ -57,7 +58,7 @@ def speaks_for(case: Case, one: ModelExperiment, version: VersionRef) -> bool:
     found = recorded(case.world.records, one)
     if found is None:
         return ruling.reason != reasons.SUPERSEDED or one.status.challenger is not None
-    return False
+    return one.spec.mode == "DryRun" and found.verdict == "KeepChampion"
 
 
 def purpose_of(history: History, version: VersionRef) -> Literal["Improve", "Refresh"]:

@@ -84,13 +84,35 @@ def _given_back(case: Case, mx: ModelExperiment) -> Step | None:
 def concluded(case: Case) -> Step | None:
     """An experiment that started ends with the champion kept: its challenger is refused.
 
-    One that compared what is not in question any more says nothing of its challenger, which keeps its place.
+    One that compared what is not in question any more says nothing of its challenger, which keeps its place; nor does
+    one that nobody was to act on. A promotion that can never be carried out is no promotion: its experiment ends, too.
     """
     for mx in unanswered(case):
         ruling = mx.status.ruling
-        if ruling is None or ruling.verdict != "KeepChampion":
+        if ruling is None:
             continue
-        return _ended(case, mx, "Abort" if ruling.reason == reasons.SUPERSEDED else "Reject")
+        if ruling.verdict == "KeepChampion":
+            return _ended(case, mx, "Reject" if _refuses(mx, ruling.reason) else "Abort")
+        why = outdated(case, mx) if ruling.verdict == "Promote" else None
+        if why is not None:
+            return _ended(case, mx, "Abort", f"{why} before its promotion was carried out")
+    return None
+
+
+def _refuses(mx: ModelExperiment, reason: str) -> bool:
+    if reason == reasons.SUPERSEDED:
+        return False
+    return mx.spec.mode != "DryRun" or reason == reasons.REJECTED_BY_PERSON
+
+
+def outdated(case: Case, mx: ModelExperiment) -> str | None:
+    """What happened to the pair that was compared, if it is not the one in question any more."""
+    champion, challenger = case.history.champion, case.history.challenger
+    fixed = mx.status.champion, mx.status.challenger
+    if fixed[1] is None or challenger is None or challenger.digest != fixed[1].digest:
+        return "the version lost its place as challenger"
+    if fixed[0] is None or champion is None or champion.digest != fixed[0].digest:
+        return f"version {champion.version if champion is not None else '?'} was made champion"
     return None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from fiduciary.clients.prometheus_answers import PrometheusError
-from fiduciary.decide.counters.batches import MOST_SAMPLES, Need, queries, tracks
+from fiduciary.decide.counters.batches import MOST_SAMPLES, Need, queries, query, tracks
 from fiduciary.decide.counters.blocks import Samples
 
 if TYPE_CHECKING:
@@ -29,11 +29,17 @@ if TYPE_CHECKING:
     from fiduciary.engine.metrics import Metrics
 
     Streams = Mapping[str, Mapping[str, Track]]
+    Answer = tuple[Series, ...] | PrometheusError
+    Arm = tuple[Workload, tuple[int, ...]]
+    """A version with the thresholds that its samples are read with."""
 
 log = structlog.get_logger(part="gather")
 
 #: Seconds between two questions at least.
 PAUSE = 0.2
+
+#: Answers that are none for what is in them, not for who gives them: one namespace's series may be all that is wrong.
+SPOILT = frozenset({"PrometheusTooLarge", "PrometheusWrongSchema", "PrometheusRefused"})
 
 
 class Client(Protocol):
@@ -204,7 +210,8 @@ class Gatherer:
             if self._aims.get(key) is not aim or (aim.want.plan, aim.want.champion) != (want.plan, want.champion):
                 continue  # nobody wants to know any more
             error = failed.get(want.champion) or failed.get(want.challenger)
-            samples = Samples() if error else Samples(found.get(want.champion, {}), found.get(want.challenger, {}))
+            arms = ((workload, want.plan.thresholds) for workload in (want.champion, want.challenger))
+            samples = Samples() if error else Samples(*(found.get(arm, {}) for arm in arms))
             self._take(key, aim, Gathered(want.last, now if error else until[key], samples, error), now)
 
     def _until(self, aim: _Aim, now: int) -> int:
@@ -216,9 +223,9 @@ class Gatherer:
 
     async def _answers(
         self, wants: Mapping[Hashable, Want], until: Mapping[Hashable, int], units: Mapping[Hashable, int]
-    ) -> tuple[Mapping[Workload, Streams], Mapping[Workload, PrometheusError]]:
+    ) -> tuple[Mapping[Arm, Streams], Mapping[Workload, PrometheusError]]:
         """(what each workload counted, for whom there is no answer)."""
-        found: dict[Workload, dict[str, Mapping[str, Track]]] = {}
+        found: dict[Arm, dict[str, Mapping[str, Track]]] = {}
         failed: dict[Workload, PrometheusError] = {}
         templates = {template for want in wants.values() for template in self.sources.of(want.plan)}
         for template in sorted(templates, key=lambda template: type(template).__name__):
@@ -229,17 +236,27 @@ class Gatherer:
                 for workload in (want.champion, want.challenger)
             ]
             asked = queries(template, needs, self._scrape, self._most)
-            answers = await asyncio.gather(*(self._query(template, query) for query in asked))
-            for query, answer in zip(asked, answers, strict=True):
-                if isinstance(answer, PrometheusError):
-                    failed |= {need.workload: answer for need in query.needs}
-                    continue
-                for workload, streams in counted(template, query.needs, answer).items():
-                    found.setdefault(workload, {}).update(streams)
-                await asyncio.sleep(0)  # an answer of thousands of series takes a while: let others work
+            for answers in await asyncio.gather(*(self._parted(template, query) for query in asked)):
+                for needs, answer in answers:
+                    if isinstance(answer, PrometheusError):
+                        failed |= {need.workload: answer for need in needs}
+                        continue
+                    for arm, streams in counted(template, needs, answer).items():
+                        found.setdefault(arm, {}).update(streams)
+                    await asyncio.sleep(0)  # an answer of thousands of series takes a while: let others work
         return found, failed
 
-    async def _query(self, template: Template, query: Query) -> tuple[Series, ...] | PrometheusError:
+    async def _parted(self, template: Template, asked: Query) -> list[tuple[Sequence[Need], Answer]]:
+        """The answer; of one that is spoilt the halves, so that nobody is blind for what his neighbour counts."""
+        answer, needs = await self._query(template, asked), asked.needs
+        if not isinstance(answer, PrometheusError) or answer.reason not in SPOILT or len(needs) < 2:
+            return [(needs, answer)]
+        parts: list[tuple[Sequence[Need], Answer]] = []
+        for half in (needs[: len(needs) // 2], needs[len(needs) // 2 :]):
+            parts += await self._parted(template, query(template, half, asked.at))
+        return parts
+
+    async def _query(self, template: Template, query: Query) -> Answer:
         started = time.monotonic()
         try:
             answer = await self._client.matrix(query.promql, query.at)
@@ -254,6 +271,8 @@ class Gatherer:
         if result.error is not None:
             if before is None or before.error is None or before.error.reason != result.error.reason:
                 log.warning("gather.failed", key=str(key), reason=result.error.reason, why=result.error.message)
+            if result.error.reason in SPOILT:
+                aim.units = self._most  # it is asked about by itself from now on
         else:
             streams = (*result.samples.champion.values(), *result.samples.challenger.values())
             aim.units = max(1, *(len(units) for units in streams), 1)
@@ -262,14 +281,14 @@ class Gatherer:
         self._changed(key)
 
 
-def counted(template: Template, needs: Sequence[Need], answer: Sequence[Series]) -> dict[Workload, Streams]:
+def counted(template: Template, needs: Sequence[Need], answer: Sequence[Series]) -> dict[Arm, Streams]:
     """Whose answer is whose: thresholds have their places by experiment, so each set of them is read by itself."""
-    found: dict[Workload, Streams] = {}
+    found: dict[Arm, Streams] = {}
     by_thresholds: dict[tuple[int, ...], set[Workload]] = {}
     for need in needs:
         by_thresholds.setdefault(need.thresholds, set()).add(need.workload)
     for thresholds, workloads in by_thresholds.items():
         for workload, streams in tracks(template, answer, thresholds).items():
             if workload in workloads:
-                found[workload] = streams
+                found[workload, thresholds] = streams
     return found

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.ledgers import Wanted
     from fiduciary.decide.experiment.preflight import Objection
     from fiduciary.decide.experiment.world import History
+    from fiduciary.decide.history import History as ModelLog
     from fiduciary.decide.world import Platform, ReferenceView
     from fiduciary.engine.experiments.gather import Sources
     from fiduciary.engine.experiments.kept import Kept, Suffered
@@ -123,7 +124,7 @@ class ExperimentObserver:
         if model is None or model.metadata.deletion_timestamp is not None:
             # Nobody is left who would write its record.
             return Seen(experiment, objection=preflight.no_model(experiment), releasable=True)
-        seen = self._seen(key, experiment, model, await self._outcomes.references(model), now)
+        seen = self._seen(key, experiment, model, await self._outcomes.references(key, experiment, model), now)
         if experiment.metadata.deletion_timestamp is not None and not seen.releasable:
             return replace(seen, releasable=await self._terminating(key.namespace))
         return seen
@@ -143,6 +144,8 @@ class ExperimentObserver:
         verdict = recorded(log.records, experiment)
         champion, challenger = pair(log.history, experiment)
         releasable = before is None or verdict is not None
+        if before is None and verdict is None and _tried(log.history, experiment):
+            return Seen(experiment, objection=preflight.lost(experiment), releasable=True)
         if before is None:
             against = preflight.objection(experiment, model, log.history, champion, seen=self._counting is not None)
             if against is not None:
@@ -150,7 +153,7 @@ class ExperimentObserver:
         milliseconds = int(now.timestamp() * 1000)
         status = experiment.status
         arms = (_digest(status.champion, champion), _digest(status.challenger, challenger))
-        split = _split(model, arms[1])
+        split = _split(model, log.history, arms[1])
         kept = NOTHING if before is None else before.kept
         kept = replace(kept, changes=followed(kept.changes, split, milliseconds))
         one, other = self._arm(key, model, arms[0], kept.champion), self._arm(key, model, arms[1], kept.challenger)
@@ -259,23 +262,30 @@ class Arm:
         return PodFacts(self.ready, pods.restarts, pods.out_of_memory)
 
 
-def _split(model: FinancialModel, challenger: str) -> Split:
-    """What the log gives to this version, as the model's status tells it. Times there are whole seconds."""
-    status = model.status
-    traffic = status.traffic
-    if traffic is None or not challenger:
+def _split(model: FinancialModel, log: ModelLog, challenger: str) -> Split:
+    """What the log gives to this version, and since when the model's status sees it in force. Times are whole seconds.
+
+    The shares are the log's: a route is written after its record and before the status, which may be of before both.
+    """
+    asked, decided = log.traffic, log.routed_at
+    if asked is None or decided is None or not challenger:
         return Split()
-    begun = int(traffic.since.timestamp()) * 1000
-    confirmed = traffic.confirmed_at
+    told = model.status.traffic
+    confirmed = told.confirmed_at if told is not None and told.decision == log.routed else None
     settled = None if confirmed is None else (int(confirmed.timestamp()) + 1) * 1000
     weight = mirror = 0
-    if status.kill is not None and status.kill.engaged:
+    if log.kill is not None and log.kill.engaged:
         pass  # nobody answers, or a version that is none of the two
-    elif status.champion is not None and status.champion.digest == challenger:
-        weight = traffic.champion
-    elif status.challenger is not None and status.challenger.digest == challenger:
-        weight, mirror = traffic.challenger, traffic.mirror
-    return Split(weight, mirror, begun, settled)
+    elif log.champion is not None and log.champion.digest == challenger:
+        weight = asked.champion
+    elif log.challenger is not None and log.challenger.digest == challenger:
+        weight, mirror = asked.challenger, asked.mirror
+    return Split(weight, mirror, int(decided.timestamp()) * 1000, settled)
+
+
+def _tried(log: ModelLog, experiment: ModelExperiment) -> bool:
+    """Whether the log says that this experiment gave its challenger requests."""
+    return log.trial is not None and log.trial.uid == experiment.metadata.uid
 
 
 def _digest(fixed: ComparedVersion | None, found: VersionRef | None) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator
 
     from fiduciary.api.financialmodel import FinancialModel
+    from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.decide.experiment.ledgers import LedgerView, Wanted
     from fiduciary.decide.experiment.world import World
     from fiduciary.decide.world import Platform, ReferenceView
@@ -41,9 +42,28 @@ class Outcomes:
     ledgers: Reading | None
     look: Callable[[FinancialModel], Awaitable[tuple[ReferenceView, ...]]]
 
-    async def references(self, model: FinancialModel) -> tuple[ReferenceView, ...]:
-        """What a replay would mount; nothing is asked where none can be."""
-        return () if self.ledgers is None else await self.look(model)
+    async def references(
+        self, key: Key, experiment: ModelExperiment, model: FinancialModel
+    ) -> tuple[ReferenceView, ...]:
+        """What a replay would mount. The cluster is only asked while a Job may be due: experiments that run look at
+        each scrape."""
+        if self.ledgers is None or not self._due(key, experiment, model):
+            return ()
+        return await self.look(model)
+
+    def _due(self, key: Key, experiment: ModelExperiment, model: FinancialModel) -> bool:
+        spec, active, view = experiment.spec, model.status.active_experiment, self.ledgers and self.ledgers.results(key)
+        if spec.purpose != "Improve" or spec.evidence.outcomes == "Live" or experiment.status.ruling is not None:
+            return False
+        if active is None or active.uid != experiment.metadata.uid:
+            return False
+        if view is None or view.at is None or view.prequential_length:
+            return False
+        jobs = self.stores.jobs.of((key.namespace, model.metadata.name))
+        return not any(
+            isinstance(job, ComparisonJob) and job.owner_uid == experiment.metadata.uid and not job.finished
+            for job in jobs
+        )
 
     def seen(
         self, key: Key, world: World, model: FinancialModel, split: Split, references: tuple[ReferenceView, ...]

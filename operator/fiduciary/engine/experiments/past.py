@@ -225,7 +225,7 @@ class Pasts:
                     started = time.monotonic()
                     answer = await self._client.matrix(query.promql, query.at)
                     self._metrics.asked(f"{type(template).__name__}Past", time.monotonic() - started)
-                    streams |= counted(template, query.needs, answer).get(past.champion, {})
+                    streams |= counted(template, query.needs, answer).get((past.champion, plan.thresholds), {})
         except PrometheusError as error:
             self._metrics.asked("Past", 0.0, error.reason)
             if error.reason == "PrometheusTooLarge" and past.reach > 1:

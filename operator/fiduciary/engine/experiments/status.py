@@ -86,9 +86,10 @@ def over(seen: Seen, decision: Decision) -> bool:
     ruling, recorded, route = decision.ruling, seen.world.recorded, seen.world.route
     if recorded is None or ruling.reason != reasons.VERDICT_RECORDED:
         return False
-    if recorded.verdict == "Promote" and recorded.rolled_back is None:
+    if recorded.stands:
         return not watching(seen, decision)
-    return route.weight == 0 and route.mirror == 0  # what it shows then stays true
+    # What it shows then stays true. Who comes back after another one was champion comes by somebody's will.
+    return recorded.left is not None or (route.weight == 0 and route.mirror == 0)
 
 
 def watching(seen: Seen, decision: Decision) -> bool:
