@@ -236,7 +236,7 @@ class Gatherer:
                 for workload in (want.champion, want.challenger)
             ]
             asked = queries(template, needs, self._scrape, self._most)
-            for answers in await asyncio.gather(*(self._parted(template, query) for query in asked)):
+            for answers in await asyncio.gather(*(self._parted(template, one) for one in asked)):
                 for needs, answer in answers:
                     if isinstance(answer, PrometheusError):
                         failed |= {need.workload: answer for need in needs}
