@@ -13,10 +13,10 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Child, Delete, Event
 from fiduciary.decide.serving import inforce, objects
 from fiduciary.decide.serving.backends import in_force, service_of
+from fiduciary.decide.serving.following import window_end
 from fiduciary.decide.serving.inforce import gateway_of, host_of
 from fiduciary.decide.serving.listing import listed
 from fiduciary.decide.serving.seldon import course, proof
-from fiduciary.decide.serving.wanted import window_end
 from fiduciary.manifests import seldon, versionnames
 from fiduciary.manifests.content import content_of
 from fiduciary.manifests.plans import RoutePlan

@@ -13,21 +13,26 @@ from typing import TYPE_CHECKING
 from fiduciary.decide import reasons
 from fiduciary.decide.serving import objects, readiness, road, succession
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
-from fiduciary.decide.serving.again import as_before
+from fiduciary.decide.serving.again import as_before, moving
 from fiduciary.decide.serving.arrival import arrival, direct, imitating
 from fiduciary.decide.serving.backends import workload
+from fiduciary.decide.serving.following import harmful, window_end
 from fiduciary.decide.serving.inforce import RouteState
 from fiduciary.decide.serving.lost import lost_records
-from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.queueing import cleared, made
+from fiduciary.decide.serving.routing import routing, without_challenger
+from fiduciary.decide.serving.scoring import scorer
+from fiduciary.decide.serving.split import split
+from fiduciary.decide.serving.verdicts import rising
 from fiduciary.decide.serving.waits import promotion_pending
-from fiduciary.decide.serving.wanted import view_of, wanted, window_end
+from fiduciary.decide.serving.wanted import view_of, wanted
 from fiduciary.decide.serving.will import act_refused, passes, pin_refused, will
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from fiduciary.api.modelstatus import Endpoint
+    from fiduciary.api.modelstatus import Endpoint, TrafficStatus
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
     from fiduciary.decide.decision import Child, Delete, Event
@@ -50,6 +55,7 @@ class Upkeep:
         pending: why a challenger, or the version that people want, is not champion yet.
         refused: a person's act that cannot be carried out.
         hijacked: who answers instead of this model.
+        traffic: the split of requests, and since when it is in force.
     """
 
     route: tuple[Child, ...] = ()
@@ -62,6 +68,7 @@ class Upkeep:
     pending: Note | None = None
     refused: Note | None = None
     hijacked: str | None = None
+    traffic: TrafficStatus | None = None
     endpoint: Endpoint | None = None
     runtime: str | None = None
     wake_at: datetime | None = None
@@ -81,48 +88,55 @@ def upkeep(case: Case, history: History) -> Upkeep:
 
 
 def _active(case: Case, history: History, able: Able) -> Upkeep:
-    route = routing(history)
+    harm = harmful(case, history)
+    route = without_challenger(routing(history)) if harm else routing(history)
     lost = lost_records(case, history)
-    obstacle = route_obstacle(case, able)
+    hindered = lost or route_obstacle(case, able)
     wish = None if history.broken else will(case, history)
     versions = wanted(case, history, able, route, wish)
-    state = _state(case, history, able, route, lost or obstacle)
+    state = _state(case, history, able, route, hindered)
     heir = succession.heir(case, history, route, ready=history.broken is None and lost is None)
-    writes, told = _route(case, history, able, route, versions, state, heir.listed, blocked_by=lost or obstacle)
+    writes, told = _route(case, history, able, route, versions, state, heir.listed, blocked_by=hindered, harm=harm)
     settled, settles_at = _settled(case, route, state)
     kept = objects.keep(case, able, versions, answering=route.answering if route else frozenset())
-    intact = settled and history.broken is None and lost is None
+    whole = history.broken is None and lost is None
     needs = ((workload(case), able, versions), *heir.needs)
-    gone = objects.surplus(case, needs) if intact else ()
+    gone = objects.surplus(case, needs) if settled and whole else ()
     sized = _unloaded(case, able, route, versions)
     shrunk = objects.scaled(case, able, sized, down=sized is not versions or (settled and history.broken is None))
+    queued, queued_told = made(case, history) if whole else ((), ())
+    over = cleared(case, history) if whole else ()
     coming = arrival(case, history, able, wish.version, compatible=wish.compatible) if wish is not None else None
     answered = route is not None and not route.blocked and state.note is None
     lacking = None if answered else _lacking(case, history, able, route, state)
     hijacked = state.hijacked
-    before = as_before(case, history, state)
+    before, brought = as_before(case, history, state), None
+    if before is None and (before := moving(case, history, route, state)) is not None:
+        brought = state.note
     if before is not None:
         lacking, hijacked = before.lacking, before.hijacked
     pending = promotion_pending(case, history, wish, coming)
     on_its_way = pending if wish is not None else None
     rolling = None if lacking is not None else _rolling(case, route)
-    told_of = (pin_refused(case, history), lacking, on_its_way, rolling, kept.waiting, heir.note)
+    told_of = (pin_refused(case, history), lacking, on_its_way, brought, rolling, kept.waiting, heir.note)
     notes = [note for note in told_of if note is not None]
-    moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
+    expected = coming if coming is not None else rising(case, history, able)
+    moments = [settles_at, state.look, kept.look, expected.look if expected is not None else None]
     moments += [readiness.next_look(case, view) for view in case.world.deployments]
     moments += [heir.look, road.drained(case, history, route) if route is not None else None]
     moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(
         route=writes,
-        children=(*kept.children, *heir.children, *shrunk, *gone),
+        children=(*kept.children, *scorer(case, able, versions), *heir.children, *shrunk, *gone, *queued, *over),
         probes=(*_probes(case, history, able, route, wish), *heir.probes),
-        events=(*told, *kept.events),
+        events=(*told, *kept.events, *queued_told),
         served=lacking is None and history.champion is not None,
         lacking=lacking,
         notes=tuple(notes),
         pending=pending,
         refused=act_refused(case, history),
         hijacked=hijacked,
+        traffic=split(case, history, route, state),
         endpoint=road.endpoint(case, history, able, route, state),
         runtime=_runtime(case, history),
         wake_at=_earliest(moments),
@@ -142,11 +156,12 @@ def _route(
     also: tuple[tuple[str, int], ...],
     *,
     blocked_by: Note | None,
+    harm: bool,
 ) -> tuple[tuple[Child, ...], tuple[Event, ...]]:
-    """(writes to the route, events). A kill is written all the same, under the number that is there: it only takes
-    away."""
+    """(writes to the route, events). A kill is written all the same, under the number that is there, and so is harm
+    that no record can be written of: they only take away."""
     killed = history.kill is not None and history.kill.engaged
-    if blocked_by is not None and not (killed and blocked_by.reason == reasons.LOG_BROKEN):
+    if blocked_by is not None and not ((killed or harm) and blocked_by.reason == reasons.LOG_BROKEN):
         return road.silenced(case, history), ()
     if route is None:
         return road.gone(case), ()
