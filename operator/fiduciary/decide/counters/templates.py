@@ -110,7 +110,8 @@ def target_of(labels: Mapping[str, str], namespace: str, pod: str) -> str | None
 class Runtime:
     """Our serving runtime: counted in the pod at the start and at the end of each request, probes apart.
 
-    A pod belongs to the Deployment that its name begins with: ``<name>-<hash>-<suffix>``.
+    A pod belongs to the version that its name begins with: ``<name>-<hash>-<suffix>``, with KServe
+    ``<name>-predictor-<hash>-<suffix>``.
     """
 
     namespace: str = "namespace"
@@ -134,7 +135,7 @@ class Runtime:
         return {
             "__name__": names,
             self.namespace: sorted({escaped(workload.namespace) for workload in workloads}),
-            self.pod: [f"{escaped(workload.name)}-[a-z0-9]+-[a-z0-9]+" for workload in workloads],
+            self.pod: [f"{escaped(workload.name)}(-predictor)?-[a-z0-9]+-[a-z0-9]+" for workload in workloads],
             "le": ["", *edges],
         }
 
@@ -154,7 +155,8 @@ class Runtime:
 
     def _workload(self, labels: Mapping[str, str]) -> Workload | None:
         parts = labels.get(self.pod, "").rsplit("-", 2)
-        return Workload(labels.get(self.namespace, ""), parts[0]) if len(parts) == 3 else None
+        name = parts[0].removesuffix("-predictor")
+        return Workload(labels.get(self.namespace, ""), name) if len(parts) == 3 else None
 
     def _fields(self, name: str, labels: Mapping[str, str], thresholds: Sequence[int]) -> tuple[int, ...]:
         if name == "fiduciary_requests_started_total":
@@ -208,7 +210,8 @@ class Contour:
         names = [prefix + name for name in (*_SENT, "rq_xx", "rq_timeout", "rq_time_count")]
         names.append("envoy_cluster_grpc_1?[0-9]")
         clusters = [
-            f"{escaped(workload.namespace)}_{escaped(workload.name)}(-mirror)?_({ports})" for workload in workloads
+            f"{escaped(workload.namespace)}_{escaped(workload.name)}(-ks)?(-mirror)?_({ports})"
+            for workload in workloads
         ]
         return {
             "__name__": [*names, *([prefix + "rq_time_bucket"] if edges else []), "envoy_server_uptime"],
@@ -233,7 +236,7 @@ class Contour:
             return None
         mirrored = service.endswith("-mirror")
         copies: StreamName = "mirror" if port == str(self.rest_port) else "copies"
-        workload = Workload(namespace, service.removesuffix("-mirror"))
+        workload = Workload(namespace, service.removesuffix("-mirror").removesuffix("-ks"))
         return Owned(workload, copies if mirrored else "live", f"{target}/{service}_{port}", fields)
 
     def series(self, thresholds: Sequence[int]) -> int:

@@ -17,6 +17,7 @@ from fiduciary.engine.experiments.counts import blind, plan_of, read
 from fiduciary.engine.experiments.gather import Gathered, Want
 from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, followed, stored
 from fiduciary.engine.experiments.log import Logs
+from fiduciary.engine.othersviews import predictor
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.manifests.versionnames import version_name
 from fiduciary.serving.observed import ServingPod
@@ -231,13 +232,18 @@ class ExperimentObserver:
 
     def _arm(self, key: Key, model: FinancialModel, digest: str, before: tuple[Suffered, ...]) -> Arm:
         """The pods of one version."""
-        for deployment in self._stores.deployments.of((key.namespace, model.metadata.name)):
-            if deployment.digest == digest:
-                store = self._stores.pods
-                found = map(store.get, store.indexed(("Deployment", key.namespace, deployment.name)))
+        stores, name = self._stores, (key.namespace, model.metadata.name)
+        makers = [(one, one.name) for one in stores.deployments.of(name)]
+        makers += [(one, predictor(one.name)) for one in stores.inference_services.of(name)]
+        arms = [Arm(one.able, (), before) for one in stores.seldon_models.of(name) if one.digest == digest]
+        for one, maker in makers:
+            if one.digest == digest:
+                found = map(stores.pods.get, stores.pods.indexed(("Deployment", key.namespace, maker)))
                 pods = tuple(pod for pod in found if isinstance(pod, ServingPod))
-                return Arm(replace(deployment, pods=pods).able, pods, before)
-        return Arm(0, (), before)
+                ready = min(one.ready, sum(pod.ready and not pod.deleting for pod in pods))
+                arms.append(Arm(ready, pods, before))
+        # Two of them only while the backend changes: the one that could take requests.
+        return max(arms, key=lambda arm: arm.ready, default=Arm(0, (), before))
 
     async def _terminating(self, namespace: str) -> bool:
         """Asked only for an experiment that is being deleted: no record can be written then."""

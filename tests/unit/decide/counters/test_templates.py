@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from fiduciary.decide.counters.state import CLIENT, FAILED, FIELDS, GOOD, PROBES, STARTED, TIMED, TIMED_ENDED
@@ -151,3 +153,20 @@ def test_an_edge_may_be_spelled_as_its_client_likes(threshold: int, unit: float,
     assert edge_texts(threshold, unit) == texts
     for text in texts:
         assert place_of(text, (1, threshold), unit) == len(FIELDS) + 1
+
+
+def test_pods_and_services_of_kserve_count_for_the_same_version() -> None:
+    pod = {"namespace": "quant", "pod": "m-8ab8c9b5-predictor-7d9c5f8b6-x2x4z"}
+    found = RUNTIME.classify({"__name__": "fiduciary_requests_started_total", **pod}, ())
+    assert isinstance(found, Owned)
+    assert found.workload == MODEL
+    for service, stream in (("m-8ab8c9b5-ks", "live"), ("m-8ab8c9b5-ks-mirror", "mirror")):
+        labels = {"__name__": "envoy_cluster_upstream_rq_total", "envoy_cluster_name": f"quant_{service}_8080"}
+        found = CONTOUR.classify({**PROXY, **labels}, ())
+        assert isinstance(found, Owned)
+        assert (found.workload, found.stream) == (MODEL, stream)
+    (pods,) = RUNTIME.matchers([MODEL], ())["pod"]
+    assert re.fullmatch(pods, pod["pod"])
+    assert re.fullmatch(pods, POD["pod"])
+    clusters = CONTOUR.matchers([MODEL], ())["envoy_cluster_name"]
+    assert re.fullmatch(clusters[1], "quant_m-8ab8c9b5-ks-mirror_8080")
