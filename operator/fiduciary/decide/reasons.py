@@ -166,8 +166,8 @@ GATE_FAILED = "GateFailed"
 # --- serving ----------------------------------------------------------------------------------------------------------
 
 SERVING_NOT_ACTIVE = "ServingNotActive"
-"""The operator cannot serve what spec.serving asks for: no image of the runtime in its settings, or a backend or
-runtime that comes later. What is loaded and routed stays as it is. Use backend Gateway and runtime Fiduciary."""
+"""The operator cannot serve what spec.serving asks for: no image of the runtime in its settings, no Gateway where the
+backend needs one, or runtime MLflow, which comes later. What is loaded and routed stays as it is."""
 BACKEND_MISSING = "BackendMissing"
 """The cluster does not know the kinds of the backend that spec.serving.backend names; the message says which, and how
 they are installed. They are noticed when they are there."""
