@@ -219,12 +219,15 @@ def _namespace(body: Body) -> Hashable:
 
 
 def _wanted(body: Body) -> tuple[Hashable, ...]:
-    """What a model shares with others: first the registered model that it claims, then the Gateways that it names."""
-    registry, gateway = kinds.part(body["spec"], "registry"), kinds.part(kinds.part(body["spec"], "serving"), "gateway")
+    """What a model shares with others: first the registered model that it claims, then the Gateways that it names, and
+    another backend than the default, whose kinds may come and go."""
+    registry, serving = kinds.part(body["spec"], "registry"), kinds.part(body["spec"], "serving")
+    gateway, backend = kinds.part(serving, "gateway"), serving.get("backend", "Gateway")
     namespace, name = name_of(body["metadata"])
     claimed = ("Claim", registry.get("connection", "mlflow"), registry.get("model") or f"{namespace}.{name}")
     named = [(ref.get("namespace") or namespace, ref["name"]) for ref in kinds.entries(gateway, "parentRefs")]
-    return (claimed, *(("Gateway", *gateway) for gateway in dict.fromkeys(named)))
+    other = [("Backend", backend)] if backend != "Gateway" else []
+    return (claimed, *(("Gateway", *gateway) for gateway in dict.fromkeys(named)), *other)
 
 
 def _open(body: Body) -> tuple[Hashable, ...]:

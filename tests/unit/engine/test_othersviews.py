@@ -166,3 +166,16 @@ def test_kserves_children_are_not_taken_for_ours() -> None:
     assert not kinds.watched(kinds.DEPLOYMENT, copied)
     assert not kinds.watched(kinds.SERVICE, copied)
     assert kinds.watched(kinds.POD, copied), "pods are KServe's, and explain why a version is not ready"
+
+
+def test_a_model_of_a_mesh_is_looked_at_when_kinds_come_although_it_names_no_gateway() -> None:
+    from fiduciary.engine.stores import Stores
+
+    stores = Stores()
+    bodies = {"plain": {}, "mesh": {"serving": {"backend": "Seldon"}}}
+    for name, spec in bodies.items():
+        given = model(spec, name=name).body()
+        given["metadata"] |= {"resourceVersion": "1", "uid": name}
+        stores.models.put({"apiVersion": "fiduciary.dev/v1alpha1", "kind": "FinancialModel", **given})
+    assert stores.names_gateway(("quant", "mesh"))
+    assert not stores.names_gateway(("quant", "plain"))
