@@ -15,6 +15,7 @@ from fiduciary.engine import kinds
 from tests.unit.decide.counters.played import plan
 from tests.unit.decide.worlds import NAMESPACE
 from tests.unit.engine.counting import SCRAPE, MemoryPrometheus
+from tests.unit.engine.experiment_story import ExperimentStory
 from tests.unit.engine.test_gather import EDGE, MINUTE, SETTLED, Asked, Before
 from tests.unit.engine.trial_story import MX, TrialStory
 
@@ -150,3 +151,12 @@ def test_a_champion_whose_past_nobody_can_read_holds_up_no_other() -> None:
     assert before.pasts.unread(0) == ""
     assert before.now - started <= 2 * 15_000
     assert before.pasts.unread("greedy").startswith("PrometheusTooLarge")
+
+
+def test_a_step_begins_as_soon_as_its_version_is_known_to_the_gateways() -> None:
+    """Nobody calls when that is over: the model has to wake by itself, not with the resync in ten minutes."""
+    story = ExperimentStory.begun().goes_on(-1)
+    began = story.clock.seconds
+    while story.log()[-1]["action"] != "Shift":
+        story.calm(1)
+        assert story.clock.seconds < began + 60, story.log()[-1]

@@ -25,6 +25,7 @@ from fiduciary.decide.serving.queueing import cleared, made
 from fiduciary.decide.serving.routing import routing, without_challenger
 from fiduciary.decide.serving.scoring import scorer
 from fiduciary.decide.serving.split import split
+from fiduciary.decide.serving.verdicts import rising
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted
 from fiduciary.decide.serving.will import act_refused, passes, pin_refused, will
@@ -123,7 +124,8 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     rolling = None if lacking is not None else _rolling(case, route)
     told_of = (pin_refused(case, history), lacking, on_its_way, brought, rolling, kept.waiting)
     notes = [note for note in told_of if note is not None]
-    moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
+    expected = coming if coming is not None else rising(case, history, able)
+    moments = [settles_at, state.look, kept.look, expected.look if expected is not None else None]
     moments += [podfacts.next_look(view, case.now) for view in case.world.deployments]
     moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(

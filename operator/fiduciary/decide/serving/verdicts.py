@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from fiduciary.api.modeldecision import DecisionAction, ModelDecisionSpec
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.decide.case import Case
+    from fiduciary.decide.history import History
+    from fiduciary.decide.serving.arrival import Arrival
 
 SIGNS: Mapping[str, tuple[ApprovalDecision, ...]] = {
     "Promote": ("Approve",),
@@ -147,6 +149,15 @@ def ended_by_deletion(case: Case) -> Step | None:
     return _closing(case, message, reasons.DELETING, "Deletion")
 
 
+def rising(case: Case, history: History, able: Able) -> Arrival | None:
+    """Whether the challenger could take the greater share that its experiment wishes; None where it wishes none."""
+    traffic, challenger, wish = history.traffic, history.challenger, wished(case, history, able)
+    if wish is None or traffic is None or challenger is None or not raises(traffic, wish):
+        return None
+    need = pods_for(max(wish.challenger, wish.mirror), ready_of(case, history.champion))
+    return arrival(case, history, able, challenger, compatible=True, need=need)
+
+
 def followed(case: Case) -> Step | None:
     """The experiment wishes other shares: more of them once pods and probes say that they can be taken."""
     able, history = ability(case), case.history
@@ -158,10 +169,8 @@ def followed(case: Case) -> Step | None:
         return None
     mx = active(case, history)
     if raises(traffic, wish):
-        if case.spec.suspend or mx is None or challenger is None:
-            return None
-        need = pods_for(max(wish.challenger, wish.mirror), ready_of(case, champion))
-        if not arrival(case, history, able, challenger, compatible=True, need=need).ready:
+        coming = rising(case, history, able)
+        if case.spec.suspend or mx is None or challenger is None or coming is None or not coming.ready:
             return None
         message = f"step {wish.step}: version {challenger.version} {_gets(wish)}"
         return _shift(case, mx, message, wish, champion, challenger)

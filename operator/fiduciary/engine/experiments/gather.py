@@ -190,7 +190,11 @@ class Gatherer:
                 pass
             else:
                 continue  # somebody wants something else now
-            await self.ask()
+            try:
+                await self.ask()
+            except Exception:
+                log.exception("gather.bug")  # what one of them counts must not end the operator of all
+                await asyncio.sleep(self._scrape / 1000)
 
     def next_due(self) -> int | None:
         """When the next question is due, ms; None where nothing is counted."""

@@ -20,7 +20,7 @@ from fiduciary.decide.counters.blocks import START, Samples, read
 from fiduciary.decide.counters.exposure import Change
 from fiduciary.decide.experiment.times import first_edge
 from fiduciary.decide.experiment.world import TRANSPORT, History
-from fiduciary.engine.experiments.gather import counted
+from fiduciary.engine.experiments.gather import SPOILT, counted
 from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.dispersion import Dispersion
 from fiduciary.evidence.refusal import Refusal
@@ -137,7 +137,8 @@ class Pasts:
         self._now = now
         self._most = most
         self._pasts: dict[Hashable, Past] = {}
-        self._again = 0
+        self._again = 0  # when anybody is asked about, ms
+        self._later: dict[Hashable, int] = {}  # and who only later
         self._line: deque[Hashable] = deque()
         self._nudge = asyncio.Event()
         self._closed = False
@@ -157,12 +158,15 @@ class Pasts:
 
     def drop(self, key: Hashable) -> None:
         self._pasts.pop(key, None)
+        self._later.pop(key, None)
         if key in self._line:
             self._line.remove(key)
 
     def next_due(self) -> int | None:
         """When to read on, ms; None where every champion is read."""
-        return self._again if self._line else None
+        if not self._line:
+            return None
+        return max(self._again, min(self._later.get(key, 0) for key in self._line))
 
     def history(self, key: Hashable) -> tuple[History, ...]:
         """What was read so far."""
@@ -192,15 +196,26 @@ class Pasts:
                 async with asyncio.timeout(None if due is None else max(0.0, (due - self._now()) / 1000)):
                     await self._nudge.wait()
             except TimeoutError:
-                await self.step()
+                try:
+                    await self.step()
+                except Exception:
+                    log.exception("past.bug")  # its experiment asks again; the others go on
+                    self._again = self._now() + AGAIN
 
     async def step(self) -> None:
         """Read one stretch of the next champion."""
-        key = self._line.popleft()
+        key = min(self._line, key=lambda key: self._later.get(key, 0))  # the first of those that wait equally long
+        self._line.remove(key)
         past = self._pasts[key]
         after = await self._read(past)
-        # Where Prometheus does not answer, nobody is asked about for a while.
-        self._again = self._now() + AGAIN if after.error else 0
+        # Where Prometheus does not answer, nobody is asked about for a while; where it cannot answer this, nobody else
+        # waits for it.
+        again = self._now() + AGAIN if after.error else 0
+        if after.error.partition(":")[0] in SPOILT:
+            self._later[key] = again
+        else:
+            self._again = again
+            self._later.pop(key, None)
         if self._pasts.get(key) is not past:
             return  # another champion by now, or nobody asks
         self._pasts[key] = after
