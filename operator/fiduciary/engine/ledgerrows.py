@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Source = Literal["Prequential", "Live"]
 
+MOST_ROWS = 50_000
+"""Sessions that a ledger may have: two centuries of days. Its scorer is in somebody's namespace, and may say anything."""
+
 
 class Untrusted(Exception):
     """A ledger that evidence cannot rest on."""
@@ -92,6 +95,9 @@ def check(wanted: Wanted, head: Head, kind: Source) -> None:
 
     Its first session is what it began with, and so is what follows the model's spec, which may change meanwhile.
     """
+    if head.length > MOST_ROWS:
+        message = f"ledger {head.name} says that it has {head.length} sessions; expected {MOST_ROWS} at most"
+        raise Untrusted("LedgerTooLong", message)
     if head.broken is not None:
         raise Untrusted("LedgerBroken", f"ledger {head.name} is not served: {head.broken}")
     definition = head.definition

@@ -179,3 +179,13 @@ def test_a_silent_scorer_is_asked_ever_more_seldom_and_what_was_read_stays() -> 
     assert due == pytest.approx([1.0, 2.0, 4.0], abs=0.2)
     view = ledgers.results(KEY)
     assert (view.reason, len(view.rows)) == ("ScorerUnreachable", 2)
+
+
+def test_a_scorer_that_promises_sessions_without_end_is_not_read() -> None:
+    """It runs in somebody's namespace: it must not fill the memory of the operator of all."""
+    scorer = Scorer(chained(5), {"length": 10**9})
+    asked: list[int] = []
+    scorer.between = lambda: asked.append(1)
+    ledgers, _ = polled(scorer)
+    view = ledgers.results(KEY)
+    assert (view.reason, view.rows, asked) == ("LedgerTooLong", (), [])
