@@ -32,7 +32,7 @@ PROXY = {
     "kind": "DaemonSet",
     "metadata": {"name": "envoy", "namespace": "projectcontour"},
     "spec": {
-        "template": {"spec": {"containers": [{"name": "envoy", "resources": {"requests": {"cpu": "300m"}}}]}},
+        "template": {"spec": {"containers": [{"name": "envoy", "resources": {"requests": {"cpu": "250m"}}}]}},
     },
 }
 KINDS = ("financialmodels", "modelexperiments", "driftpolicies", "modelapprovals", "modeldecisions")
