@@ -24,6 +24,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,15 @@ class Report:
         """When the first one was sent; infinity where it answered none."""
         return min((one.at for one in self.sent if one.version == version), default=math.inf)
 
+    def _when(self) -> str:
+        """When the first and the last failed request were sent."""
+        if not self.failed:
+            return ""
+        first, last = (
+            f"{datetime.fromtimestamp(one.at, UTC):%H:%M:%S.%f}"[:-3] for one in (self.failed[0], self.failed[-1])
+        )
+        return f" from {first} to {last}"
+
     def summary(self) -> str:
         """One line for people."""
         if not self.sent:
@@ -120,9 +130,9 @@ class Report:
             what = one.error or f"HTTP {one.status}"
             failures[what] = failures.get(what, 0) + 1
         return (
-            f"{len(self.sent)} requests at {self.rate:.0f}/s, {len(self.failed)} failed {failures or ''}, p50 "
-            f"{self.latency(0.5) * 1e3:.1f} ms, p99 {self.latency(0.99) * 1e3:.1f} ms, by version {self.versions}, the "
-            f"client itself at most {max(one.late for one in self.sent) * 1e3:.0f} ms late"
+            f"{len(self.sent)} requests at {self.rate:.0f}/s, {len(self.failed)} failed {failures or ''}{self._when()},"
+            f" p50 {self.latency(0.5) * 1e3:.1f} ms, p99 {self.latency(0.99) * 1e3:.1f} ms, by version {self.versions},"
+            f" the client itself at most {max(one.late for one in self.sent) * 1e3:.0f} ms late"
         )
 
 

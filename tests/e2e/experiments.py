@@ -46,9 +46,17 @@ TEMPLATE: Object = {
 
 
 def judged(name: str, template: Object | None = None, spec: Object | None = None) -> Object:
-    """A served HAR model whose challengers are judged by an experiment of this template."""
-    promotion = {"mode": "Auto", "experiment": merged(TEMPLATE, template or {})}
-    return served(name, merged({"promotion": promotion}, spec or {}))
+    """A served HAR model whose challengers are judged by an experiment of this template.
+
+    Folds: each further configuration makes the gates stricter, and ten folds leave room for a dozen. What trains and
+    compares gives way to what answers clients.
+    """
+    base: Object = {
+        "training": {"validation": {"folds": 10}, "resources": {"requests": {"cpu": "50m"}}},
+        "serving": {"resources": {"requests": {"cpu": "250m"}}},
+        "promotion": {"mode": "Auto", "experiment": merged(TEMPLATE, template or {})},
+    }
+    return served(name, merged(base, spec or {}))
 
 
 def broken(fault: str, seed: int = 7) -> Object:

@@ -410,8 +410,8 @@ EVIDENCE_UNREADABLE = "EvidenceUnreadable"
 """status.evidence was changed, or another release wrote it. Nothing is guessed: delete the experiment, and create
 another."""
 EVIDENCE_LOST = "EvidenceLost"
-"""The log says that the experiment began, and its status was removed. Delete it: another one
-begins, as another test."""
+"""The log says that the experiment began, and its status was removed. Delete it: another one begins, and counts as
+another test."""
 
 # --- experiments: conditions ------------------------------------------------------------------------------------------
 

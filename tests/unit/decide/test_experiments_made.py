@@ -185,6 +185,19 @@ def test_one_that_could_not_begin_is_not_made_again_until_a_person_deletes_it() 
     assert lab.one(FIRST).metadata.uid != before
 
 
+def test_a_dry_run_that_ended_is_not_made_again() -> None:
+    lab = laboratory({"promotion": {"experiment": {"mode": "DryRun"}}})
+    lab.seconds(60)
+    assert lab.one(FIRST).status.challenger is not None, "it began"
+    lab.ruled(FIRST, "KeepChampion", reasons.NOT_SHOWN, purpose="Improve")
+    lab.stopped = True
+    lab.seconds(60)
+    assert lab.sim.actions[-1] == "Abort"
+    assert lab.sim.status.challenger is not None, "nobody was to act on it"
+    assert names(lab) == [FIRST]
+    assert lab.sim.condition("PromotionPending")[1] == reasons.NOT_SHOWN
+
+
 def test_ten_that_ended_are_kept() -> None:
     lab = tried_to("shadow")
     for number in range(13):

@@ -47,17 +47,17 @@ class Outcomes:
     ) -> tuple[ReferenceView, ...]:
         """What a replay would mount. The cluster is only asked while a Job may be due: experiments that run look at
         each scrape."""
-        if self.ledgers is None or not self._due(key, experiment, model):
+        if self.ledgers is None or not self._due(key, experiment, model, self.ledgers.results(key)):
             return ()
         return await self.look(model)
 
-    def _due(self, key: Key, experiment: ModelExperiment, model: FinancialModel) -> bool:
-        spec, active, view = experiment.spec, model.status.active_experiment, self.ledgers and self.ledgers.results(key)
+    def _due(self, key: Key, experiment: ModelExperiment, model: FinancialModel, view: LedgerView) -> bool:
+        spec, active = experiment.spec, model.status.active_experiment
         if spec.purpose != "Improve" or spec.evidence.outcomes == "Live" or experiment.status.ruling is not None:
             return False
         if active is None or active.uid != experiment.metadata.uid:
             return False
-        if view is None or view.at is None or view.prequential_length:
+        if view.at is None or view.prequential_length:
             return False
         jobs = self.stores.jobs.of((key.namespace, model.metadata.name))
         return not any(
