@@ -247,7 +247,7 @@ class FoldedWindows(ApiModel):
     """All that was counted and folded so far: the detectors go on from it to the same bits."""
 
     digest: Digest
-    """SHA-256 over the state."""
+    """SHA-256 of the text in state."""
     state: Annotated[str, Field(max_length=262_144)]
     """Detectors, alarms and raw counts at the end of the last window, as JSON."""
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MOST_BLOCKS = 500
-MOST_LATER = 200
-"""Scores of past windows that are kept: with them the rank's sample has 250 to 700 scores, and it stands still."""
+MOST_LATER = 100
+"""Scores of past windows that are kept: with them the rank's sample has 150 to 600 scores, and then stands still."""
 _MASK = 2**64 - 1
 
 
@@ -108,7 +108,7 @@ class ConformalCusum:
     for independent windows, .8–1.36 for ρ up to .3). Invalid for windows shorter than 5 × the feature's memory.
 
     Attributes:
-        later: scores of past windows, ascending; the first 200, which keeps the state bounded.
+        later: scores of past windows, ascending; the first 100, which keeps the state bounded.
         draws: random positions used after those of the reference's blocks.
         last: number of the last window, -1 before the first.
         score: its normal score z.

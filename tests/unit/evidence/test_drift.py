@@ -188,14 +188,14 @@ def test_run_time_without_drift_is_near_the_configured_one() -> None:
 def test_the_sample_stands_still_after_some_windows_and_two_parts_rank_as_one() -> None:
     rng = np.random.default_rng(36)
     its, state = calibration(1, rng), ConformalCusum()
-    for window in range(220):
+    for window in range(120):
         score = float(rng.lognormal())
         whole = sorted([*its.ordered, *state.later])
         expected = normal_score(whole, score, uniform(its.seed, 100 + window))
         state = ok(state.fold(its, window, score))
         assert state.score == expected
-    assert len(state.later) == 200
-    assert state.draws == 220
+    assert len(state.later) == 100
+    assert state.draws == 120
 
 
 def test_too_few_reference_blocks_are_descriptive_only() -> None:

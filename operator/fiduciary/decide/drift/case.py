@@ -124,11 +124,15 @@ class Case:
     def sessions_refused(self) -> str:
         """Why a session of the ledger could not be folded; the state before it stands."""
         calibrated, state = self.calibrated, self.state
-        if calibrated is None or state is None:
+        if calibrated is None or state is None or not self._pairs:
             return ""
         following = next((one for one in self.world.sessions if one.number > state.losses.last), None)
         found = None if following is None else fold_session(calibrated, state, following)
         return f"session {following.session}: {found.message}" if following and isinstance(found, Refusal) else ""
+
+    @property
+    def _pairs(self) -> bool:
+        return any(its.realised_loss is not None for its in self.spec.monitors)
 
     def _begun(self, calibrated: Calibrated) -> State:
         """Nothing is folded. Alarms of the version before are over, what was done for it stays on the list."""
@@ -202,8 +206,7 @@ class Case:
         return updated(self.spec.monitors, calibrated, state, value.at // 1000)
 
     def _paired(self, calibrated: Calibrated, state: State) -> State:
-        watched = any(its.realised_loss is not None for its in self.spec.monitors)
-        for session in self.world.sessions if watched else ():
+        for session in self.world.sessions if self._pairs else ():
             if session.number <= state.losses.last:
                 continue  # folded before
             after = fold_session(calibrated, state, session)

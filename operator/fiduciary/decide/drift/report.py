@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from fiduciary.api.driftpolicy import (
     RequestedAction,
     TakenAction,
 )
-from fiduciary.decide import identity, reasons
+from fiduciary.decide import reasons
 from fiduciary.decide.decision import Event
 from fiduciary.decide.drift.conditions import Outlook, conditions
 from fiduciary.decide.drift.decision import Alert
@@ -52,6 +53,7 @@ def seen(case: Case, shown: tuple[Shown, ...], blind: Blind | None) -> tuple[Sho
 
 def report(case: Case, outlook: Outlook, state: State | None, next_window: datetime | None) -> DriftPolicyStatus:
     """The status that is true once this judgement is written. ``state``: with the request that stands now."""
+    evidence = None if state is None else folded(state)
     worst = max((its for its in outlook.shown if its.threshold is not None), key=lambda its: its.part, default=None)
     calibrated = case.calibrated
     return DriftPolicyStatus(
@@ -67,9 +69,9 @@ def report(case: Case, outlook: Outlook, state: State | None, next_window: datet
         else Detector(
             reference_blocks=calibrated.blocks,
             threshold=decimal(max((_height(gauge) for gauge in calibrated.gauges), default=0.0)),
-            digest=None if state is None else identity.digest(encode(state)),
+            digest=None if evidence is None else evidence.digest,
         ),
-        evidence=None if state is None else folded(state),
+        evidence=evidence,
         last_window=None if state is None or state.ended < 0 else at(state.ended // 1000),
         next_window=next_window,
         requested_action=requested(state),
@@ -79,10 +81,8 @@ def report(case: Case, outlook: Outlook, state: State | None, next_window: datet
 
 def folded(state: State) -> FoldedWindows:
     """The state as the status keeps it."""
-    data = encode(state)
-    return FoldedWindows(
-        digest=identity.digest(data), state=json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-    )
+    text = json.dumps(encode(state), separators=(",", ":"), ensure_ascii=False)
+    return FoldedWindows(digest="sha256:" + hashlib.sha256(text.encode()).hexdigest(), state=text)
 
 
 def requested(state: State | None) -> RequestedAction | None:
