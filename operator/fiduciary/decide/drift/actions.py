@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import identity, reasons
 from fiduciary.decide.calendar import CalendarUnknown, is_session, zone_of
+from fiduciary.decide.drift import health
 from fiduciary.decide.drift.state import Request
 
 if TYPE_CHECKING:
@@ -119,6 +120,14 @@ def _deleted(case: Case) -> Held | None:
 
 def _dry_run(case: Case) -> Held | None:
     return Held(reasons.DRY_RUN, "guards.dryRun is true: nothing is asked for") if case.spec.guards.dry_run else None
+
+
+def _unseen(case: Case) -> Held | None:
+    """No data is never a reason to act: an alarm of before stands, and waits until it can be seen whether it lasts."""
+    blind = health.blind(case)
+    if blind is None or blind.reason in (reasons.FIRST_WINDOW, reasons.WINDOW_NOT_JUDGED, reasons.EVIDENCE_REFUSED):
+        return None
+    return Held(blind.reason, blind.message)
 
 
 # --- a retrain -------------------------------------------------------------------------------------------------------
@@ -248,9 +257,9 @@ def _day_used_up(case: Case) -> Held | None:
 
 
 RULES = {
-    "RollBack": (_killed, _suspended, _deleted, _dry_run, _pinned, _nothing_before, _too_late, _day_used_up),
+    "RollBack": (_killed, _suspended, _deleted, _dry_run, _unseen, _pinned, _nothing_before, _too_late, _day_used_up),
     "Retrain": (
-        *(_killed, _suspended, _deleted, _dry_run, _fixed, _frozen, _busy),
+        *(_killed, _suspended, _deleted, _dry_run, _unseen, _fixed, _frozen, _busy),
         *(_cooling, _week_used_up, _few_rows),
     ),
 }

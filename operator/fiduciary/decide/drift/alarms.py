@@ -40,8 +40,8 @@ def updated(monitors: Iterable[Monitor], calibrated: Calibrated, state: State, a
     for monitor in sorted(monitors, key=lambda its: its.name):
         alarm, now = before.get(monitor.name), standing(calibrated, state, monitor)
         if now.raised is not None and (alarm is None or alarm.until is not None):
-            # Of what this monitor alone has seen: windows and sessions come in any order between each other.
-            seen = state.chain if monitor.realised_loss is None else state.sessions
+            # Of what this monitor alone has seen: windows, values and sessions come in any order.
+            seen = "" if monitor.query else state.sessions if monitor.realised_loss else state.chain
             digest = identity.digest([state.key, monitor.name, now.raised, now.message, seen])
             alarm = Alarm(monitor.name, at, now.raised, now.names, now.message, digest)
         elif now.raised is not None and alarm is not None:
