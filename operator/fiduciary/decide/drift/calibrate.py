@@ -116,10 +116,7 @@ def calibrated(
         return grid
     its_key = key(spec, policy_uid, version)
     found = [gauge for monitor in spec.monitors for gauge in _gauges(monitor, grid, label, reference)]
-    versus = sum(
-        its.realised_loss is not None and its.realised_loss.against == "PreviousVersion" for its in spec.monitors
-    )
-    judged = sum(not gauge.blind for gauge, _ in found) + versus
+    judged = sum(not gauge.blind for gauge, _ in found) + sum(_by_itself(its, reference) for its in spec.monitors)
     run_time = float(max(1, judged) * spec.false_alarms.ert_windows)
     return Calibrated(
         key=its_key,
@@ -131,6 +128,13 @@ def calibrated(
         judged=judged,
         run_time=run_time,
     )
+
+
+def _by_itself(monitor: Monitor, reference: Reference | None) -> bool:
+    """Monitors that need no reference blocks and spend of the false alarms: missing rows, and the previous version."""
+    if monitor.missing is not None:
+        return reference is not None
+    return monitor.realised_loss is not None and monitor.realised_loss.against == "PreviousVersion"
 
 
 def _grid(spec: DriftPolicySpec, reference: Reference | None) -> Grid | Refusal:

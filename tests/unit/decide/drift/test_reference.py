@@ -58,17 +58,19 @@ def test_the_threshold_is_for_all_detectors_together() -> None:
         {"name": "joint", "histogram": {"metric": "joint"}, "statistic": "PSI", "actions": ["Alert"]},
         {"name": "loss", "realisedLoss": {"against": "Reference"}, "actions": ["Alert"]},
         {"name": "worse", "realisedLoss": {}, "actions": ["RollBack"]},
+        {"name": "gone", "missing": {}, "actions": ["Alert"]},
+        {"name": "query", "query": "up", "below": "1", "actions": ["Alert"]},
     ]
     found = made({"monitors": monitors})
-    # fast and heavy (slow is too slow for 21 rows), prediction, joint, loss, and the one against the previous version
-    assert found.judged == 6
-    assert found.run_time == 1200.0
+    # fast and heavy (slow is too slow for 21 rows), prediction, joint, loss, the previous version, missing rows
+    assert found.judged == 7
+    assert found.run_time == 1400.0
     assert {gauge.name: gauge.blind[:23] for gauge in found.gauges if gauge.blind} == {
         "slow": "it averages over 66 row"
     }
     for gauge in found.gauges:
         if gauge.calibration is not None:
-            assert gauge.calibration.height == threshold(1200.0, gauge.calibration.correlation)
+            assert gauge.calibration.height == threshold(1400.0, gauge.calibration.correlation)
 
 
 @pytest.mark.parametrize(
