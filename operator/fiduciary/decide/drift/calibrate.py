@@ -29,6 +29,9 @@ MEMORY_FACTOR = 5
 UNEVEN_ROWS, UNEVEN_LENGTH = 0.25, 0.5
 """How far the rows of a window may be from those of a reference block: scaled scores are a first-order cure."""
 
+MOST_DETECTORS = 150
+"""What a state of 256 KiB holds, each with the scores of a hundred windows."""
+
 Kind = Literal["feature", "prediction", "joint", "loss"]
 
 
@@ -109,13 +112,20 @@ def calibrated(
 ) -> Calibrated | Refusal:
     """Calibration of one version (its digest) for one policy; ``reference`` None: the version carries none.
 
-    A refusal means that the window itself cannot be used; a single detector that cannot be calibrated is descriptive.
+    A refusal means that the spec cannot be judged on this version; a single detector that cannot be calibrated is
+    descriptive.
     """
     grid = _grid(spec, reference)
     if isinstance(grid, Refusal):
         return grid
     its_key = key(spec, policy_uid, version)
     found = [gauge for monitor in spec.monitors for gauge in _gauges(monitor, grid, label, reference)]
+    if len(found) > MOST_DETECTORS:
+        return Refusal(
+            Why.TOO_LARGE,
+            f"{len(found)} detectors (monitors × features), a status holds at most {MOST_DETECTORS}: take out "
+            "monitors of features, or divide them over several policies",
+        )
     judged = sum(not gauge.blind for gauge, _ in found) + sum(_by_itself(its, reference) for its in spec.monitors)
     run_time = float(max(1, judged) * spec.false_alarms.ert_windows)
     return Calibrated(

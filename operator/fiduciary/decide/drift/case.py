@@ -88,8 +88,8 @@ class Case:
         return found if found.key == key(self.spec, self.world.policy.metadata.uid, self.version) else None
 
     @property
-    def window_refused(self) -> str:
-        """Why no window of this spec can be compared with this version's reference."""
+    def spec_refused(self) -> str:
+        """Why this spec cannot be judged on this version."""
         return self.world.calibrated.message if isinstance(self.world.calibrated, Refusal) else ""
 
     @property

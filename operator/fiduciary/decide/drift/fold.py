@@ -56,7 +56,8 @@ def _described(gauge: Gauge, stream: Stream, counts: Sequence[int], why: str) ->
     """Not judged: the plain distance is told, where there is one."""
     comparable = len(counts) == len(gauge.total) and min((*gauge.total, *counts), default=-1) >= 0
     found = distance(gauge.statistic, gauge.edges, gauge.sd, gauge.total, counts) if comparable and gauge.blind else 0.0
-    return replace(stream, blind=why, effect=0.0 if isinstance(found, Refusal) else found)
+    # What a gauge says of itself is not kept with each stream of it.
+    return replace(stream, blind="" if gauge.blind else why, effect=0.0 if isinstance(found, Refusal) else found)
 
 
 def taken(gauge: Gauge, stream: Stream, number: int, counts: tuple[int, ...]) -> Stream:
@@ -71,7 +72,7 @@ def scored(gauge: Gauge, stream: Stream, number: int, value: float, counts: tupl
     """One detector with the score of window ``number``; without ``counts`` the score itself is the effect."""
     calibration = gauge.calibration
     if calibration is None:
-        return replace(stream, blind=gauge.blind)
+        return stream
     before = stream.detector
     detector = before.fold(calibration, before.last + 1, value)
     if isinstance(detector, Refusal):

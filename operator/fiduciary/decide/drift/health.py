@@ -49,8 +49,8 @@ def _no_champion(case: Case) -> Blind | None:
     return None
 
 
-def _window(case: Case) -> Blind | None:
-    return Blind(reasons.WINDOW_REFUSED, case.window_refused, True) if case.window_refused else None
+def _spec(case: Case) -> Blind | None:
+    return Blind(reasons.SPEC_REFUSED, case.spec_refused, True) if case.spec_refused else None
 
 
 def _no_reference(case: Case) -> Blind | None:
@@ -133,6 +133,6 @@ def _first_window(case: Case) -> Blind | None:
 
 
 LOOKS = (
-    *(_no_model, _no_champion, _window, _no_reference, _edges),
+    *(_no_model, _no_champion, _spec, _no_reference, _edges),
     *(_prometheus, _sessions, _stale, _last_window, _first_window),
 )

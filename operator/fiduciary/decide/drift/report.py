@@ -42,10 +42,12 @@ def seen(case: Case, shown: tuple[Shown, ...], blind: Blind | None) -> tuple[Sho
     """Where counts are not seen, what is shown of them is old: Unknown. An alarm stands until something ends it."""
     if blind is None or blind.reason in (reasons.EVIDENCE_REFUSED, reasons.FIRST_WINDOW):
         return shown
-    by_ledger = {its.name for its in case.spec.monitors if its.realised_loss is not None}
+    elsewhere = {its.name for its in case.spec.monitors if its.realised_loss is not None}
+    if blind.reason in (reasons.WINDOW_NOT_JUDGED, reasons.STALE, reasons.REFERENCE_DIFFERS):
+        elsewhere |= {its.name for its in case.spec.monitors if its.query is not None}
     return tuple(
         its
-        if its.state == "Drifted" or its.person or (its.name in by_ledger and case.calibrated is not None)
+        if its.state == "Drifted" or its.person or (its.name in elsewhere and case.calibrated is not None)
         else replace(its, state="Unknown", message=blind.message)
         for its in shown
     )

@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fiduciary.decide.drift.calibrate import MOST_DETECTORS, Calibrated, calibrated
+from fiduciary.decide.drift.report import folded
+from fiduciary.decide.drift.state import FeatureCounts, Reading, State, Stream
 from fiduciary.decide.drift.world import Health, QueryValue, SessionLoss
 from fiduciary.evidence.codec import encode
-from tests.unit.decide.drift.watch import FACTS, T0, Watch, draw, policy
+from fiduciary.evidence.conformal import ConformalCusum
+from fiduciary.evidence.refusal import Refusal
+from tests.unit.decide.drift.watch import FACTS, T0, Watch, draw, policy, reference
 
 MISSING = {"name": "gone", "missing": {"above": "0.02"}, "actions": ["Alert", "RollBack"]}
 
@@ -216,7 +221,7 @@ def test_a_query_that_reads_another_namespace_needs_a_person() -> None:
     [
         ({"model": None}, "ModelMissing", "True"),
         ({"model": replace(FACTS, champion=None)}, "NothingServes", "False"),
-        ({"spec": {"window": {"rows": 22}}}, "WindowRefused", "True"),
+        ({"spec": {"window": {"rows": 22}}}, "SpecRefused", "True"),
     ],
 )
 def test_what_keeps_it_from_watching(change: dict[str, Any], reason: str, stalled: str) -> None:
@@ -330,3 +335,28 @@ def test_what_kubectl_shows() -> None:
     assert cells[1] == "inputs"
     assert float(cells[2].split("/")[0]) > float(cells[2].split("/")[1]) > 0
     assert cells[4] == "Retrain asked for"
+
+
+def test_the_largest_state_fits_into_a_status_and_more_detectors_are_refused() -> None:
+    monitors = [
+        {"name": f"m{k}", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["Alert"]}
+        for k in range(32)
+    ]
+    found = Watch(spec={"monitors": monitors}).calibrated
+    assert isinstance(found, Calibrated)
+    gauges = [found.gauges[0]] * MOST_DETECTORS
+    noise = rng()
+    later = tuple(sorted(float(f"{value:.6g}") for value in noise.lognormal(9.0, 0.1, size=100)))
+    detector = ConformalCusum(later, 10**6, 10**6, 3.123456789012345, 3.123456789012345)
+    streams = tuple(
+        Stream("a-monitor-with-a-name", f"feature_{k}", detector, 10**6, (10**5,) * 10, 99, 10**6, 0.123456789012345)
+        for k in range(len(gauges))
+    )
+    counts = tuple(FeatureCounts(f"feature_{k}", (10**9,) * 10, 10**6) for k in range(MOST_DETECTORS))
+    state = replace(Watch().evaluate().state or State(""), streams=streams, edge=Reading(10**13, 10**10, counts))
+    assert len(folded(state).state) < 240_000  # of 262,144: alarms and the request take the rest
+    many = policy({"monitors": monitors}).spec
+    wide = replace(reference(), features=(reference().features[0],) * 6)
+    refused = calibrated(many, "uid", "sha256:" + "8" * 64, "Volatility", wide)
+    assert isinstance(refused, Refusal)
+    assert "192 detectors (monitors × features), a status holds at most 150" in refused.message
