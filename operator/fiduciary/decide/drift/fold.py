@@ -77,8 +77,8 @@ def scored(gauge: Gauge, stream: Stream, number: int, value: float, counts: tupl
     detector = before.fold(calibration, before.last + 1, value)
     if isinstance(detector, Refusal):
         return replace(stream, blind=detector.message)
-    grows = before.cusum > 0.0 or stream.alarm is not None
-    merged = tuple(map(sum, zip(stream.counts, counts, strict=True))) if grows and stream.counts else counts
+    # Counts and `since` are kept only while evidence grows, or an alarm lasts.
+    merged = tuple(map(sum, zip(stream.counts, counts, strict=True))) if stream.counts else counts
     effect = excess(gauge.statistic, gauge.edges, gauge.sd, gauge.total, merged, gauge.typical) if merged else value
     if isinstance(effect, Refusal):
         return replace(stream, blind=effect.message)
@@ -86,7 +86,7 @@ def scored(gauge: Gauge, stream: Stream, number: int, value: float, counts: tupl
     after = replace(
         stream,
         detector=detector,
-        since=(stream.since if grows and stream.since >= 0 else number) if detector.cusum > 0.0 else -1,
+        since=(stream.since if stream.since >= 0 else number) if detector.cusum > 0.0 else -1,
         counts=merged if detector.cusum > 0.0 or stream.alarm is not None else (),
         above=stream.above + 1 if large else 0,
         last=number,

@@ -180,6 +180,8 @@ def test_missing_rows_beyond_the_limit_and_beyond_chance_alarm_at_once() -> None
     assert decision.status.monitors[0].score == "0.1905"
     its.missing = (0, 0, 0)
     assert its.window(rng()).status.phase == "Stable"
+    tolerant = Watch(spec={"monitors": [{**MISSING, "missing": {"above": "0.5"}}]}, missing=(9, 0, 0))
+    assert tolerant.window(rng()).status.phase == "Stable"  # more than chance, and not more than is tolerated
 
 
 def test_a_feature_that_is_mostly_missing_is_unknown_and_not_drifted() -> None:

@@ -79,6 +79,10 @@ def test_windows_of_a_length_end_on_the_wall_clock_and_begin_with_one_that_was_s
     (gap,) = closed(HOURS, Edge(at(400, 2 * hour), 1), at(1000, 5 * hour))
     assert isinstance(gap, Window)
     assert "3 windows in a row" in gap.why
+    (two,) = closed(HOURS, Edge(at(400, 2 * hour), 1), at(1000, 4 * hour))
+    assert isinstance(two, Window)
+    assert "2 windows in a row" in two.why  # though it holds as many rows as one
+    assert closed(HOURS, Edge(at(400, 2 * hour), 1), at(400, 2 * hour)) == []  # the edge itself, read again
     assert edges_between(HOURS, 2 * hour, 4 * hour + 5) == (3 * hour, 4 * hour)
 
 
