@@ -40,9 +40,16 @@ def test_drifted_inputs_ask_for_a_retrain_and_never_for_a_rollback() -> None:
     assert asked.kind == "Retrain"
     assert "inputs: 1 of 2 judged features drifted (50 %), fast most" in asked.reason
     monitor = {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["RollBack"]}
-    stored = drifted(spec={"monitors": [monitor]}).decisions[-1]  # an object that no rule of the API server has seen
+    # an object that no rule of the API server has seen, and nothing else that would hold it
+    late = {"rollBack": {"onlyWithin": "9999d"}}
+    stored = drifted(spec={"monitors": [monitor], "actions": late}).decisions[-1]
     assert stored.status.phase == "Drifted"
     assert stored.requested_action is None
+    assert stored.status.next_action is None
+    broken_too = {**QUERY, "name": "inputs"}
+    its = Watch(spec={"monitors": [broken_too], "actions": late}, now=T0 + timedelta(days=900))
+    its.queries = (QueryValue("inputs", int(its.now.timestamp() * 1000), 1.0),)
+    assert its.evaluate().requested_action is not None
     against = {"name": "loss", "realisedLoss": {"against": "Reference"}, "actions": ["RollBack"]}
     assert not may_roll_back(policy({"monitors": [against]}).spec.monitors[0])
 
@@ -125,6 +132,14 @@ def test_budget_counts_all_policies_of_the_model_and_ends_by_itself() -> None:
     assert decision.wake_at <= its.now + timedelta(days=4)
     its.serve(draw(np.random.default_rng(5), 4, 1.5))  # the market goes on: a stale alarm would not act
     assert its.evaluate().requested_action is not None
+
+
+def test_another_policys_retrain_does_not_cool_this_one_down() -> None:
+    spec = {"actions": {"retrain": {"cooldown": "30d"}}}
+    other = drifted(spec=spec, model=replace(FACTS, acted=(acted("Retrain", 24, policy="other"),)))
+    assert other.decisions[-1].requested_action is not None
+    own = drifted(spec=spec, model=replace(FACTS, acted=(acted("Retrain", 24),)))
+    assert own.decisions[-1].status.next_action == "Retrain held: CoolingDown"
 
 
 def test_a_request_stands_until_it_is_recorded_and_then_the_detectors_begin_anew() -> None:

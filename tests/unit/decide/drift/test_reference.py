@@ -51,6 +51,17 @@ def test_blocks_are_merged_at_the_end_and_scored_against_the_rest() -> None:
     assert gauge.typical == sorted(scores)[25]
 
 
+def test_blocks_are_aligned_at_the_newest_date() -> None:
+    gauge = made({}, rows=2107).gauges[0]  # 301 base blocks: the oldest one is left over
+    assert gauge.calibration is not None
+    assert sum(gauge.total) == 2107
+    newest = np.array(reference(2107).features[0].blocks[1:]).reshape(100, 3, -1).sum(axis=1)
+    value = histograms.psi((np.array(gauge.total) - newest[0]).tolist(), newest[0].tolist())
+    assert not isinstance(value, Refusal)
+    assert float(f"{value / (1 / (2107 - 21) + 1 / 21):.6g}") in list(gauge.calibration.ordered)
+    assert len(gauge.calibration.ordered) == 100
+
+
 def test_the_threshold_is_for_all_detectors_together() -> None:
     monitors = [
         {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "KS", "actions": ["Alert"]},
