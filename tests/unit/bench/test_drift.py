@@ -152,7 +152,7 @@ def test_scores_of_losses_fold_like_scores_of_histograms() -> None:
     loss = {"monitors": [{"name": "loss", "realisedLoss": {"against": "Reference"}, "actions": ["Alert"]}]}
     found = calibrated(policy(loss).spec, UID, VERSION, "Volatility", reference())
     assert isinstance(found, Calibrated)
-    stream = folded(found.gauges[0], Stream("loss", ""), 0, 9.0)
+    stream = folded(found.gauges[0], Stream("loss", ""), 0, 9.0, 9.0)
     assert stream.effect == 9.0
     assert stream.counts == ()
     assert stream.detector.cusum > 1.0

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fiduciary.decide.drift.scores import distance, excess, score
+from fiduciary.decide.drift.scores import distance, excess, rounded, sampling
 from fiduciary.decide.drift.state import Limit, Stream
 from fiduciary.evidence.cusum import REFERENCE_VALUE
 from fiduciary.evidence.refusal import Refusal
@@ -62,14 +62,17 @@ def _described(gauge: Gauge, stream: Stream, counts: Sequence[int], why: str) ->
 
 def taken(gauge: Gauge, stream: Stream, number: int, counts: tuple[int, ...]) -> Stream:
     """One detector with the counts of window ``number``."""
-    found = score(gauge.statistic, gauge.edges, gauge.sd, gauge.total, counts)
+    found = distance(gauge.statistic, gauge.edges, gauge.sd, gauge.total, counts)
     if isinstance(found, Refusal):
         return replace(stream, blind=found.message)
-    return scored(gauge, stream, number, found, counts)
+    usual = sampling(gauge.statistic, sum(gauge.total), sum(counts))
+    return scored(gauge, stream, number, rounded(found / usual), max(0.0, found - gauge.typical * usual), counts)
 
 
-def scored(gauge: Gauge, stream: Stream, number: int, value: float, counts: tuple[int, ...] = ()) -> Stream:
-    """One detector with the score of window ``number``; without ``counts`` the score itself is the effect."""
+def scored(
+    gauge: Gauge, stream: Stream, number: int, value: float, effect: float, counts: tuple[int, ...] = ()
+) -> Stream:
+    """One detector with the score of window ``number``. ``effect``: of it alone; ``counts``: empty for losses."""
     calibration = gauge.calibration
     if calibration is None:
         return stream
@@ -77,11 +80,13 @@ def scored(gauge: Gauge, stream: Stream, number: int, value: float, counts: tupl
     detector = before.fold(calibration, before.last + 1, value)
     if isinstance(detector, Refusal):
         return replace(stream, blind=detector.message)
-    # Counts and `since` are kept only while evidence grows, or an alarm lasts.
-    merged = tuple(map(sum, zip(stream.counts, counts, strict=True))) if stream.counts else counts
-    effect = excess(gauge.statistic, gauge.edges, gauge.sd, gauge.total, merged, gauge.typical) if merged else value
-    if isinstance(effect, Refusal):
-        return replace(stream, blind=effect.message)
+    merged = counts
+    if stream.counts:  # kept only while evidence grows, or an alarm lasts
+        merged = tuple(map(sum, zip(stream.counts, counts, strict=True)))
+        found = excess(gauge.statistic, gauge.edges, gauge.sd, gauge.total, merged, gauge.typical)
+        if isinstance(found, Refusal):
+            return replace(stream, blind=found.message)
+        effect = found
     large = detector.cusum > calibration.height and effect >= gauge.min_effect
     after = replace(
         stream,

@@ -38,7 +38,7 @@ def fold_session(calibrated: Calibrated, state: State, session: SessionLoss) -> 
         return state
     mean = rounded(losses.total / losses.open)
     streams = tuple(
-        scored(gauge, stream, losses.windows, mean) if gauge.kind == "loss" else stream
+        scored(gauge, stream, losses.windows, mean, mean) if gauge.kind == "loss" else stream
         for gauge, stream in zip(calibrated.gauges, state.streams, strict=True)
     )
     return replace(

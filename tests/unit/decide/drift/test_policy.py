@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fiduciary.decide.drift.calibrate import MOST_DETECTORS, Calibrated, calibrated
+from fiduciary.decide.drift.notices import cloud_event, postable
 from fiduciary.decide.drift.report import folded
 from fiduciary.decide.drift.state import FeatureCounts, Reading, State, Stream
 from fiduciary.decide.drift.world import Health, QueryValue, SessionLoss
@@ -362,3 +363,29 @@ def test_the_largest_state_fits_into_a_status_and_more_detectors_are_refused() -
     refused = calibrated(many, "uid", "sha256:" + "8" * 64, "Volatility", wide)
     assert isinstance(refused, Refusal)
     assert "192 detectors (monitors × features), a status holds at most 150" in refused.message
+
+
+def test_alerts_as_alertmanager_and_a_cloudevents_sink_take_them() -> None:
+    its, noise = Watch(spec={"actions": {"alert": {"severity": "critical"}, "retrain": {"minNewRows": 10**6}}}), rng()
+    alarm = its.until_alarm(noise, 1.5).alerts[0]
+    posted = postable(alarm)
+    assert posted["labels"] == {
+        "alertname": "FiduciaryDrift",
+        "namespace": "quant",
+        "model": "spx-volatility",
+        "policy": "spx",
+        "monitor": "inputs",
+        "severity": "critical",
+    }
+    assert posted["startsAt"].endswith("Z")
+    assert "endsAt" not in posted
+    event = cloud_event(alarm)
+    assert event["source"] == "/apis/fiduciary.dev/v1alpha1/namespaces/quant/driftpolicies/spx"
+    assert event["type"] == "dev.fiduciary.drift.alarm.begun.v1"
+    assert event["data"]["features"] == "fast"
+    while its.decisions[-1].status.phase == "Drifted":
+        its.window(noise)
+    over = its.decisions[-1].alerts[0]
+    assert postable(over)["endsAt"] > postable(over)["startsAt"] == posted["startsAt"]
+    assert cloud_event(over)["id"] == f"{over.annotations['evidence']}/ended" != event["id"]
+    assert cloud_event(over)["time"] == postable(over)["endsAt"]
