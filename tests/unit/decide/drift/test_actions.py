@@ -165,6 +165,23 @@ def test_a_request_stands_until_it_is_recorded_and_then_the_detectors_begin_anew
     assert following.digest != first.digest
 
 
+def test_what_was_carried_out_ends_the_alarms_that_asked_for_it_and_no_others() -> None:
+    monitors = [
+        {"name": "inputs", "query": "a", "above": "1", "actions": ["Retrain"]},
+        {"name": "told", "query": "b", "above": "1", "actions": ["Alert"]},
+    ]
+    its = Watch(spec={"monitors": monitors}, now=T0 + timedelta(hours=2))
+    at = int(its.now.timestamp() * 1000)
+    its.queries = (QueryValue("inputs", at, 2.0), QueryValue("told", at, 2.0))
+    asked = its.evaluate().requested_action
+    assert asked is not None
+    its.model = replace(FACTS, acted=(Acted("Retrain", "spx", asked.digest, its.now, 12),))
+    done = its.evaluate()
+    assert [(one.name, one.state) for one in done.status.monitors] == [("inputs", "Stable"), ("told", "Drifted")]
+    assert done.state is not None
+    assert [(one.monitor, one.reason) for one in done.state.alarms] == [("inputs", "RetrainAsked"), ("told", "")]
+
+
 def test_a_rollback_beats_a_retrain_that_was_asked_for() -> None:
     monitors = [{"name": "inputs", "query": "a", "above": "1", "actions": ["Retrain"]}, QUERY]
     its = Watch(spec={"monitors": monitors}, now=T0 + timedelta(hours=2))
