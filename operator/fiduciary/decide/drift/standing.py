@@ -78,7 +78,7 @@ def _of_limit(monitor: Monitor, limit: Limit | None, state: State, calibrated: C
         part = 1.0 / part
     if now.raised is not None:
         return Shown(monitor.name, "Drifted", now.message, limit.value, threshold, None, now.names, part, seen)
-    how = f"beyond the limit for {limit.run} of {monitor.for_windows} windows" if limit.run else "within the limit"
+    how = f"beyond the limit in {limit.run} windows in a row, {monitor.for_windows} are an alarm"
     return Shown(
         monitor.name, "Drifting" if limit.run else "Stable", how, limit.value, threshold, None, limit.names, part, seen
     )
