@@ -119,9 +119,9 @@ server: $(VENV)/complete
 	$(call say,server)
 	@$(PY) -m tests.in_server_image
 
-controlplane: $(VENV)/complete  ## on a real API server and etcd
+controlplane: $(VENV)/complete $(PROMETHEUS)  ## on a real API server and etcd
 	$(call say,controlplane)
-	@$(PYTEST) tests/controlplane
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) $(PYTEST) tests/controlplane
 
 e2e: sandbox-up  ## on the sandbox's real node
 	$(call say,e2e)
@@ -137,6 +137,11 @@ bench-loop: $(VENV)/complete  ## writes, CPU and memory of the loop beside bare 
 bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLflow; promotions under load on the node
 	$(call say,bench-serving)
 	@$(PY) -m bench.serving
+
+.PHONY: bench-experiment
+bench-experiment: sandbox-up $(PROMETHEUS)  ## promotions and rollbacks by experiments on the node; 200 of them on a control plane
+	$(call say,bench-experiment)
+	@$(PY) -m bench.experiment
 
 .PHONY: bench-decisions
 REPLICATIONS ?= 10000

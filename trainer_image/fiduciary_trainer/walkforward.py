@@ -152,7 +152,11 @@ class FinalModel:
 
 
 def run_walk_forward(
-    frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None = None
+    frame: Bars,
+    contract: Contract,
+    progress: Progress,
+    attempt: Attempt | None = None,
+    bounds: Times | None = None,
 ) -> WalkForward:
     """Fit and predict fold by fold.
 
@@ -161,6 +165,8 @@ def run_walk_forward(
         contract: the job document.
         progress: told after every step.
         attempt: keeps state for a later attempt and knows of SIGTERM; None: neither.
+        bounds: where the test stretches begin and end (:func:`splits.stretch_bounds`), so that two procedures are
+            refitted and tested at the same times; None: the procedure's own.
 
     Raises:
         DataRefused: too few rows are left for the folds.
@@ -169,7 +175,7 @@ def run_walk_forward(
     make_deterministic()
     prepared, calendar = _prepare(frame, contract)
     validation = contract.training.validation
-    splitted = splits.walk_forward(calendar, validation.folds)
+    splitted = splits.walk_forward(calendar, validation.folds, bounds)
     per_fit = _steps_of_a_fit(contract)
     fitter = Fitter(contract, prepared, calendar, Steps(progress, per_fit * (len(splitted) + 1)), attempt)
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment import course, forecast
+from fiduciary.decide.experiment import comparison, course, forecast
 from fiduciary.decide.experiment.case import Case
 from fiduciary.decide.experiment.claims import present
 from fiduciary.decide.experiment.decision import Decision
@@ -52,6 +52,7 @@ def decide(world: World, now: datetime) -> Decision:
         _wake(case, reading, state) + timedelta(seconds=int(now.timestamp()) - case.now),
         summary=summary(case, state) if final else {},
         grounds=grounds(case, ruling, state) if final else (),
+        children=comparison.children(case, case.replay, ruling),
     )
 
 
@@ -100,6 +101,9 @@ def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
         moments.append(waiting + case.max_duration)
     if reading.numbers.watching:
         moments.append(case.now + case.world.scrape_seconds)
+    replay = comparison.wake_at(case, case.replay)
+    if replay is not None:
+        moments.append(replay)
     if case.closure.until is not None:
         moments.append(int(case.closure.until.timestamp()))
     return at(min((moment for moment in moments if moment > case.now), default=case.now + 1))

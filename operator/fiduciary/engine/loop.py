@@ -175,6 +175,8 @@ class Loop:
             until = None
             if key.kind == kinds.FINANCIALMODEL.kind:
                 until = settled_until(self.stores, (key.namespace, key.name))
+            elif key.kind == kinds.MODELEXPERIMENT.kind and not self.stores.experiments.index_of(key[1:]):
+                continue  # it is over: only somebody's act makes it news
             if until is None:
                 self.queue.add(key, Priority.RESYNC)
             else:

@@ -120,6 +120,25 @@ def test_settings_are_ones_that_the_operator_takes(file: Path) -> None:
     assert settings.mlflow_egress, "training pods could not reach MLflow"
 
 
+def test_the_operator_has_a_token_that_outcome_scorers_believe() -> None:
+    (spec,) = [spec for where, spec in pod_specs() if "kustomize/operator" in where]
+    usual = load({}).outcomes
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == str(usual.token_file.parent)]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
+    (token,) = [source["serviceAccountToken"] for source in volume["projected"]["sources"]]
+    assert (token["audience"], token["path"]) == (usual.audience, usual.token_file.name)
+    (policy,) = [policy for where, policy in objects("NetworkPolicy") if where.endswith(":fiduciary-operator")]
+    scorers = {"fiduciary.dev/component": "outcomes"}
+    peers = [peer for rule in policy["spec"]["egress"] for peer in rule.get("to", [])]
+    assert any(peer.get("podSelector", {}).get("matchLabels") == scorers for peer in peers)
+
+
+def test_claims_are_made_only_where_a_namespace_agreed_and_never_changed_or_deleted() -> None:
+    claims = [(where, rule) for where, rule in rules() if "persistentvolumeclaims" in rule["resources"]]
+    assert {where.partition(":")[0] for where, _ in claims} == {"deploy/kustomize/namespace/role.yaml"}
+    assert {verb for _, rule in claims for verb in rule["verbs"]} == {"get", "create"}
+
+
 def test_operators_image_holds_neither_torch_nor_mlflow() -> None:
     lock = (ROOT / "requirements" / "operator.txt").read_text()
     packages = set(re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE))

@@ -137,6 +137,13 @@ def impossible(case: Case) -> str | None:
             "a Return model is compared by panel rank IC, which a single series does not have; give the data an entity "
             "column with more than one entity, or use label kind Direction or Volatility"
         )
+    if case.spec.evidence.outcomes == "Prequential":
+        traded = [objective.name for objective in case.spec.objectives if objective.metric == "PaperPnL"]
+        if traded:
+            return (
+                f"objective {', '.join(traded)} (PaperPnL) needs live sessions: replayed days have losses and trade "
+                "nothing; set evidence.outcomes to Live, or use PairedLoss"
+            )
     for one in expected(case):
         bounded = next((o for o in case.spec.objectives if o.name == one.name and o.loss_bound is not None), None)
         if bounded is not None and one.side == "Superiority" and late(case, one):
