@@ -127,9 +127,14 @@ def _first_window(case: Case) -> Blind | None:
         return None
     if calibrated.grid.length:
         return Blind(reasons.FIRST_WINDOW, f"no window of {case.spec.window.length} has begun and ended yet")
-    return Blind(
-        reasons.FIRST_WINDOW, f"{state.rows} of the {calibrated.grid.rows} rows of the first window were counted"
-    )
+    rows = calibrated.grid.rows
+    if state.edge is None and state.window >= 0:
+        begins = (state.window + 2) * rows
+        return Blind(
+            reasons.FIRST_WINDOW, f"{state.rows} rows were counted; the first whole window begins after {begins}"
+        )
+    counted = state.rows - (0 if state.edge is None else state.edge.rows)
+    return Blind(reasons.FIRST_WINDOW, f"{counted} of the {rows} rows of the first window were counted")
 
 
 LOOKS = (

@@ -41,7 +41,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Where the next window begins; ``note``: the counters began anew before it."""
+    """Where the next window begins. ``reading`` None: nowhere yet; ``window``: number of the one that ends there."""
 
     reading: Reading | None
     window: int
@@ -80,12 +80,25 @@ def edges_between(grid: Grid, after: int, until: int) -> tuple[int, ...]:
 
 
 def _of_rows(grid: Grid, edge: Edge, reading: Reading) -> Window | Edge | None:
-    begin = edge.reading or NOTHING
+    if edge.reading is None:
+        return _first(grid, edge, reading)
+    begin = edge.reading
     if reading.rows < begin.rows:
         return Edge(Reading(reading.at, 0), -1)  # the scorer's store was lost: its counters began at 0 again
     if reading.rows < (edge.window + 2) * grid.rows:
         return None
     return _window(grid, edge.window, begin, reading, reading.rows // grid.rows - 1)
+
+
+def _first(grid: Grid, edge: Edge, reading: Reading) -> Window | Edge | None:
+    """A version whose rows were read from the first one on has its first window then. One that was seen later begins
+    with the next whole window: ``edge.window`` is the one in which it was seen."""
+    number = reading.rows // grid.rows - 1
+    if edge.window >= 0:
+        return Edge(reading, number) if number > edge.window else None
+    if number >= 1:
+        return Edge(None, number)
+    return _window(grid, -1, NOTHING, reading, number) if number >= 0 else None
 
 
 def _of_length(grid: Grid, edge: Edge, reading: Reading) -> Window | Edge | None:

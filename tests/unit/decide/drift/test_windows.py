@@ -42,15 +42,24 @@ def test_windows_stand_still_whoever_looks_when() -> None:
 @pytest.mark.parametrize(
     ("readings", "said"),
     [
-        ((at(70),), "no counts at the ends of 3 windows in a row"),
-        ((at(27),), "27 rows, at most 26"),
+        ((at(21), at(84)), "no counts at the ends of 3 windows in a row"),
+        ((at(21), at(48)), "27 rows, at most 26"),
         ((Reading(1, 21, (FeatureCounts("f", (19, 5), 0),)),), "a feature counts 24 of 21 rows"),
     ],
 )
 def test_what_cannot_be_compared_is_not_judged(readings: tuple[Reading, ...], said: str) -> None:
-    (window,) = closed(ROWS, START, *readings)
+    window = closed(ROWS, START, *readings)[-1]
     assert isinstance(window, Window)
     assert said in window.why
+
+
+def test_a_version_that_is_seen_late_begins_with_the_next_whole_window() -> None:
+    late, begin, window = closed(ROWS, START, at(500), at(503), at(505), at(520), at(526))
+    assert late == Edge(None, 22)
+    assert begin == Edge(at(505), 23)
+    assert isinstance(window, Window)
+    assert (window.first, window.last, window.rows, window.why) == (24, 24, 21, "")
+    assert closed(ROWS, Edge(None, 22), at(21), at(42), at(505)) == [begin]  # what was before does not come back
 
 
 def test_a_store_that_was_lost_begins_anew() -> None:
