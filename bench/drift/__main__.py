@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from bench.drift import picture
+from bench.drift import picture, versus
 from bench.drift.cost import cost
 from bench.drift.market import alarms, days
 from bench.drift.missing import missing_alarms
@@ -135,7 +135,10 @@ def _delays(paths: int, figures: dict[str, float]) -> list[dict[str, object]]:
     table(
         f"Median windows of {DRIFT_ROWS} rows to the alarm, drift from the first one on (share that never alarms)", rows
     )
-    return rows
+    worse = versus.delays(min(paths, 100), RUN_TIME * 21, SEED)
+    table(f"Worse than the previous version, {RUN_TIME:g} windows of 21 sessions between false alarms", worse)
+    figures["versus_ert_ratio"] = versus.false_alarms(min(paths, 40), 100.0, SEED)
+    return [*rows, *worse]
 
 
 def _delay(found: Played, rule: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.drift import versus
 from bench.drift.detectors import calibrated as on_arrays
 from bench.drift.detectors import cusum_alarms, normal_scores, psi, scored
 from bench.drift.market import Days, alarms, quarter
@@ -110,6 +111,14 @@ def test_a_rise_of_missing_rows_is_found_in_the_first_window_and_chance_is_not()
     quiet = missing_alarms(0.005, usual=0.005, rows=63, windows=500, paths=100, run_time=200.0, seed=2)
     # P(Bin(63, .005) >= 3) = .0042 <= 1/200: at most 250 of 50,000 are expected; 330 is five sd above
     assert quiet.sum() <= 330
+
+
+def test_worse_than_the_previous_version_is_seen_and_false_alarms_keep_their_distance() -> None:
+    rows = versus.delays(6, 4200.0, 1)
+    found = [row["median sessions"] for row in rows]
+    assert found == sorted(found, reverse=True)
+    assert found[2] < 160
+    assert versus.false_alarms(12, 50.0, 2) > 0.8  # >= 1 in expectation; about 60 alarms, sd .13
 
 
 def test_the_usual_rules_are_what_their_sources_say() -> None:
