@@ -60,6 +60,8 @@ def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger
     assert found is not None
     assert (found.rows, found.features[0].bins) == (22, (4, 7, 11))
     assert rows_of(moved, WATCHED) == ((60_000, 22),)
+    assert rows_of(moved[::-1], WATCHED) == ((60_000, 22),)
+    assert reading_of(moved[::-1], WATCHED, 60_000) == found
 
 
 @pytest.mark.parametrize(
