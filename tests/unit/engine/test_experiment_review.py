@@ -171,7 +171,7 @@ def test_a_challenger_on_whose_experiment_the_operator_fails_gives_back_its_shar
     while story.status["traffic"].get("challenger", 0) == 0:
         story.calm(5)
         assert story.clock.seconds < until
-    experiments = story.process.reconcile._reconciles[kinds.MODELEXPERIMENT.kind]
+    experiments = story.process.reconcile._reconciles[kinds.MODELEXPERIMENT.kind]  # pyright: ignore[reportPrivateUsage]
     judge = experiments._judge  # type: ignore[attr-defined]
 
     class Broken:
