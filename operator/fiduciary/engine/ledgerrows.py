@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Source = Literal["Prequential", "Live"]
 
 MOST_ROWS = 50_000
-"""Sessions that a ledger may have: two centuries of days. Its scorer is in somebody's namespace, and may say anything."""
+"""Sessions that a ledger may have: two centuries of days. Its scorer runs with a tenant, and may say anything."""
 
 
 class Untrusted(Exception):
