@@ -54,7 +54,8 @@ def judged(name: str, template: Object | None = None, spec: Object | None = None
     base: Object = {
         "training": {"validation": {"folds": 10}, "resources": {"requests": {"cpu": "50m"}}},
         "serving": {"resources": {"requests": {"cpu": "250m"}}},
-        "promotion": {"mode": "Auto", "experiment": merged(TEMPLATE, template or {})},
+        # The next challenger waits while the one before is watched.
+        "promotion": {"mode": "Auto", "rollbackWindow": "10s", "experiment": merged(TEMPLATE, template or {})},
     }
     return served(name, merged(base, spec or {}))
 
