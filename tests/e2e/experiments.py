@@ -195,6 +195,15 @@ class Trial:
         assert status["phase"] == phase, said
         return found
 
+    def until_rejected(self, version: Mapping[str, str]) -> None:
+        """Wait until the model's status lists it among those that will not be tried again; the log knows it first."""
+
+        def listed(found: Object) -> bool:
+            return version["version"] in {one["version"] for one in found["status"].get("rejectedVersions", ())}
+
+        where = ("fm", self.service.name, self.service.namespace)
+        self.service.cluster.until(*where, listed, 10, f"version {version['version']} is listed as rejected")
+
     def until_only(self, champion: Mapping[str, str], within: float = 60) -> Object:
         """Wait until this version has all traffic, answers, and nobody challenges it."""
         return self.service.cluster.until(

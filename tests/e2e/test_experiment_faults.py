@@ -66,8 +66,7 @@ def rolled_back(trial: Trial, version: Mapping[str, str], *whys: str) -> Object:
     print(f"{why['reason']}: {why['message']}")
     assert why["reason"] in whys, why
     assert ended["status"]["harm"]["test"]
-    rejected = trial.service.found["status"]["rejectedVersions"]
-    assert version["version"] in {one["version"] for one in rejected}
+    trial.until_rejected(version)
     return ended
 
 
