@@ -108,7 +108,7 @@ def test_challenger_that_hangs_in_traffic(trial: Trial, node: Node) -> None:
 
 
 def test_challenger_that_cannot_start(trial: Trial) -> None:
-    """Its signature does not fit its network, so that every server refuses to load it. It is never asked anything."""
+    """Its network asks for a feature more than it has, so that every server refuses to load it. It is asked nothing."""
     trial.template(merged(SHADOW, {"stopping": {"maxDuration": "45s"}}))
     with unharmed(trial):
         version = trial.train(broken("shape"))
