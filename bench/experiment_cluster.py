@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sandbox.load import Report
 
 RATE = 220.0
-FAILURES = 4
+FAILURES = 2
 TEMPLATE = {
     "traffic": {"steps": steps(half=50)},
     "circuitBreakers": [{"metric": "ErrorRate", "above": "0.25", "normal": "0.01"}],

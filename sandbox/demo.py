@@ -163,11 +163,11 @@ def judged_by_clients(story: Story, kubectl: Kubectl, model: Object, played: Rep
     return found
 
 
-def verdict(kubectl: Kubectl, found: Object) -> Object:
-    """The record that the experiment ended with."""
-    records = kubectl.get("modeldecisions", "-n", NAMESPACE)["items"]
-    mine = [one for one in records if one["spec"]["cause"].get("experiment") == found["metadata"]["name"]]
-    return max(mine, key=lambda record: record["spec"]["sequence"])["spec"]
+def records_of(kubectl: Kubectl, found: Object) -> list[Object]:
+    """What the log says of an experiment, oldest first: the last one is its verdict."""
+    records = [one["spec"] for one in kubectl.get("modeldecisions", "-n", NAMESPACE)["items"]]
+    mine = [one for one in records if one["cause"].get("experiment") == found["metadata"]["name"]]
+    return sorted(mine, key=lambda record: record["sequence"])
 
 
 def promoted(story: Story, kubectl: Kubectl, model: Object, played: Replay) -> Object:
@@ -179,7 +179,7 @@ def promoted(story: Story, kubectl: Kubectl, model: Object, played: Replay) -> O
         "however often one looks. Harm would roll it back at any moment."
     )
     found = judged_by_clients(story, kubectl, model, played, "Promoted")
-    record = verdict(kubectl, found)
+    record = records_of(kubectl, found)[-1]
     story.say(f"[green]Version {record['to']['version']} is promoted[/], and the record says why:")
     for reason in record["cause"]["reasons"]:
         story.quote(f"{reason['reason']}: {reason['message']}")
@@ -199,20 +199,19 @@ def rolled_back(story: Story, kubectl: Kubectl, model: Object, played: Replay) -
     story.command(kubectl, "patch", "fm", VOLATILITY, "-n", NAMESPACE, "--type=merge", f"--patch={json.dumps(change)}")
     waits = challenger(story, kubectl, model)
     found = judged_by_clients(story, kubectl, waits, played, "RolledBack")
-    record, written = verdict(kubectl, found), time.time()
+    *before, record = records_of(kubectl, found)
+    written = time.time()
     played.client.until_answered(400, model["status"]["champion"]["version"])
     report = played.client.report()
-    before, after = (len(one.failed) for one in (report.since(0, written), report.since(written)))
-    began, ended = (
-        datetime.fromisoformat(at) for at in (found["status"]["segments"][-1]["since"], record["decidedAt"])
-    )
+    until, since = (len(one.failed) for one in (report.since(0, written), report.since(written)))
+    began, ended = (datetime.fromisoformat(one["decidedAt"]) for one in (before[0], record))
     story.say(
         f"[red]Version {record['from']['version']} is rolled back[/] {duration((ended - began).total_seconds())} "
         "after it got its first copy of a request:"
     )
     for reason in record["cause"]["reasons"]:
         story.quote(f"{reason['reason']}: {reason['message']}")
-    story.say(f"Clients: {_failed(before)} until then, {_failed(after)} since, of {len(report.sent):,}.")
+    story.say(f"Clients: {_failed(until)} until then, {_failed(since)} since, of {len(report.sent):,}.")
 
 
 def _failed(count: int) -> str:

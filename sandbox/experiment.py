@@ -138,7 +138,7 @@ class ExperimentView:
     def _line(self, experiment: Object, seconds: float) -> None:
         status = experiment.get("status", {})
         shown = tuple((claim.name, claim.side) for claim in claims(status) if claim.shown)
-        now = (status.get("phase"), status.get("step"), status.get("weight"), status.get("reason"), shown)
+        now = (status.get("phase"), status.get("step"), status.get("weight"), shown)
         if not status or now == self._said:
             return
         self._said = now

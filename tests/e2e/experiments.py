@@ -54,7 +54,8 @@ def judged(name: str, template: Object | None = None, spec: Object | None = None
     base: Object = {
         "training": {"validation": {"folds": 10}, "resources": {"requests": {"cpu": "50m"}}},
         "serving": {"resources": {"requests": {"cpu": "250m"}}},
-        "promotion": {"mode": "Auto", "experiment": merged(TEMPLATE, template or {})},
+        # The next challenger waits while the one before is watched.
+        "promotion": {"mode": "Auto", "rollbackWindow": "10s", "experiment": merged(TEMPLATE, template or {})},
     }
     return served(name, merged(base, spec or {}))
 
@@ -193,6 +194,15 @@ class Trial:
         said = f"{status['phase']} ({status.get('reason')}): {condition(found, 'Ready').get('message', '')}"
         assert status["phase"] == phase, said
         return found
+
+    def until_rejected(self, version: Mapping[str, str]) -> None:
+        """Wait until the model's status lists it among those that will not be tried again; the log knows it first."""
+
+        def listed(found: Object) -> bool:
+            return version["version"] in {one["version"] for one in found["status"].get("rejectedVersions", ())}
+
+        where = ("fm", self.service.name, self.service.namespace)
+        self.service.cluster.until(*where, listed, 10, f"version {version['version']} is listed as rejected")
 
     def until_only(self, champion: Mapping[str, str], within: float = 60) -> Object:
         """Wait until this version has all traffic, answers, and nobody challenges it."""

@@ -21,7 +21,7 @@ from fiduciary_trainer import artifacts, export, version
 from fiduciary_trainer import contract as contracts
 from fiduciary_trainer.contract import Dataset
 from fiduciary_trainer.data import library
-from fiduciary_trainer.outcome import BadContract, encode
+from fiduciary_trainer.outcome import BadContract
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,17 +73,12 @@ def break_versions() -> None:
             return faults.broken(sound_onnx(module, shape), days, fault)
 
         def files(folder: Any, content: Mapping[str, bytes]) -> str:
-            changed = faults.broken_files(content, fault)
-            return files_of_version(folder, {name: encode_if(changed[name]) for name in changed})
+            return files_of_version(folder, faults.broken_files(content, fault))
 
         export.to_onnx, version.build = to_onnx, files
         return build(folder, contract, bars, rows, model)
 
     contracts.settings, artifacts.build = without_fault, broken
-
-
-def encode_if(content: Any) -> bytes:
-    return content if isinstance(content, bytes) else encode(content)
 
 
 if __name__ == "__main__":
