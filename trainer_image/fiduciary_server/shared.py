@@ -98,7 +98,7 @@ class SharedServer(Stoppable):
         self._kafka_server = None
         settings = self._settings
         stock = RESTServer(settings, self._data_plane, self._model_repository_handlers)
-        front = _Rest(self.loaded, stock._app)  # noqa: SLF001: what its server would serve
+        front = _Rest(self.loaded, stock._app)
         servicer = _Rpc(self.loaded, self._data_plane, self._model_repository_handlers)
         self._rest_server: Any = Http(front, settings.host, settings.http_port)
         self._grpc_server: Any = Grpc(servicer, settings.host, settings.grpc_port)
