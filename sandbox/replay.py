@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sandbox.market import Market
 
 AFTER = 5.0  # seconds, at least, from the last request of a day until its outcome: records travel in batches
-AUDIENCE, WRITER, SCORER, PORT = "fiduciary-outcomes", "outcome-writer", "fiduciary-outcomes", 8080
+WRITER, SCORER, PORT = "outcome-writer", "fiduciary-outcomes", 8080
 TOKEN_SECONDS = 3600
 PATIENCE = 120.0  # seconds for which a scorer that is away is asked again
 
@@ -157,7 +157,9 @@ class Outcomes:
     def _fresh(self) -> str:
         if time.monotonic() > self._until:
             words = ("create", "token", WRITER, "-n", self._namespace)
-            self._token = self._kubectl(*words, f"--audience={AUDIENCE}", f"--duration={TOKEN_SECONDS}s").strip()
+            # Each scorer takes tokens of its own namespace's audience only.
+            audience = f"--audience={SCORER}.{self._namespace}"
+            self._token = self._kubectl(*words, audience, f"--duration={TOKEN_SECONDS}s").strip()
             self._until = time.monotonic() + TOKEN_SECONDS / 2
         return self._token
 

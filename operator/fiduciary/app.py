@@ -14,9 +14,10 @@ import structlog
 import fiduciary
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
-from fiduciary.clients.ledger import Scorers, issued
+from fiduciary.clients.ledger import Scorers
 from fiduciary.clients.mlflow import Registry
 from fiduciary.clients.prometheus import Prometheus
+from fiduciary.clients.tokens import Tokens
 from fiduciary.decide import financialmodel, modelexperiment, notyet
 from fiduciary.decide.counters.templates import Contour, Runtime
 from fiduciary.decide.world import Connection, Platform
@@ -42,6 +43,7 @@ from fiduciary.engine.registry import Desk, Mirroring, Registries
 from fiduciary.engine.sensor import DRAIN_SECONDS, Watching, listen_to_signals
 from fiduciary.engine.stores import Key, Stores
 from fiduciary.engine.writes import ORDER, Step
+from fiduciary.manifests.outcomes import audience
 from fiduciary.manifests.plans import Environment, Postgresql, Scoring
 from fiduciary.settings import Settings, calendars
 
@@ -177,7 +179,7 @@ class Operator:
         applier = Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity)
         prometheus = self._prometheus()
         counted = None if prometheus is None else self._counted(prometheus, loop)
-        scorers, ledgers = self._ledgers(observer.platform(), loop)
+        scorers, ledgers = self._ledgers(cluster, observer.platform(), loop)
         outcomes = Outcomes(self.stores, ledgers, observer.references)
         experiments = ExperimentReconciler(
             observer=ExperimentObserver(cluster, self.stores, observer.platform, counted, outcomes),
@@ -288,18 +290,21 @@ class Operator:
             Gatherer(prometheus, sources, changed, self.metrics), Pasts(prometheus, sources, changed, self.metrics)
         )
 
-    def _ledgers(self, platform: Platform, loop: Loop) -> tuple[Scorers, Ledgers] | tuple[None, None]:
+    def _ledgers(
+        self, cluster: AiohttpCluster, platform: Platform, loop: Loop
+    ) -> tuple[Scorers, Ledgers] | tuple[None, None]:
         """What reads the outcome scorers; nothing where none is made."""
         if platform.serving is None or platform.serving.scoring is None:
             return None, None
         settings = self.settings.outcomes
+        tokens = Tokens(cluster, platform.serving.scoring.operator)
 
         def changed(experiment: Hashable) -> None:
             loop.queue.add(cast("Key", experiment))
 
         scorers = Scorers(
             settings.url,
-            token_file=settings.token_file,
+            token=lambda namespace: tokens.of(audience(namespace)),
             timeout=settings.timeout_seconds,
             observe=self.metrics.ledger_request,
         )
@@ -349,13 +354,13 @@ class Operator:
         settings, outcomes = self.settings, self.settings.outcomes
         if settings.prometheus is None or not settings.outcomes_image:
             return None
-        told = issued(outcomes.token_file) or ("", "")
+        told = self._access.account() or ("", "")
         issuer, operator = outcomes.issuer or told[0], outcomes.operator or told[1]
         if not issuer or not operator:
             log.error(
                 "outcomes.unusable",
-                why=f"{outcomes.token_file} holds no ServiceAccount token; the settings name no issuer and operator",
-                then="no outcome scorer is made: mount the token as deploy/kustomize/operator/deployment.yaml does",
+                why="this process is no ServiceAccount, and the settings name no outcomes.issuer and outcomes.operator",
+                then="no outcome scorer is made: run in a pod, or name both",
             )
             return None
         database = outcomes.postgresql
@@ -365,7 +370,6 @@ class Operator:
             operator=operator,
             operator_namespace=settings.namespace,
             monitoring_namespaces=settings.monitoring_namespaces,
-            audience=outcomes.audience,
             keys_url=outcomes.keys_url,
             writers=outcomes.writers,
             writer_namespaces=outcomes.writer_namespaces,

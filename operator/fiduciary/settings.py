@@ -105,16 +105,8 @@ class OutcomeSettings(_Strict):
         pattern=r"^https?://[^\s/]+$",
         description="how the operator reaches the scorer of a namespace",
     )
-    token_file: Path = Field(
-        default=Path("/var/run/fiduciary/outcomes/token"),
-        validation_alias=_names("tokenFile"),
-        description="projected ServiceAccount token of the operator, of the audience below",
-    )
-    audience: str = Field(default="fiduciary-outcomes", min_length=1)
     issuer: str = Field(default="", description="of ServiceAccount tokens; empty: what the operator's own token says")
-    operator: str = Field(
-        default="", pattern=r"^\S*$", description="subject of the operator; empty: what its own token says"
-    )
+    operator: str = Field(default="", description="subject of the operator; empty: what its own token says")
     keys_url: str = Field(
         default="https://kubernetes.default.svc/openid/v1/jwks",
         validation_alias=_names("keysUrl"),
@@ -147,6 +139,13 @@ class OutcomeSettings(_Strict):
     )
     poll_seconds: float = Field(default=10.0, validation_alias=_names("pollSeconds"), ge=0.5, le=600.0)
     timeout_seconds: float = Field(default=10.0, validation_alias=_names("timeoutSeconds"), gt=0.0, le=120.0)
+
+    @field_validator("operator")
+    @classmethod
+    def _account(cls, value: str) -> str:
+        if value:
+            cls._subjects((value,))
+        return value
 
     @field_validator("writers")
     @classmethod

@@ -16,7 +16,7 @@ from tests.unit.decide.worlds import PLATFORM, model
 FOLDER = Path(__file__).parent / "comparison"
 SCORER = Scorer(
     url="http://fiduciary-outcomes.quant.svc:8080",
-    audience="fiduciary-outcomes",
+    audience="fiduciary-outcomes.quant",
     egress=(
         {
             "to": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "fiduciary-outcomes"}}}],

@@ -35,6 +35,7 @@ def test_the_scorer_takes_its_settings() -> None:
     text = json.dumps(outcomes.document("quant", scoring()))
     found = settings.read({settings.VARIABLE: text})
     assert found.namespace == "quant"
+    assert found.verifier.audience == outcomes.audience("quant") == "fiduciary-outcomes.quant"
     assert found.verifier.subjects["define"] == {"system:serviceaccount:fiduciary-system:fiduciary-operator"}
     assert found.verifier.subjects["outcomes"] == {"system:serviceaccount:quant:outcome-writer"}
     assert found.verifier.keys.token_file is not None

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fiduciary.clients.ledger import Scorers, issued
+from fiduciary.clients.ledger import Scorers
 from fiduciary.clients.ledger_answers import LedgerError
+from fiduciary.clients.tokens import TokenError
 from fiduciary.decide.experiment.fold import chained
 from fiduciary.decide.experiment.ledgers import LedgerView, Wanted, live_name, prequential_name
 from fiduciary.engine.ledgers import Ledgers
@@ -79,13 +80,20 @@ class Rig:
 
 def play(scorer: Process, tmp_path: Path, story: Callable[[Rig], Awaitable[None]]) -> None:
     token = tmp_path / "token"
-    token.write_text(ISSUED.token(OPERATOR) + "\n")
+    token.write_text(ISSUED.token(OPERATOR))
+
+    async def shown(namespace: str) -> str:
+        assert namespace == NAMESPACE
+        try:
+            return token.read_text()
+        except FileNotFoundError:
+            raise TokenError("the API server gives none") from None
 
     async def run() -> None:
         asked: list[tuple[str, int]] = []
         client = Scorers(
             f"http://127.0.0.1:{scorer.port}",
-            token_file=token,
+            token=shown,
             observe=lambda what, status: asked.append((what, status)),
         )
         rig = Rig(scorer, client)
@@ -356,13 +364,3 @@ def test_whoever_else_answers_is_not_believed(body: bytes, reason: str) -> None:
             server.close()
 
     asyncio.run(run())
-
-
-def test_who_issued_a_token_is_read_from_it(tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    assert issued(file) is None
-    file.write_text(ISSUED.token(OPERATOR))
-    assert issued(file) == ("https://kubernetes.default.svc.cluster.local", OPERATOR)
-    for strange in ("", "a.b", "a.e30.c", "a.W10.c", "a.%%%.c"):
-        file.write_text(strange)
-        assert issued(file) is None

@@ -128,6 +128,7 @@ def test_outcome_scorers_need_no_settings_and_take_many(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("writers: [closes]", "'closes' is no subject: expected system:serviceaccount:<namespace>:<name>"),
+        ("operator: fiduciary", "'fiduciary' is no subject: expected system:serviceaccount:<namespace>:<name>"),
         ("postgresql: {url: 'postgresql://a@db/all', secret: s}", "names one database for all"),
         ("postgresql: {url: 'postgresql://a:b@db/{namespace}', secret: s}", "outcomes.postgresql.url"),
         ("storageSize: much", "outcomes.storageSize"),
@@ -135,7 +136,7 @@ def test_outcome_scorers_need_no_settings_and_take_many(tmp_path: Path) -> None:
         ("notional: '-1'", "outcomes.notional"),
         ("pollSeconds: 0", "outcomes.pollSeconds"),
     ],
-    ids=["writer", "one-database", "password", "size", "keys", "notional", "poll"],
+    ids=["writer", "operator", "one-database", "password", "size", "keys", "notional", "poll"],
 )
 def test_wrong_outcome_settings_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError) as refused:

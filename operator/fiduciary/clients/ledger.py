@@ -6,30 +6,29 @@ asked twice here, since the next poll asks anyway and every write can be repeate
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from fiduciary.clients import ledger_answers
 from fiduciary.clients.ledger_answers import LedgerError
+from fiduciary.clients.tokens import TokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Mapping
 
     from fiduciary.clients.ledger_answers import Head, Page
 
 MAX_BYTES = 16 << 20
 PAGE = 500
+_JSON = {"Content-Type": "application/json"}
 
 
 class Scorers:
     """Every namespace's scorer. ``address`` holds ``{namespace}``, e.g. ``http://fiduciary-outcomes.{namespace}.svc:8080``.
 
-    ``token_file`` is read for each request: a projected token is renewed in place. Its content never reaches a log.
+    ``token`` yields what to show to the scorer of a namespace: that is in its tenant's hands, so no other may take it.
     ``observe`` is told of each request (what, HTTP status, 0 where no answer came).
     """
 
@@ -37,14 +36,14 @@ class Scorers:
         self,
         address: str,
         *,
-        token_file: Path | None = None,
+        token: Callable[[str], Awaitable[str]] | None = None,
         timeout: float = 10.0,
         max_bytes: int = MAX_BYTES,
         observe: Callable[[str, int], None] = lambda what, status: None,
         connector: aiohttp.BaseConnector | None = None,
     ) -> None:
         self._address = address.rstrip("/")
-        self._token_file = token_file
+        self._token = token
         self._seconds = timeout
         self._max_bytes = max_bytes
         self._observe = observe
@@ -66,7 +65,7 @@ class Scorers:
         """
         url = self._url(namespace, "")
         headers = {"If-None-Match": tag} if tag else {}
-        status, tag, body = await self._ask("heads", "GET", url, headers)
+        status, tag, body = await self._ask("heads", "GET", namespace, url, headers)
         if status == 304:
             return None
         if status != 200:
@@ -77,31 +76,32 @@ class Scorers:
         """Rows of the sessions after ``after``, oldest first."""
         url = self._url(namespace, f"/{name}")
         query = f"?limit={PAGE}" + (f"&after={after}" if after else "")
-        status, _, body = await self._ask("rows", "GET", url + query, {})
+        status, _, body = await self._ask("rows", "GET", namespace, url + query, {})
         if status != 200:
             raise ledger_answers.refusal(url, status, body)
         return ledger_answers.page(url, body)
 
     async def define(self, namespace: str, name: str, definition: Mapping[str, Any]) -> None:
         """Begin a ledger. The same again changes nothing; another content under its name is ``LedgerExists``."""
-        await self._put("define", self._url(namespace, f"/{name}"), definition)
+        await self._put("define", namespace, f"/{name}", definition)
 
     async def end(self, namespace: str, name: str, last_session: str) -> None:
         """No session after ``last_session`` is closed into the ledger."""
         document = {"contractVersion": ledger_answers.CONTRACT_VERSION, "lastSession": last_session}
-        await self._put("end", self._url(namespace, f"/{name}/end"), document)
+        await self._put("end", namespace, f"/{name}/end", document)
 
-    async def _put(self, what: str, url: str, document: Mapping[str, Any]) -> None:
+    async def _put(self, what: str, namespace: str, path: str, document: Mapping[str, Any]) -> None:
+        url = self._url(namespace, path)
         content = json.dumps(document, ensure_ascii=False).encode()
-        status, _, body = await self._ask(what, "PUT", url, {"Content-Type": "application/json"}, content)
+        status, _, body = await self._ask(what, "PUT", namespace, url, _JSON, content)
         if status != 200:
             raise ledger_answers.refusal(url, status, body)
 
     async def _ask(
-        self, what: str, method: str, url: str, headers: Mapping[str, str], content: bytes | None = None
+        self, what: str, method: str, namespace: str, url: str, headers: Mapping[str, str], content: bytes | None = None
     ) -> tuple[int, str, bytes]:
         """(status, ETag, body)."""
-        sent = {"Accept": "application/json", **headers, **self._authorization()}
+        sent = {"Accept": "application/json", **headers, **await self._authorization(namespace)}
         status = 0
         try:
             async with self._http.request(method, url, headers=sent, data=content, allow_redirects=False) as response:
@@ -118,15 +118,13 @@ class Scorers:
     def _url(self, namespace: str, path: str) -> str:
         return f"{self._address.replace('{namespace}', namespace)}/v1/ledgers{path}"
 
-    def _authorization(self) -> dict[str, str]:
-        if self._token_file is None:
+    async def _authorization(self, namespace: str) -> dict[str, str]:
+        if self._token is None:
             return {}
         try:
-            token = self._token_file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            message = f"the token in {self._token_file} cannot be read: {type(error).__name__}"
-            raise LedgerError("ScorerUnauthorized", message) from None
-        return {"Authorization": f"Bearer {token}"}
+            return {"Authorization": f"Bearer {await self._token(namespace)}"}
+        except TokenError as error:
+            raise LedgerError("ScorerUnauthorized", str(error)) from error
 
     async def _read(self, url: str, response: aiohttp.ClientResponse) -> bytes:
         parts: list[bytes] = []
@@ -137,18 +135,3 @@ class Scorers:
                 raise LedgerError("ScorerTooLarge", f"{url} answered with more than {self._max_bytes} bytes")
             parts.append(part)
         return b"".join(parts)
-
-
-def issued(token_file: Path) -> tuple[str, str] | None:
-    """(issuer, subject) that a projected token says it is of; None where there is no such token.
-
-    It is our own token and the API server's word: nothing is verified here, the scorer does that.
-    """
-    try:
-        payload = token_file.read_text(encoding="utf-8").strip().split(".")[1]
-        found: object = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (OSError, ValueError, IndexError, binascii.Error):
-        return None
-    claims = cast("dict[str, object]", found) if isinstance(found, dict) else {}
-    issuer, subject = claims.get("iss"), claims.get("sub")
-    return (issuer, subject) if isinstance(issuer, str) and isinstance(subject, str) else None

@@ -49,6 +49,11 @@ def scored(spec: FinancialModelSpec) -> bool:
     return spec.serving is not None and not people_alone
 
 
+def audience(namespace: str) -> str:
+    """Of the tokens that the scorer of a namespace takes. What one receives, none of another namespace believes."""
+    return f"{NAME}.{namespace}"
+
+
 def records_url(namespace: str) -> str:
     """Where the model servers of a namespace send their predictions."""
     return f"http://{NAME}.{namespace}.svc:{PORT}/v1/records"
@@ -102,7 +107,7 @@ def document(namespace: str, scoring: Scoring) -> Body:
         "store": _store(namespace, scoring),
         "auth": {
             "issuer": scoring.issuer,
-            "audience": scoring.audience,
+            "audience": audience(namespace),
             "keys": keys,
             "subjects": {
                 # Model servers have no token; the policy says who reaches the port.

@@ -29,7 +29,7 @@ class Scoring:
     """The platform's part of every namespace's outcome scorer.
 
     Attributes:
-        issuer, audience, keys_url: of the ServiceAccount tokens that it believes.
+        issuer, keys_url: of the ServiceAccount tokens that it believes.
         operator: subject that may define live ledgers.
         writers: subjects that may send outcomes, besides the ServiceAccount ``outcome-writer`` of the namespace.
         writer_namespaces: whose pods may reach it, where they are labelled as writers.
@@ -40,7 +40,6 @@ class Scoring:
     operator: str
     operator_namespace: str
     monitoring_namespaces: tuple[str, ...] = ()
-    audience: str = "fiduciary-outcomes"
     keys_url: str = "https://kubernetes.default.svc/openid/v1/jwks"
     writers: tuple[str, ...] = ()
     writer_namespaces: tuple[str, ...] = ()

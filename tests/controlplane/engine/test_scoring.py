@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVED: dict[str, Any] = {"serving": {"replicas": 1, "gateway": {"parentRefs": [{"name": GATEWAY}]}}}
-NAME, AUDIENCE = "fiduciary-outcomes", "fiduciary-outcomes"
+NAME = "fiduciary-outcomes"
 OPERATOR = "system:serviceaccount:fiduciary-system:fiduciary-operator"
 ISSUER = "https://kubernetes.default.svc"
 SETTINGS = {
@@ -121,9 +121,9 @@ def believes(server: Server, namespace: str, deployment: dict[str, Any], folder:
     own.write_text(token(server, namespace, NAME, ISSUER))
     asked = Keys(url=f"{server.plane.url}/openid/v1/jwks", ca_file=server.plane.ca, token_file=own)
 
-    async def check(role: Role, place: str, account: str) -> str:
+    async def check(role: Role, place: str, account: str, audience: str = f"{NAME}.{namespace}") -> str:
         verifier = Verifier(found.verifier.issuer, found.verifier.audience, asked, found.verifier.subjects)
-        return await verifier.check(role, f"Bearer {token(server, place, account, AUDIENCE)}")
+        return await verifier.check(role, f"Bearer {token(server, place, account, audience)}")
 
     allowed: list[tuple[Role, str, str]] = [
         ("define", "fiduciary-system", "fiduciary-operator"),
@@ -131,6 +131,8 @@ def believes(server: Server, namespace: str, deployment: dict[str, Any], folder:
         ("ledgers", namespace, "fiduciary-comparison"),
     ]
     for role, place, account in allowed:
+        with pytest.raises(Refused, match="Audience doesn't match"):  # shown to the scorer of another namespace
+            asyncio.run(check(role, place, account, f"{NAME}.another"))
         assert asyncio.run(check(role, place, account)) == f"system:serviceaccount:{place}:{account}"
         for other, *_ in allowed:
             if other != role:

@@ -227,6 +227,53 @@ def test_people_who_approve_the_model_do_not_promote_what_an_experiment_judges()
     lab.sim.approve(approval("ok", "Approve", lab.sim.now, evidenceDigest=lab.history.challenger_evidence))
     calm(lab.sim, 20)
     assert "Promote" not in lab.sim.actions
+    assert lab.sim.condition("ActRefused")[:2] == ("True", reasons.EXPERIMENT_DECIDES)
+    assert lab.sim.condition("Ready")[0] == "True"
+
+
+def refusal(lab: Laboratory) -> str:
+    lab.sim.settle()
+    status, reason, message = lab.sim.condition("ActRefused")
+    assert (status, reason) == ("True", reasons.EXPERIMENT_DECIDES), message
+    return message
+
+
+def test_an_approval_of_the_model_itself_is_told_where_it_belongs() -> None:
+    """Before the experiment asks, while it asks, and with either digest; an approval in its place is enough."""
+    lab = tried_to("shadow", {"promotion": {"mode": "Manual", "approvals": 1}})
+    assert lab.sim.condition("ActRefused") == ("", "", "")
+    lab.sim.advance(seconds=1)
+    lab.sim.approve(approval("early", "Approve", lab.sim.now, evidenceDigest=lab.history.challenger_evidence))
+    told = refusal(lab)
+    assert f"ModelApproval early approves version 2 itself, but ModelExperiment {FIRST} decides about it" in told
+    assert "it asks nobody for an approval now" in told
+    lab.until(reasons.AWAITING_APPROVAL)
+    request = lab.one(FIRST).status.approval_request
+    assert request is not None
+    assert f"{{decision: Approve, experiment: {FIRST}, evidenceDigest: {request.digest}}}" in refusal(lab)
+    lab.sim.advance(seconds=1)
+    lab.sim.approve(approval("late", "Approve", lab.sim.now, evidenceDigest=request.digest))
+    assert "ModelApproval late approves" in refusal(lab)
+    lab.seconds(20)
+    assert "Promote" not in lab.sim.actions
+    lab.act(FIRST, "Approve", "bob@desk", evidenceDigest=request.digest)
+    lab.seconds(20)
+    assert lab.sim.actions[-1] == "Promote"
+    assert lab.sim.condition("ActRefused") == ("", "", ""), "it was about a challenger, which is champion now"
+
+
+def test_an_approval_of_an_earlier_challenger_is_refused_no_more() -> None:
+    lab = tried_to("canary")
+    lab.sim.approve(approval("old", "Approve", lab.sim.now, evidenceDigest=lab.history.challenger_evidence))
+    refusal(lab)
+    lab.ruled(FIRST, "RollBack", reasons.HARM_SHOWN, **spending())
+    lab.sim.step()
+    lab.sim.settle()
+    newcomer(lab, 9)
+    lab.seconds(30)
+    assert lab.history.challenger is not None
+    assert lab.history.challenger.version == "3"
+    assert lab.sim.condition("ActRefused") == ("", "", "")
 
 
 # --- the champion is kept --------------------------------------------------------------------------------------------

@@ -125,13 +125,11 @@ def test_settings_are_ones_that_the_operator_takes(file: Path, tmp_path: Path) -
     assert settings.mlflow_egress, "training pods could not reach MLflow"
 
 
-def test_the_operator_has_a_token_that_outcome_scorers_believe() -> None:
-    (spec,) = [spec for where, spec in pod_specs() if "kustomize/operator" in where]
-    usual = load({}).outcomes
-    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == str(usual.token_file.parent)]
-    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == mount["name"]]
-    (token,) = [source["serviceAccountToken"] for source in volume["projected"]["sources"]]
-    assert (token["audience"], token["path"]) == (usual.audience, usual.token_file.name)
+def test_the_operator_makes_tokens_of_itself_alone_and_reaches_outcome_scorers() -> None:
+    made = [(where, rule) for where, rule in rules() if "serviceaccounts/token" in rule["resources"]]
+    ((where, rule),) = made
+    assert where.partition(":")[0] == "deploy/kustomize/operator/role.yaml"
+    assert (rule["resourceNames"], rule["verbs"]) == (["fiduciary-operator"], ["create"])
     (policy,) = [policy for where, policy in objects("NetworkPolicy") if where.endswith(":fiduciary-operator")]
     scorers = {"fiduciary.dev/component": "outcomes"}
     peers = [peer for rule in policy["spec"]["egress"] for peer in rule.get("to", [])]

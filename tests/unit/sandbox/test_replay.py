@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from sandbox import replay
@@ -49,3 +50,33 @@ def test_rows_go_only_where_a_model_would_read_them() -> None:
     with pytest.raises(StepFailed, match="asOf: Rolling"):
         Rows(kubectl, model, "image")
     Rows(kubectl, {**model, "spec": {"data": {**data, "asOf": "Rolling"}}}, "image")
+
+
+def test_the_writer_s_token_is_for_the_scorer_of_its_namespace_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Recorded:
+        def get(self, *words: str) -> dict[str, Any]:
+            return {"spec": {"clusterIP": "10.0.0.7"}}
+
+        def __call__(self, *words: str) -> str:
+            asked.append(words)
+            return "t0ken\n"
+
+    posted: list[httpx.Request] = []
+
+    def post(url: str, *, json: object, headers: dict[str, str], timeout: float) -> httpx.Response:
+        posted.append(httpx.Request("POST", url, headers=headers))
+        return httpx.Response(200)
+
+    monkeypatch.setattr(httpx, "post", post)
+    kubectl: Kubectl = Recorded()  # type: ignore[assignment]
+    tell = replay.Outcomes(kubectl, "quant", "spx")
+    tell(MARKET, DAYS[:1])
+    tell(MARKET, DAYS[1:2])
+    (words,) = asked
+    assert words[:5] == ("create", "token", "outcome-writer", "-n", "quant")
+    assert "--audience=fiduciary-outcomes.quant" in words
+    assert {(str(one.url), one.headers["Authorization"]) for one in posted} == {
+        ("http://10.0.0.7:8080/v1/outcomes", "Bearer t0ken")
+    }

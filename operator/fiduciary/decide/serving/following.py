@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from fiduciary.api.conditions import find
 from fiduciary.api.modeldecision import Traffic
 from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import reasons
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fiduciary.api.experiment import Step
-    from fiduciary.api.modelexperiment import ModelExperiment
+    from fiduciary.api.modelexperiment import ModelExperiment, ModelExperimentStatus
     from fiduciary.decide.case import Case
     from fiduciary.decide.history import History
     from fiduciary.decide.serving.ability import Able
 
 ALL = Traffic(champion=100)
+FAILING = (reasons.INTERNAL_ERROR, reasons.WRITE_REFUSED)
 
 
 def experiments_decide(case: Case) -> bool:
@@ -143,13 +145,19 @@ def wished(case: Case, history: History, able: Able) -> Traffic | None:
     ):
         return ALL  # it has not started, or compares others
     desired = status.desired_traffic
-    if desired is None or status.ruling is not None or status.harm is not None:
+    if desired is None or status.ruling is not None or status.harm is not None or unjudged(status):
         return ALL
     if desired.champion == 0:
         return None
     if desired.challenger > 0 and not able.backend.capabilities.mirror_during_split:
         return desired.model_copy(update={"mirror": 0})  # copies could not be counted apart (protocols §4)
     return desired
+
+
+def unjudged(status: ModelExperimentStatus) -> bool:
+    """Whether the operator fails on the experiment: what it wished last is nobody's wish now, and nobody watches."""
+    stalled = find(status.conditions, reasons.STALLED)
+    return stalled is not None and stalled.status == "True" and stalled.reason in FAILING
 
 
 def same_shares(one: Traffic, other: Traffic) -> bool:

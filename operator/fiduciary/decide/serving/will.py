@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.facts import verdict_on
-from fiduciary.decide.serving.following import by_uid, experiments_decide, unanswered, watches
+from fiduciary.decide.serving.following import active, by_uid, experiments_decide, unanswered, watches
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ def pin_refused(case: Case, history: History) -> Note | None:
 
 
 def act_refused(case: Case, history: History) -> Note | None:
-    """Why the newest RollBack that was asked for cannot be carried out; None if it can, or if there is none."""
+    """Why what a person asked for is not carried out: the newest RollBack, else the newest Approve; None if it is."""
+    return _roll_back_refused(case, history) or _approve_refused(case, history)
+
+
+def _roll_back_refused(case: Case, history: History) -> Note | None:
     act = next(iter(_pending(case, history, "RollBack")[::-1]), None)
     if act is None or history.champion is None:
         return None
@@ -88,6 +92,40 @@ def act_refused(case: Case, history: History) -> Note | None:
         f"champion and were not rolled back themselves are {known}"
     )
     return Note(reasons.ROLL_BACK_IMPOSSIBLE, message)
+
+
+def _approve_refused(case: Case, history: History) -> Note | None:
+    """Somebody approves the model's challenger itself, though an experiment decides about it."""
+    challenger = history.challenger
+    if challenger is None or people_decide(case):
+        return None
+    followed = active(case, history)
+    judge = followed if followed is not None and not watches(followed, history) else None
+    request = judge.status.approval_request if judge is not None else None
+    # Those on earlier challengers stay where they are, and are about nothing any more.
+    since = challenger.since.timestamp() if challenger.since is not None else 0.0
+    evidence = (history.challenger_evidence, *(() if request is None else (request.digest,)))
+    acts = [
+        act
+        for act in case.approvals("Approve")
+        if act.spec.experiment is None and (act.spec.evidence_digest in evidence or _created(act) >= since)
+    ]
+    if not acts:
+        return None
+    which = "a ModelExperiment of its own" if judge is None else f"ModelExperiment {judge.metadata.name}"
+    if judge is None:
+        todo = "wait for it, and approve what its status.approvalRequest shows"
+    elif request is None:
+        todo = "it asks nobody for an approval now; once it does, its status.approvalRequest has the digest to approve"
+    else:
+        wanted = f"{{decision: Approve, experiment: {judge.metadata.name}, evidenceDigest: {request.digest}}}"
+        todo = f"create a ModelApproval {wanted}"
+    name, version = acts[-1].metadata.name, challenger.version
+    message = (
+        f"ModelApproval {name} approves version {version} itself, but {which} decides about it: {todo}. To promote it "
+        "without evidence, pin it"
+    )
+    return Note(reasons.EXPERIMENT_DECIDES, message)
 
 
 def approvals_needed(case: Case) -> int:
@@ -213,8 +251,13 @@ def _pending(case: Case, history: History, decision: Literal["RollBack"]) -> lis
         for act in case.approvals(decision)
         if act.metadata.name not in history.approvals
         and act.metadata.creation_timestamp is not None
-        and act.metadata.creation_timestamp.timestamp() >= since
+        and _created(act) >= since
     ]
+
+
+def _created(act: ModelApproval) -> float:
+    created = act.metadata.creation_timestamp
+    return 0.0 if created is None else created.timestamp()
 
 
 def _way_back(act: ModelApproval, history: History) -> VersionRef | None:

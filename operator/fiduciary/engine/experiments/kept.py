@@ -43,6 +43,11 @@ class Suffered:
         return cls(pod.name, pod.restarts, OUT_OF_MEMORY in (pod.reason, pod.last_reason))
 
 
+def suffered(pods: Sequence[ServingPod]) -> tuple[Suffered, ...]:
+    """Of the pods that had suffered anything; there may be hundreds."""
+    return tuple(one for one in map(Suffered.of, pods) if one.restarts or one.out_of_memory)
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Attributes:

@@ -120,8 +120,9 @@ def _scorer(platform: Platform, model: FinancialModel) -> Scorer | None:
     scoring = None if platform.serving is None else platform.serving.scoring
     if scoring is None or not outcomes.scored(model.spec):
         return None
-    address = f"http://{outcomes.NAME}.{model.metadata.namespace}.svc:{outcomes.PORT}"
-    return Scorer(address, scoring.audience, outcomes.RECORDS_EGRESS)
+    namespace = model.metadata.namespace
+    address = f"http://{outcomes.NAME}.{namespace}.svc:{outcomes.PORT}"
+    return Scorer(address, outcomes.audience(namespace), outcomes.RECORDS_EGRESS)
 
 
 def _wanted(world: World, model: FinancialModel, split: Split) -> Wanted | None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from fiduciary.api import meta
-from fiduciary.clients.kube import KubeError
+from fiduciary.clients.kube import Conflict, KubeError, NotFound, Unavailable
 from fiduciary.decide.experiment import preflight
 from fiduciary.engine import kinds
 from fiduciary.engine.experiments.status import asks, over, watching, worth_writing, written
 from fiduciary.engine.reconcile import GONE, Outcome
 from fiduciary.engine.report import target_of, write_status
 from fiduciary.engine.stores import Key
-from fiduciary.engine.writes import Step
+from fiduciary.engine.writes import Stale, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +88,21 @@ class ExperimentReconciler:
 
     async def __call__(self, key: Key) -> Outcome:
         """Reconcile ``key`` once. Raises what :class:`fiduciary.engine.reconcile.Reconciler` has answers for."""
+        try:
+            return await self._reconcile(key)
+        except (Stale, Conflict, NotFound, Unavailable):
+            raise
+        except Exception:
+            self._failed(key)
+            raise
+
+    def _failed(self, key: Key) -> None:
+        """Nobody watches a challenger while this fails: its model looks at what is said of the experiment."""
+        experiment = self._stores.experiments.get((key.namespace, key.name))
+        if experiment is not None:
+            self._changed(Key(kinds.FINANCIALMODEL.kind, key.namespace, experiment.spec.model_ref.name))
+
+    async def _reconcile(self, key: Key) -> Outcome:
         experiment = self._stores.experiments.get((key.namespace, key.name))
         if experiment is None:
             self._drop(key)

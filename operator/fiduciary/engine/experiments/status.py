@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api.modelexperiment import ComparedVersion, FinalRuling
 from fiduciary.decide import reasons
-from fiduciary.engine.experiments.kept import Suffered, folded
+from fiduciary.decide.serving.following import unjudged
+from fiduciary.engine.experiments.kept import folded, suffered
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,8 +42,8 @@ def written(seen: Seen, decision: Decision, now: datetime) -> ModelExperimentSta
     if world.state is None:  # it begins: what the pods had suffered before is nobody's fault
         kept = replace(
             kept,
-            champion=tuple(map(Suffered.of, seen.pods[0])),
-            challenger=tuple(map(Suffered.of, seen.pods[1])),
+            champion=suffered(seen.pods[0]),
+            challenger=suffered(seen.pods[1]),
         )
     evidence, ended = before.evidence, over(seen, decision)
     same = evidence is not None and (not evidence.counters if ended else kept == seen.stored)
@@ -88,8 +89,11 @@ def over(seen: Seen, decision: Decision) -> bool:
         return False
     if recorded.stands:
         return not watching(seen, decision)
-    # What it shows then stays true. Who comes back after another one was champion comes by somebody's will.
-    return recorded.left is not None or (route.weight == 0 and route.mirror == 0)
+    # What it shows then stays true. Who is champion all the same is it by somebody else's will.
+    champion, challenger = seen.world.model.champion, seen.world.challenger
+    if champion is not None and challenger is not None and champion.digest == challenger.digest:
+        return True
+    return route.weight == 0 and route.mirror == 0
 
 
 def watching(seen: Seen, decision: Decision) -> bool:
@@ -116,7 +120,7 @@ def asks(status: ModelExperimentStatus) -> Any:
     """What the FinancialModel reads of it: where it changes, the model is reconciled."""
     return (
         status.desired_traffic, status.ruling, status.harm, status.challenger, status.phase, status.approval_request,
-        status.evidence is None or bool(status.evidence.counters),
+        status.evidence is None or bool(status.evidence.counters), unjudged(status),
     )  # fmt: skip
 
 

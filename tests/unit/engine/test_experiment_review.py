@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fiduciary.clients.kube import Invalid
 from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.blocks import START, read
 from fiduciary.decide.counters.exposure import Change
@@ -13,6 +14,7 @@ from fiduciary.decide.counters.state import FIELDS
 from fiduciary.decide.counters.templates import Workload
 from fiduciary.engine import kinds
 from tests.unit.decide.counters.played import plan
+from tests.unit.decide.logs import version
 from tests.unit.decide.worlds import NAMESPACE
 from tests.unit.engine.counting import SCRAPE, MemoryPrometheus
 from tests.unit.engine.experiment_story import ExperimentStory
@@ -160,3 +162,45 @@ def test_a_step_begins_as_soon_as_its_version_is_known_to_the_gateways() -> None
     while story.log()[-1]["action"] != "Shift":
         story.calm(1)
         assert story.clock.seconds < began + 60, story.log()[-1]
+
+
+def test_a_challenger_on_whose_experiment_the_operator_fails_gives_back_its_share() -> None:
+    """No breaker, no harm test and no end is judged then: it must not go on answering clients."""
+    story = ExperimentStory.begun().goes_on(-1)
+    until = story.clock.seconds + 600
+    while story.status["traffic"].get("challenger", 0) == 0:
+        story.calm(5)
+        assert story.clock.seconds < until
+    experiments = story.process.reconcile._reconciles[kinds.MODELEXPERIMENT.kind]  # pyright: ignore[reportPrivateUsage]
+    judge = experiments._judge  # type: ignore[attr-defined]
+
+    class Broken:
+        @staticmethod
+        def decide(world: Any, now: Any) -> Any:
+            raise Invalid(422, "Invalid", "the API server takes no such status")
+
+    experiments._judge = Broken  # type: ignore[attr-defined]
+    story.process.refusals = True
+    story.calm(60)
+    assert story.status["traffic"].get("challenger", 0) == 0, "whoever is refused is tried again after half a minute"
+    assert story.ready() == ("True", "Serving")
+    experiments._judge = judge  # type: ignore[attr-defined]
+    story.calm(60)
+    assert story.status["traffic"].get("challenger", 0) == 50
+
+
+def test_an_experiment_whose_challenger_people_made_champion_is_over_with_its_record() -> None:
+    """All requests are the version's, by a pin: that is no reason to count them for ever."""
+    story = TrialStory(spec=SLOW)
+    story.reaches("half")
+    story.follows = False
+    story.decided = story.clock.now()
+    story.write("Promote", "2", **{"from": version("1")}, traffic={"champion": 100}, cause={"kind": "Pinned"})
+    story.traffic, story.places = {"champion": 100}, {"champion": version("2")}
+    story.tell()
+    story.until("Superseded", minutes=5)
+    its = {**story.status["ruling"]["summary"], "experiment": MX, "uid": story.mx["metadata"]["uid"]}
+    story.write("Abort", "2", **{"from": version("1")}, summary=its, cause={"experiment": MX})
+    story.tell()
+    story.run_for(30)
+    assert story.status["evidence"]["counters"] == ""
