@@ -37,7 +37,8 @@ GATEWAY_NAMESPACES = ("projectcontour",)
 
 @dataclass
 class Tape:
-    """Evidence of one experiment as its status held it: the first one, the last one, and every change of the route."""
+    """Evidence of one experiment as its status held it until its verdict: the first one, the last one, and every change
+    of the route."""
 
     service: Service
     name: str
@@ -70,8 +71,8 @@ class Tape:
 
     def _keep(self, found: Object) -> None:
         experiment = ModelExperiment.model_validate(found)
-        if experiment.status.evidence is None:
-            return
+        if experiment.status.evidence is None or experiment.status.ruling is not None:
+            return  # after the verdict other tests watch what was promoted
         now = stored(experiment.status.evidence)
         if isinstance(now, Refusal) or (self.last is not None and not now.kept.changes):
             return
