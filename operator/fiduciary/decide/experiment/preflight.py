@@ -69,6 +69,12 @@ def objection(
         )
         return Objection(reasons.PROMETHEUS_NOT_CONFIGURED, message)
     name, known = model.metadata.name, _versions(history)
+    if model.spec.serving is not None and model.spec.serving.backend == "Seldon":
+        message = (
+            f"{name} is served by Seldon, and the requests that its Servers answer are not counted yet, so that nobody "
+            "could judge; until then people promote (ModelApproval)"
+        )
+        return Objection(reasons.NOT_YET_ACTIVE, message)
     spec = experiment.spec
     for role, named in (("champion", spec.champion), ("challenger", spec.challenger)):
         if named is not None and named.version not in known:

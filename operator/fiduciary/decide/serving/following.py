@@ -33,9 +33,9 @@ FAILING = (reasons.INTERNAL_ERROR, reasons.WRITE_REFUSED)
 
 def experiments_decide(case: Case) -> bool:
     """Whether challengers are judged by experiments. Else people alone promote them: in mode Manual without a template,
-    where nothing is served, and where the operator knows no Prometheus."""
+    and where nobody could count requests."""
     promotion = case.spec.promotion
-    if not case.world.platform.experiments or case.spec.serving is None:
+    if not _counted(case):
         return False
     return promotion.mode == "Auto" or (promotion.mode == "Manual" and promotion.experiment is not None)
 
@@ -77,10 +77,17 @@ def queue(case: Case, history: History) -> tuple[ModelExperiment, ...]:
     killed = history.kill is not None and history.kill.engaged
     if challenger is None or traffic is None or traffic.champion == 0 or killed or spec.suspend:
         return ()
-    if not case.world.platform.experiments or spec.promotion.mode == "Pinned":
+    if not _counted(case) or spec.promotion.mode == "Pinned":
         return ()
     found = [one for one in case.world.experiments if unfinished(one) and about(one, challenger) and _of(one, history)]
     return tuple(sorted(found, key=oldest_first))
+
+
+def _counted(case: Case) -> bool:
+    """Whether requests of the model can be counted: by a Prometheus that the operator knows, for a version that has
+    pods of its own (those of Seldon's Servers hold many versions)."""
+    serving = case.spec.serving
+    return case.world.platform.experiments and serving is not None and serving.backend != "Seldon"
 
 
 def unfinished(experiment: ModelExperiment) -> bool:
