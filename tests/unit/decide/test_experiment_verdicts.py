@@ -295,6 +295,41 @@ def test_a_challenger_that_was_not_shown_to_be_better_is_refused() -> None:
     assert lab.history.trial.experiment == f"{NAME}-3"
 
 
+@pytest.mark.parametrize("mode", ["Advise", "Enforce"])
+def test_what_was_shown_and_nobody_acted_on_in_time_is_not_refused(mode: str) -> None:
+    """All was shown; it was only advised, or nobody signed: the challenger keeps its place until a person decides."""
+    lab = tried_to("half", {"promotion": {"approvals": 1, "experiment": {"mode": mode}}})
+    lab.ruled(FIRST, "KeepChampion", reasons.EXPIRED, **spending())
+    lab.sim.step()
+    assert last(lab) == ("Abort", "1", "2")
+    assert lab.sim.records[-1].cause.message.startswith("version 2 is not promoted, version 1 stays champion")
+    assert weights(lab.sim) == {"1": 100}
+    lab.seconds(60)
+    assert (lab.sim.actions[-1], sorted(lab.experiments)) == ("Abort", [FIRST]), "it has said what it had to say"
+    assert lab.history.refused == frozenset()
+    assert lab.sim.status.challenger is not None
+    status, reason, message = lab.sim.condition("PromotionPending")
+    assert (status, reason) == ("True", reasons.EXPIRED)
+    assert "Delete it (another one is made" in message
+    lab.sim.approve(approval("late", "Approve", lab.sim.now, evidenceDigest=lab.history.challenger_evidence))
+    assert f"ModelExperiment {FIRST} ended" in refusal(lab)
+    lab.remove(lab.one(FIRST))
+    lab.seconds(60)
+    assert lab.one(FIRST).status.ruling is None, "another one goes on"
+    assert lab.history.trial is not None
+
+
+def test_a_newer_version_takes_the_place_of_what_nobody_acted_on() -> None:
+    lab = tried_to("half")
+    newcomer(lab, 8)
+    lab.ruled(FIRST, "KeepChampion", reasons.EXPIRED, **spending())
+    lab.sim.step()
+    assert last(lab) == ("Abort", "1", "2")
+    assert lab.sim.status.challenger is not None
+    assert lab.sim.status.challenger.version == "3"
+    assert lab.history.refused == frozenset()
+
+
 @pytest.mark.parametrize("decision", ["Abort", "Reject"])
 def test_an_act_on_the_experiment_ends_it_under_the_name_of_who_acted(decision: str) -> None:
     lab = tried_to("canary")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fiduciary.api.modelstatus import ApprovalRequest
 from fiduciary.decide import reasons
 from fiduciary.decide.serving.following import active, told, watches, window_end
-from fiduciary.decide.serving.queueing import speaks_for
+from fiduciary.decide.serving.queueing import ended_for
 from fiduciary.decide.serving.will import approvals_given, approvals_needed, people_decide
 from fiduciary.decide.step import Note
 
@@ -80,17 +80,18 @@ def _judged(case: Case, history: History, name: str) -> Note | None:
 
 
 def _ended_before(case: Case, history: History) -> Note | None:
-    """An experiment of the challenger that ended before it began, and so keeps another from being made."""
+    """An experiment of the challenger that ended without a word on it, and so keeps another from being made."""
     challenger = history.challenger
-    for one in case.world.experiments:
-        ruling = one.status.ruling
-        if challenger is not None and ruling is not None and speaks_for(case, one, challenger):
-            message = (
-                f"ModelExperiment {one.metadata.name} of version {challenger.version} ended: {ruling.message}. Correct "
-                "spec.promotion.experiment and delete it (another one is made), create one by hand, or pin the version"
-            )
-            return Note(ruling.reason, message)
-    return None
+    one = ended_for(case, challenger)
+    ruling = one.status.ruling if one is not None else None
+    if one is None or ruling is None or challenger is None:
+        return None
+    if ruling.reason == reasons.EXPIRED:
+        again = "Delete it (another one is made and goes on with its evidence)"
+    else:
+        again = "Correct spec.promotion.experiment and delete it (another one is made), create one by hand"
+    message = f"ModelExperiment {one.metadata.name} of version {challenger.version} ended: {ruling.message}. {again}"
+    return Note(ruling.reason, f"{message}, or pin the version")
 
 
 def approval_request(case: Case, history: History) -> ApprovalRequest | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.facts import verdict_on
 from fiduciary.decide.serving.following import active, by_uid, experiments_decide, unanswered, watches
+from fiduciary.decide.serving.queueing import ended_for
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
@@ -112,8 +113,11 @@ def _approve_refused(case: Case, history: History) -> Note | None:
     ]
     if not acts:
         return None
+    ended = ended_for(case, challenger) if judge is None else None
     which = "a ModelExperiment of its own" if judge is None else f"ModelExperiment {judge.metadata.name}"
-    if judge is None:
+    if ended is not None:
+        todo = f"ModelExperiment {ended.metadata.name} ended, delete it and another one is made"
+    elif judge is None:
         todo = "wait for it, and approve what its status.approvalRequest shows"
     elif request is None:
         todo = "it asks nobody for an approval now; once it does, its status.approvalRequest has the digest to approve"
