@@ -415,6 +415,9 @@ another."""
 EVIDENCE_LOST = "EvidenceLost"
 """The log says that the experiment began, and its status was removed. Delete it: another one begins, and counts as
 another test."""
+WATCH_LOST = "WatchLost"
+"""The status was removed while the experiment watched its promotion, so that harm rolls nothing back. Watch the version
+yourself until promotion.rollbackWindow ends; go back with a ModelApproval {decision: RollBack}."""
 
 # --- experiments: conditions ------------------------------------------------------------------------------------------
 
