@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.history import History
 
 HISTORY_LIMIT = 10
-"""Experiments of our making that are kept after they ended: what they found is in the log."""
+"""Experiments that are kept after they ended, whoever made them: what they found is in the log."""
 
 
 def made(case: Case, history: History) -> tuple[tuple[Create, ...], tuple[Event, ...]]:
@@ -85,7 +85,6 @@ def cleared(case: Case, history: History) -> tuple[Delete, ...]:
         if one.status.ruling is not None
         and one is not followed
         and one.metadata.deletion_timestamp is None
-        and one.metadata.labels.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
         and (one.status.challenger is None or recorded(case.world.records, one) is not None)
         and not any(speaks_for(case, one, version) for version in standing)
     ]
