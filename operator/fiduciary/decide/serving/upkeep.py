@@ -17,7 +17,7 @@ from fiduciary.decide.serving import objects, podfacts
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
 from fiduciary.decide.serving.again import as_before, moving
 from fiduciary.decide.serving.arrival import arrival, direct, imitating
-from fiduciary.decide.serving.following import harmful, window_end
+from fiduciary.decide.serving.following import active, harmful, window_end
 from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
 from fiduciary.decide.serving.listing import listed
 from fiduciary.decide.serving.lost import lost_records
@@ -28,7 +28,7 @@ from fiduciary.decide.serving.split import split
 from fiduciary.decide.serving.verdicts import rising
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted
-from fiduciary.decide.serving.will import act_refused, passes, pin_refused, will
+from fiduciary.decide.serving.will import act_refused, closed, passes, pin_refused, will
 from fiduciary.decide.step import Note
 from fiduciary.manifests import versionnames
 from fiduciary.manifests.content import content_of
@@ -127,7 +127,12 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     expected = coming if coming is not None else rising(case, history, able)
     moments = [settles_at, state.look, kept.look, expected.look if expected is not None else None]
     moments += [podfacts.next_look(view, case.now) for view in case.world.deployments]
-    moments += [_window(case, history), before.until if before is not None else None]
+    held = closed(case, history, active(case, history))
+    moments += [
+        held.until if held is not None else None,
+        _window(case, history),
+        before.until if before is not None else None,
+    ]
     return Upkeep(
         route=writes,
         children=(*kept.children, *scorer(case, able, versions), *shrunk, *gone, *queued, *over),

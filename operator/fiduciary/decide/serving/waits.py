@@ -8,11 +8,12 @@ from fiduciary.api.modelstatus import ApprovalRequest
 from fiduciary.decide import reasons
 from fiduciary.decide.serving.following import active, told, watches, window_end
 from fiduciary.decide.serving.queueing import ended_for
-from fiduciary.decide.serving.will import approvals_given, approvals_needed, people_decide
+from fiduciary.decide.serving.will import approvals_given, approvals_needed, closed, people_decide
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
     from fiduciary.decide.case import Case
+    from fiduciary.decide.experiment.windows import Closure
     from fiduciary.decide.history import History
     from fiduciary.decide.serving.arrival import Arrival
     from fiduciary.decide.serving.will import Will
@@ -68,6 +69,9 @@ def _judged(case: Case, history: History, name: str) -> Note | None:
         )
         return Note(reasons.QUEUED, message)
     behind = "" if history.waiting is None else f"; version {history.waiting.version} waits behind it"
+    held = closed(case, history, followed)
+    if followed is not None and held is not None:
+        return _held(name, followed.metadata.name, held, behind)
     if followed is not None:
         reason, message = told(followed)
         return Note(reason, f"{name} is judged by ModelExperiment {followed.metadata.name}: {message}{behind}")
@@ -77,6 +81,17 @@ def _judged(case: Case, history: History, name: str) -> Note | None:
     if ended is not None:
         return ended
     return Note(reasons.QUEUED, f"a ModelExperiment for {name} is about to be made{behind}")
+
+
+def _held(name: str, experiment: str, held: Closure, behind: str) -> Note:
+    ruled = f"{name} is to be promoted (ModelExperiment {experiment})"
+    if held.unknown is not None:
+        return Note(
+            reasons.CALENDAR_UNKNOWN, f"{ruled}, and nobody knows whether it may be now: {held.unknown}{behind}"
+        )
+    until = "" if held.until is None else f" until {held.until:%Y-%m-%d %H:%M %Z}"
+    message = f"{ruled}; {held.freeze or held.window} forbids promotions{until}{behind}"
+    return Note(reasons.IN_FREEZE if held.freeze else reasons.NO_PROMOTE_WINDOW, message)
 
 
 def _ended_before(case: Case, history: History) -> Note | None:
