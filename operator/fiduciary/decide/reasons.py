@@ -383,7 +383,7 @@ NOT_SHOWN = "NotShown"
 """maxDuration is over and not everything was shown; the message says what was missing. The champion is kept."""
 EXPIRED = "Expired"
 """maxDuration is over, everything was shown, and people, the calendar or pods still held the promotion; the message
-says which. The champion is kept."""
+says which. The champion is kept and the challenger is not refused: delete the experiment, and another one goes on."""
 NEVER_STARTED = "NeverStarted"
 """The model followed the experiment for maxDuration and it could not start; the message says why. The champion is
 kept."""
@@ -468,6 +468,9 @@ another."""
 EVIDENCE_LOST = "EvidenceLost"
 """The log says that the experiment began, and its status was removed. Delete it: another one begins, and counts as
 another test."""
+WATCH_LOST = "WatchLost"
+"""The status was removed while the experiment watched its promotion, so that harm rolls nothing back. Watch the version
+yourself until promotion.rollbackWindow ends; go back with a ModelApproval {decision: RollBack}."""
 
 # --- experiments: conditions ------------------------------------------------------------------------------------------
 

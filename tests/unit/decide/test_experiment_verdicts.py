@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fiduciary.decide import financialmodel, reasons
 from fiduciary.decide.experiment.recorded import recorded
 from fiduciary.decide.world import Questions
+from tests.unit.decide.experiment.trials import XNYS
 from tests.unit.decide.laboratory import Laboratory, laboratory, newcomer, tried_to
 from tests.unit.decide.lives import act_now, answers, calm, deleted, digest_of, pin, replicas, service_name
 from tests.unit.decide.logs import spending
@@ -190,6 +192,51 @@ def test_a_promotion_waits_for(what: str) -> None:
     assert last(lab) == ("Promote", "1", "2")
 
 
+def at_exchanges(lab: Laboratory) -> Laboratory:
+    """The operator's settings have a calendar."""
+    lab.sim.world = replace(lab.sim.world, platform=replace(lab.sim.world.platform, calendars={"XNYS": XNYS}))
+    return lab
+
+
+def test_a_promotion_that_waited_into_a_freeze_waits_for_its_end() -> None:
+    """Ruled on an open day, it waited for the end of a suspension: the calendar counts when it is carried out."""
+    lab = at_exchanges(tried_to("half"))
+    lab.sim.edit({"suspend": True})
+    lab.stopped = True
+    lab.ruled(FIRST, "Promote", reasons.PROMOTED, **spending())
+    calm(lab.sim, 20)
+    lab.edit(FIRST, calendar={"exchange": "XNYS", "freeze": [f"{lab.sim.now:%Y-%m-%d}/{lab.sim.now:%Y-%m-%d}"]})
+    lab.sim.edit({"suspend": False})
+    calm(lab.sim, 20)
+    assert (lab.sim.actions[-1], weights(lab.sim)) == ("Shift", {"1": 50, "2": 50})
+    status, reason, message = lab.sim.condition("PromotionPending")
+    assert (status, reason) == ("True", reasons.IN_FREEZE)
+    assert "until" in message
+    wake = lab.sim.settle().wake_at
+    assert wake is not None
+    assert wake - lab.sim.now <= timedelta(days=1), "nobody calls when a freeze ends"
+    lab.sim.advance(days=1)
+    calm(lab.sim, 30)
+    assert last(lab) == ("Promote", "1", "2")
+
+
+@pytest.mark.parametrize("found", ["harm", "an unknown calendar"])
+def test_while_the_calendar_holds_a_promotion(found: str) -> None:
+    lab = at_exchanges(tried_to("half"))
+    exchange = "XNYS" if found == "harm" else "XXXX"
+    lab.edit(FIRST, calendar={"exchange": exchange, "freeze": [f"{lab.sim.now:%Y-%m-%d}/{lab.sim.now:%Y-%m-%d}"]})
+    lab.stopped = True
+    lab.ruled(FIRST, "Promote", reasons.PROMOTED, **spending())
+    calm(lab.sim, 20)
+    assert lab.sim.actions[-1] == "Shift"
+    if found == "harm":
+        lab.ruled(FIRST, "RollBack", reasons.HARM_SHOWN, **spending())
+        lab.sim.step()
+        assert last(lab) == ("RollBack", "2", "1"), "rolling back is always possible"
+    else:
+        assert lab.sim.condition("PromotionPending")[1] == reasons.CALENDAR_UNKNOWN
+
+
 def test_a_pin_beats_the_verdict_of_an_experiment() -> None:
     lab = tried_to("half")
     pin(lab.sim, "1")
@@ -293,6 +340,41 @@ def test_a_challenger_that_was_not_shown_to_be_better_is_refused() -> None:
     lab.seconds(60)
     assert lab.history.trial is not None
     assert lab.history.trial.experiment == f"{NAME}-3"
+
+
+@pytest.mark.parametrize("mode", ["Advise", "Enforce"])
+def test_what_was_shown_and_nobody_acted_on_in_time_is_not_refused(mode: str) -> None:
+    """All was shown; it was only advised, or nobody signed: the challenger keeps its place until a person decides."""
+    lab = tried_to("half", {"promotion": {"approvals": 1, "experiment": {"mode": mode}}})
+    lab.ruled(FIRST, "KeepChampion", reasons.EXPIRED, **spending())
+    lab.sim.step()
+    assert last(lab) == ("Abort", "1", "2")
+    assert lab.sim.records[-1].cause.message.startswith("version 2 is not promoted, version 1 stays champion")
+    assert weights(lab.sim) == {"1": 100}
+    lab.seconds(60)
+    assert (lab.sim.actions[-1], sorted(lab.experiments)) == ("Abort", [FIRST]), "it has said what it had to say"
+    assert lab.history.refused == frozenset()
+    assert lab.sim.status.challenger is not None
+    status, reason, message = lab.sim.condition("PromotionPending")
+    assert (status, reason) == ("True", reasons.EXPIRED)
+    assert "Delete it (another one is made" in message
+    lab.sim.approve(approval("late", "Approve", lab.sim.now, evidenceDigest=lab.history.challenger_evidence))
+    assert f"ModelExperiment {FIRST} ended" in refusal(lab)
+    lab.remove(lab.one(FIRST))
+    lab.seconds(60)
+    assert lab.one(FIRST).status.ruling is None, "another one goes on"
+    assert lab.history.trial is not None
+
+
+def test_a_newer_version_takes_the_place_of_what_nobody_acted_on() -> None:
+    lab = tried_to("half")
+    newcomer(lab, 8)
+    lab.ruled(FIRST, "KeepChampion", reasons.EXPIRED, **spending())
+    lab.sim.step()
+    assert last(lab) == ("Abort", "1", "2")
+    assert lab.sim.status.challenger is not None
+    assert lab.sim.status.challenger.version == "3"
+    assert lab.history.refused == frozenset()
 
 
 @pytest.mark.parametrize("decision", ["Abort", "Reject"])

@@ -206,14 +206,30 @@ def test_ten_that_ended_are_kept() -> None:
     assert names(lab) == [f"old-{number:02}" for number in range(3, 13)] + [FIRST]
 
 
-def test_those_of_people_are_theirs() -> None:
+def test_those_made_by_hand_count_like_ours() -> None:
+    """Each is read at each reconcile of its model, whoever made it; what it found is in the log."""
     lab = tried_to("shadow")
     for number in range(13):
         ended(lab, f"old-{number:02}", number)
-    kept = tuple(
+    by_hand = tuple(
         one.model_copy(update={"metadata": one.metadata.model_copy(update={"labels": {}})})
+        if one.metadata.name in ("old-01", "old-05", "old-11")
+        else one
         for one in lab.sim.world.experiments
     )
-    lab.sim.world = replace(lab.sim.world, experiments=kept)
+    lab.sim.world = replace(lab.sim.world, experiments=by_hand)
     lab.sim.settle()
-    assert len(names(lab)) == 14
+    assert names(lab) == [f"old-{number:02}" for number in range(3, 13)] + [FIRST]
+
+
+def test_one_made_by_hand_that_goes_on_or_is_owed_a_record_stays() -> None:
+    lab = tried_to("shadow")
+    for number in range(13):
+        ended(lab, f"old-{number:02}", number)
+    owed, waits = lab.one("old-00"), lab.one("old-01")
+    status = {**owed.status.body(), "challenger": {"version": "77", "digest": "sha256:" + "7" * 64}}
+    lab.put(owed, metadata={**owed.metadata.body(), "labels": {}}, status=status)
+    lab.put(waits, metadata={**waits.metadata.body(), "labels": {}}, status={})
+    lab.stopped = True
+    lab.sim.step()
+    assert {"old-00", "old-01"} <= set(names(lab))

@@ -122,9 +122,9 @@ class ExperimentStory(ServingStory):
 
     # -- the life
 
-    def begin(self) -> None:
+    def begin(self, spec: dict[str, Any] = TRIED) -> None:
         """A champion serves, and its retrain has ended."""
-        self.apply(TRIED)
+        self.apply(spec)
         self.serves(self.train())
         self.clock.seconds += 86_400  # another day's data
         self.scraped = int(self.clock.seconds)
@@ -143,10 +143,10 @@ class ExperimentStory(ServingStory):
         self.calm(200)
 
     @classmethod
-    def begun(cls) -> ExperimentStory:
+    def begun(cls, spec: dict[str, Any] = TRIED) -> ExperimentStory:
         """A story up to the end of the retrain; nobody is at work."""
         story = cls()
-        story.begin()
+        story.begin(spec)
         del story.process
         story.points.clear()
         return story

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.clients.kube import Invalid
@@ -204,3 +205,23 @@ def test_an_experiment_whose_challenger_people_made_champion_is_over_with_its_re
     story.tell()
     story.run_for(30)
     assert story.status["evidence"]["counters"] == ""
+
+
+def test_a_status_that_was_wiped_while_a_promotion_is_watched_is_missed() -> None:
+    """The evidence of the watch is gone with it: nobody rolls back by itself any more, and a person has to know."""
+    story = TrialStory()
+    story.until("Promoted")
+    story.run_for(30)
+    promoted = story.log.records[-1].spec
+    assert promoted.action == "Promote"
+    story.cluster.touch(kinds.MODELEXPERIMENT, NAMESPACE, MX, status={})
+    story.run_for(30)
+    assert story.condition("Stalled") == ("True", "WatchLost"), story.status
+    assert story.condition("Ready") == ("False", "WatchLost")
+    said = next(one["message"] for one in story.status["conditions"] if one["type"] == "Stalled")
+    assert "decision: RollBack" in said
+    assert f"{promoted.decided_at + timedelta(minutes=10):%H:%M:%S}" in said, "the end of rollbackWindow"
+    story.run_for(600)
+    assert story.condition("Stalled")[0] == "False", "nothing is left to be watched"
+    assert story.condition("Ready") == ("True", "VerdictRecorded")
+    assert story.status["phase"] == "Promoted"

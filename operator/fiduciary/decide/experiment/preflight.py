@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Why nothing is judged. ``stalled``: a person must act; else it is only waited for."""
+    """Why nothing is judged. ``stalled``: a person must act; else it is only waited for. ``until``: when it is over, if
+    the clock ends it."""
 
     reason: str
     message: str
     stalled: bool = True
+    until: datetime | None = None
 
 
 def no_model(experiment: ModelExperiment) -> Objection:
@@ -51,6 +53,17 @@ def lost(experiment: ModelExperiment) -> Objection:
         f"made of version {experiment.spec.challenger.version} where the model makes them"
     )
     return Objection(reasons.EVIDENCE_LOST, message)
+
+
+def unwatched(experiment: ModelExperiment, until: datetime) -> Objection:
+    """It promoted its challenger, and all that it would tell harm by is gone. ``until``: end of the window."""
+    version = experiment.spec.challenger.version
+    message = (
+        f"the status of this experiment was removed while it watched version {version}, which it promoted: harm is not "
+        f"seen and nothing is rolled back by itself; watch version {version} yourself until promotion.rollbackWindow "
+        f"ends ({until:%Y-%m-%d %H:%M:%S} UTC), and roll back with a ModelApproval {{decision: RollBack}}"
+    )
+    return Objection(reasons.WATCH_LOST, message, until=until)
 
 
 def objection(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.history import History
 
 HISTORY_LIMIT = 10
-"""Experiments of our making that are kept after they ended: what they found is in the log."""
+"""Experiments that are kept after they ended, whoever made them: what they found is in the log."""
 
 
 def made(case: Case, history: History) -> tuple[tuple[Create, ...], tuple[Event, ...]]:
@@ -47,8 +47,8 @@ def speaks_for(case: Case, one: ModelExperiment, version: VersionRef) -> bool:
     """Whether an experiment is the one of this version, so that no other is made.
 
     One that ended without having started is it, too: what kept it from starting would keep the next one. Deleted by a
-    person, it is made anew. A dry run has said what it had to say, too. One that compared what is not in question any
-    more is not.
+    person, it is made anew. A dry run has said what it had to say, too, and so has one that showed all and on which
+    nobody acted in time. One that compared what is not in question any more is not.
     """
     if not about(one, version):
         return False
@@ -58,7 +58,13 @@ def speaks_for(case: Case, one: ModelExperiment, version: VersionRef) -> bool:
     found = recorded(case.world.records, one)
     if found is None:
         return ruling.reason != reasons.SUPERSEDED or one.status.challenger is not None
-    return one.spec.mode == "DryRun" and found.verdict == "KeepChampion"
+    return found.verdict == "KeepChampion" and (one.spec.mode == "DryRun" or ruling.reason == reasons.EXPIRED)
+
+
+def ended_for(case: Case, version: VersionRef | None) -> ModelExperiment | None:
+    """An experiment of this version that ended and keeps another from being made; None where there is none."""
+    found = () if version is None else (one for one in case.world.experiments if speaks_for(case, one, version))
+    return next((one for one in found if one.status.ruling is not None), None)
 
 
 def purpose_of(history: History, version: VersionRef) -> Literal["Improve", "Refresh"]:
@@ -79,7 +85,6 @@ def cleared(case: Case, history: History) -> tuple[Delete, ...]:
         if one.status.ruling is not None
         and one is not followed
         and one.metadata.deletion_timestamp is None
-        and one.metadata.labels.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
         and (one.status.challenger is None or recorded(case.world.records, one) is not None)
         and not any(speaks_for(case, one, version) for version in standing)
     ]

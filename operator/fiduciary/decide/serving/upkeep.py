@@ -16,7 +16,7 @@ from fiduciary.decide.serving.ability import Able, ability, route_obstacle
 from fiduciary.decide.serving.again import as_before, moving
 from fiduciary.decide.serving.arrival import arrival, direct, imitating
 from fiduciary.decide.serving.backends import workload
-from fiduciary.decide.serving.following import harmful, window_end
+from fiduciary.decide.serving.following import active, harmful, window_end
 from fiduciary.decide.serving.inforce import RouteState
 from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.queueing import cleared, made
@@ -26,7 +26,7 @@ from fiduciary.decide.serving.split import split
 from fiduciary.decide.serving.verdicts import rising
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted
-from fiduciary.decide.serving.will import act_refused, passes, pin_refused, will
+from fiduciary.decide.serving.will import act_refused, closed, passes, pin_refused, will
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
@@ -124,7 +124,12 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     moments = [settles_at, state.look, kept.look, expected.look if expected is not None else None]
     moments += [readiness.next_look(case, view) for view in case.world.deployments]
     moments += [heir.look, road.drained(case, history, route) if route is not None else None]
-    moments += [_window(case, history), before.until if before is not None else None]
+    held = closed(case, history, active(case, history))
+    moments += [
+        held.until if held is not None else None,
+        _window(case, history),
+        before.until if before is not None else None,
+    ]
     return Upkeep(
         route=writes,
         children=(*kept.children, *scorer(case, able, versions), *heir.children, *shrunk, *gone, *queued, *over),

@@ -87,7 +87,8 @@ def concluded(case: Case) -> Step | None:
     """An experiment that started ends with the champion kept: its challenger is refused.
 
     One that compared what is not in question any more says nothing of its challenger, which keeps its place; nor does
-    one that nobody was to act on. A promotion that can never be carried out is no promotion: its experiment ends, too.
+    one that nobody was to act on. Nor is a challenger refused that showed all it had to, and on which people or the
+    calendar did not act in time. A promotion that can never be carried out is none: its experiment ends, too.
     """
     for mx in unanswered(case):
         ruling = mx.status.ruling
@@ -102,7 +103,7 @@ def concluded(case: Case) -> Step | None:
 
 
 def _refuses(mx: ModelExperiment, reason: str) -> bool:
-    if reason == reasons.SUPERSEDED:
+    if reason in (reasons.SUPERSEDED, reasons.EXPIRED):
         return False
     return mx.spec.mode != "DryRun" or reason == reasons.REJECTED_BY_PERSON
 
@@ -123,7 +124,8 @@ def _ended(case: Case, mx: ModelExperiment, action: DecisionAction, why: str | N
     before = _version(case, mx.status.champion) or kept
     name = challenger.version if challenger is not None else mx.spec.challenger.version
     stays = f", version {kept.version} stays champion" if kept is not None else ""
-    what = "is not promoted" if action == "Reject" else "is not judged to the end"
+    expired = mx.status.ruling is not None and mx.status.ruling.reason == reasons.EXPIRED
+    what = "is not promoted" if action == "Reject" or (expired and why is None) else "is not judged to the end"
     message = f"version {name} {what}{stays}: {why or _ruling(mx)}"
     return recorded_step(case, mx, action, message, before=before, to=challenger, traffic=_whole(case, mx))
 

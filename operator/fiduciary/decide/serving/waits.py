@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from fiduciary.api.modelstatus import ApprovalRequest
 from fiduciary.decide import reasons
 from fiduciary.decide.serving.following import active, told, watches, window_end
-from fiduciary.decide.serving.queueing import speaks_for
-from fiduciary.decide.serving.will import approvals_given, approvals_needed, people_decide
+from fiduciary.decide.serving.queueing import ended_for
+from fiduciary.decide.serving.will import approvals_given, approvals_needed, closed, people_decide
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
     from fiduciary.decide.case import Case
+    from fiduciary.decide.experiment.windows import Closure
     from fiduciary.decide.history import History
     from fiduciary.decide.serving.arrival import Arrival
     from fiduciary.decide.serving.will import Will
@@ -68,6 +69,9 @@ def _judged(case: Case, history: History, name: str) -> Note | None:
         )
         return Note(reasons.QUEUED, message)
     behind = "" if history.waiting is None else f"; version {history.waiting.version} waits behind it"
+    held = closed(case, history, followed)
+    if followed is not None and held is not None:
+        return _held(name, followed.metadata.name, held, behind)
     if followed is not None:
         reason, message = told(followed)
         return Note(reason, f"{name} is judged by ModelExperiment {followed.metadata.name}: {message}{behind}")
@@ -79,18 +83,30 @@ def _judged(case: Case, history: History, name: str) -> Note | None:
     return Note(reasons.QUEUED, f"a ModelExperiment for {name} is about to be made{behind}")
 
 
+def _held(name: str, experiment: str, held: Closure, behind: str) -> Note:
+    ruled = f"{name} is to be promoted (ModelExperiment {experiment})"
+    if held.unknown is not None:
+        return Note(
+            reasons.CALENDAR_UNKNOWN, f"{ruled}, and nobody knows whether it may be now: {held.unknown}{behind}"
+        )
+    until = "" if held.until is None else f" until {held.until:%Y-%m-%d %H:%M %Z}"
+    message = f"{ruled}; {held.freeze or held.window} forbids promotions{until}{behind}"
+    return Note(reasons.IN_FREEZE if held.freeze else reasons.NO_PROMOTE_WINDOW, message)
+
+
 def _ended_before(case: Case, history: History) -> Note | None:
-    """An experiment of the challenger that ended before it began, and so keeps another from being made."""
+    """An experiment of the challenger that ended without a word on it, and so keeps another from being made."""
     challenger = history.challenger
-    for one in case.world.experiments:
-        ruling = one.status.ruling
-        if challenger is not None and ruling is not None and speaks_for(case, one, challenger):
-            message = (
-                f"ModelExperiment {one.metadata.name} of version {challenger.version} ended: {ruling.message}. Correct "
-                "spec.promotion.experiment and delete it (another one is made), create one by hand, or pin the version"
-            )
-            return Note(ruling.reason, message)
-    return None
+    one = ended_for(case, challenger)
+    ruling = one.status.ruling if one is not None else None
+    if one is None or ruling is None or challenger is None:
+        return None
+    if ruling.reason == reasons.EXPIRED:
+        again = "Delete it (another one is made and goes on with its evidence)"
+    else:
+        again = "Correct spec.promotion.experiment and delete it (another one is made), create one by hand"
+    message = f"ModelExperiment {one.metadata.name} of version {challenger.version} ended: {ruling.message}. {again}"
+    return Note(ruling.reason, f"{message}, or pin the version")
 
 
 def approval_request(case: Case, history: History) -> ApprovalRequest | None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.facts import verdict_on
+from fiduciary.decide.experiment.windows import closure
 from fiduciary.decide.serving.following import active, by_uid, experiments_decide, unanswered, watches
+from fiduciary.decide.serving.queueing import ended_for
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
+    from fiduciary.decide.experiment.windows import Closure
     from fiduciary.decide.history import History
 
 
@@ -112,8 +115,11 @@ def _approve_refused(case: Case, history: History) -> Note | None:
     ]
     if not acts:
         return None
+    ended = ended_for(case, challenger) if judge is None else None
     which = "a ModelExperiment of its own" if judge is None else f"ModelExperiment {judge.metadata.name}"
-    if judge is None:
+    if ended is not None:
+        todo = f"ModelExperiment {ended.metadata.name} ended, delete it and another one is made"
+    elif judge is None:
         todo = "wait for it, and approve what its status.approvalRequest shows"
     elif request is None:
         todo = "it asks nobody for an approval now; once it does, its status.approvalRequest has the digest to approve"
@@ -225,8 +231,18 @@ def _shown(case: Case, history: History) -> Will | None:
     fixed, ruling = (found.status.champion, found.status.challenger), found.status.ruling
     if ruling is None or [one and one.digest for one in fixed] != [champion.digest, challenger.digest]:
         return None  # another version is champion meanwhile
+    if closed(case, history, found) is not None:
+        return None  # it was ruled on an open day and waited: what counts is the day on which it is carried out
     why = f"ModelExperiment {found.metadata.name}: {ruling.message}"
     return Will(challenger, "Promote", "Experiment", why, compatible=True, experiment=found)
+
+
+def closed(case: Case, history: History, experiment: ModelExperiment | None) -> Closure | None:
+    """What the experiment's calendar has against carrying out its promotion now; None where there is nothing."""
+    if experiment is None or not _ruled(experiment, "Promote") or watches(experiment, history):
+        return None
+    found = closure(experiment.spec.calendar, case.world.platform.calendars, case.now)
+    return found if found.freeze or found.window or found.unknown else None
 
 
 def _ruled(experiment: ModelExperiment, verdict: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from fiduciary.api.quantities import timedelta_of
 from fiduciary.clients.kube import NotFound
 from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment import preflight
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.counters.plan import Plan
     from fiduciary.decide.experiment.ledgers import Wanted
     from fiduciary.decide.experiment.preflight import Objection
-    from fiduciary.decide.experiment.world import History
+    from fiduciary.decide.experiment.world import History, Recorded
     from fiduciary.decide.history import History as ModelLog
     from fiduciary.decide.world import Platform, ReferenceView
     from fiduciary.engine.experiments.gather import Sources
@@ -147,7 +148,10 @@ class ExperimentObserver:
         releasable = before is None or verdict is not None
         if before is None and verdict is None and _tried(log.history, experiment):
             return Seen(experiment, objection=preflight.lost(experiment), releasable=True)
-        if before is None:
+        watched = None if verdict is None else _watched_until(verdict, model)
+        if before is None and watched is not None and now < watched:
+            return Seen(experiment, objection=preflight.unwatched(experiment, watched), releasable=True)
+        if before is None and verdict is None:
             against = preflight.objection(experiment, model, log.history, champion, seen=self._counting is not None)
             if against is not None:
                 return Seen(experiment, objection=against, releasable=releasable)
@@ -287,6 +291,11 @@ def _split(model: FinancialModel, log: ModelLog, challenger: str) -> Split:
     elif log.challenger is not None and log.challenger.digest == challenger:
         weight, mirror = asked.challenger, asked.mirror
     return Split(weight, mirror, int(decided.timestamp()) * 1000, settled)
+
+
+def _watched_until(verdict: Recorded, model: FinancialModel) -> datetime | None:
+    """The end of the window in which this promotion is watched; None where there is none, or no longer."""
+    return verdict.at + timedelta_of(model.spec.promotion.rollback_window) if verdict.stands else None
 
 
 def _tried(log: ModelLog, experiment: ModelExperiment) -> bool:

@@ -123,6 +123,8 @@ class ExperimentReconciler:
             status = preflight.refused(experiment, seen.objection, now)
             if status != experiment.status:
                 await self._report(key, target_of(kinds.MODELEXPERIMENT, experiment), experiment, status)
+            if seen.objection.until is not None:
+                return Outcome("requeue_after", wake_at=seen.objection.until)
             return Outcome("success")  # what it waits for is an event
         self._aim(key, seen)
         if seen.world is None:
