@@ -111,7 +111,9 @@ FULL = FinancialModelStatus(
             finished_at=NOW,
         ),
     ),
-    traffic=TrafficStatus(champion=90, challenger=10, mirror=100, step="canary", decision=3, since=NOW, confirmed_at=NOW),
+    traffic=TrafficStatus(
+        champion=90, challenger=10, mirror=100, step="canary", decision=3, since=NOW, confirmed_at=NOW
+    ),
     alpha_spending=AlphaSpending(configurations=2, tests=1, discoveries=1, margin_consumed="0.001"),
     gates_digest=DIGEST,
     serving_runtime_digest=DIGEST,
