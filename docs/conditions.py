@@ -29,6 +29,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "CheckpointNotWritten": ("The checkpoint cannot be written.", "Make room or give access there; it is retried."),
     "CheckpointUnreachable": ("The checkpoint cannot be read.", "Wait: it is retried."),
     "ConstantColumn": ("A column that is used has one value in all rows.", "Repair the data, or leave the column out."),
+    "DeadColumn": (
+        "A column that always moved has not moved for the last rows: its feed seems to have ended.",
+        "Repair the feed, set `data.asOf` before its end, or leave the column out.",
+    ),
     "DuplicateRows": (
         "The same (entity, time) occurs more than once.",
         "Remove the repetitions; set `data.entity` for panel data.",
@@ -57,12 +61,20 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "A column lacks a larger share of values than `checks.maxMissing`.",
         "Repair the data, or raise the limit.",
     ),
+    "MixedSeries": (
+        "Several instruments seem to take turns in one sequence.",
+        "Name their column in `data.entity`, or deliver one instrument.",
+    ),
     "NegativePrices": ("A price is zero or negative; logarithms are used.", "Repair the data."),
     "NoContract": ("The pod has no job document. A foreign operator, or a bug.", "Report it."),
     "NotANumber": ("A column that is used holds text.", "Repair the data."),
     "NotAvailable": (
         "A part of the API that this trainer does not have yet.",
         "Use what the message offers, or an image of yours.",
+    ),
+    "RepeatedRows": (
+        "More bars than `checks.maxMissing` equal another bar in every column: filled gaps or copies.",
+        "Leave gaps empty and remove copies.",
     ),
     "SourceNotFound": ("The dataset, bucket, claim or path does not exist.", "Correct `data.source`."),
     "SourceUnreachable": ("The storage does not answer.", "Wait: it is retried."),

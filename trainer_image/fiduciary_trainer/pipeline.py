@@ -73,7 +73,7 @@ def train(
         content = Path(scratch)
         with step("version"):
             built = artifacts.build(content / "version", contract, loaded.bars, rows, model)
-            checked = measuring.with_probe(checked, built.probe)
+            checked = measuring.with_kept_weights(measuring.with_probe(checked, built.probe), walk, model)
         facts = {
             "digest": built.digest,
             "dataDigest": loaded.digest,

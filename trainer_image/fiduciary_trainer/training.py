@@ -69,11 +69,17 @@ class Network:
 
 @dataclass(frozen=True)
 class Trained:
-    """A module on the CPU, in eval mode, with the best epoch's weights."""
+    """A module on the CPU, in eval mode, with the best epoch's weights.
+
+    Attributes:
+        kept_excess: by how much, as a share, the module's loss on the inner tail is above the smallest that any epoch
+            recorded; 0 where the best weights were kept.
+    """
 
     module: nn.Module
     best_epoch: int
     history: Epochs
+    kept_excess: float
 
 
 def make_deterministic() -> None:
@@ -117,7 +123,7 @@ def train_member(
     if attempt is not None and (found := attempt.trained(number, member)) is not None:
         steps.skip(epochs)
         _restore(network.module, found.best)
-        return Trained(network.module.eval(), found.best_epoch, found.history)
+        return _trained(network, found.best_epoch, found.history)
 
     network = network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     parameters = [parameter for parameter in network.module.parameters() if parameter.requires_grad]
@@ -146,7 +152,16 @@ def train_member(
     _restore(network.module, running.best)
     if attempt is not None:
         attempt.finish(number, member, Done(running.best_epoch, running.best, running.history))
-    return Trained(network.module.cpu().eval(), running.best_epoch, running.history)
+    return _trained(network, running.best_epoch, running.history)
+
+
+def _trained(network: Network, best_epoch: int, history: Epochs) -> Trained:
+    """The finished member. Its loss is computed anew, from what is kept: a record of the best epoch proves nothing."""
+    recorded = min((float(entry["inner_loss"]) for entry in history), default=None)
+    excess = 0.0
+    if recorded:
+        excess = max(0.0, network.watched() * network.loss_unit / recorded - 1.0)
+    return Trained(network.module.cpu().eval(), best_epoch, history, excess)
 
 
 def _epoch(

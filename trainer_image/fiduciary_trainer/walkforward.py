@@ -21,7 +21,7 @@ from fiduciary_trainer.steps import Steps
 from fiduciary_trainer.training import make_deterministic
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
 
@@ -101,6 +101,7 @@ class WalkForward:
         counts: ``rows_read``, ``rows_used``, and what was left out: ``dropped_lookback``, ``dropped_missing``,
             ``dropped_no_label``; ``lookback`` (rows that the slowest feature needs), ``train_rows_min``.
         chosen: per fold what was tuned inside the training rows (penalty, EWMA constant, epochs of each member).
+        kept_excess: largest over the folds of :attr:`fiduciary_trainer.models.fitting.Fitted.kept_excess`.
     """
 
     dates: Times
@@ -117,6 +118,7 @@ class WalkForward:
     fold_seconds: tuple[float, ...]
     counts: Mapping[str, int]
     chosen: tuple[Mapping[str, Any], ...] = field(default=())
+    kept_excess: float | None = None
 
     @property
     def test_rows(self) -> Ints:
@@ -139,6 +141,7 @@ class FinalModel:
         examples: float32 transformed inputs of the last rows, ``(n, F)`` or ``(n, window, F)``, to probe an export.
         chosen: what was tuned (penalty, EWMA constant, epochs of each member).
         history: as in :class:`WalkForward`, of this fit.
+        kept_excess: likewise.
     """
 
     module: torch.nn.Module
@@ -149,6 +152,7 @@ class FinalModel:
     examples: NDArray[np.float32]
     chosen: Mapping[str, Any]
     history: tuple[Mapping[str, float | bool], ...]
+    kept_excess: float | None = None
 
 
 def run_walk_forward(
@@ -201,6 +205,7 @@ def run_walk_forward(
         fold_seconds=tuple(seconds),
         counts={**prepared.counts, "train_rows_min": min(len(train) for train, _ in splitted)},
         chosen=tuple(fitted.chosen for fitted in fits),
+        kept_excess=_largest([fitted.kept_excess for fitted in fits]),
     )
 
 
@@ -221,7 +226,13 @@ def fit_final(frame: Bars, contract: Contract, progress: Progress, attempt: Atte
         examples=fitter.examples(fitted.transform, EXAMPLES),
         chosen=fitted.chosen,
         history=fitted.history,
+        kept_excess=fitted.kept_excess,
     )
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known, default=None)
 
 
 def _prepare(frame: Bars, contract: Contract) -> tuple[Prepared, splits.Calendar]:

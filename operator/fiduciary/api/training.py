@@ -26,6 +26,8 @@ Architecture = Literal[
     "Ensemble",
 ]
 REFERENCE_ARCHITECTURES: frozenset[str] = frozenset({"EWMA", "HAR", "BaseRate"})
+NETWORK_ARCHITECTURES: frozenset[str] = frozenset({"MLP", "LSTM", "GRU", "TCN", "Transformer", "Ensemble"})
+"""Trained by epochs."""
 
 
 def _cron_field(value: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiduciary.api.training import REFERENCE_ARCHITECTURES
+from fiduciary.api.training import NETWORK_ARCHITECTURES, REFERENCE_ARCHITECTURES
 from fiduciary.decide import reasons
 from fiduciary.evidence import sharpe
 from fiduciary.evidence.bounds import Bounds, bounds
@@ -32,6 +32,8 @@ EFFECTIVE_ROWS = 250.0
 """Fewest effective out-of-sample rows: about one trading year; below it an interval over 6 folds means little."""
 ONNX_LIMIT = 1e-5
 """Largest difference between the exported and the trained network on real rows, in the label's unit."""
+KEPT_LIMIT = 1e-3
+"""Largest share by which the kept weights' loss may be above the smallest that an epoch recorded."""
 SPREAD = 1e-3
 """Least standard deviation of the forecasts within folds, as a share of the outcomes'."""
 ONE_CLASS = 0.005
@@ -232,7 +234,26 @@ def export(subject: Subject) -> Iterator[Result]:
         same,
         reasons.EXPORT_DIFFERS,
         f"onnx_max_diff: the exported model differs by at most {difference:.2g} from the trained one, "
-        f"{ONNX_LIMIT:g} is allowed",
+        f"{ONNX_LIMIT:g} is allowed"
+        + ("" if same else ": the network, its transform or its features are not what was measured"),
+    )
+
+
+def kept_weights(subject: Subject) -> Iterator[Result]:
+    """A network must keep the weights of its best epoch, not those that training happened to end with."""
+    if subject.architecture not in NETWORK_ARCHITECTURES:
+        return
+    excess = subject.measurement.checks.get("kept_loss_excess")
+    if excess is None:
+        yield _missing("kept_weights", subject.measurement, "kept_loss_excess")
+        return
+    best = excess <= KEPT_LIMIT
+    yield Result(
+        "kept_weights",
+        best,
+        reasons.WEIGHTS_NOT_BEST,
+        f"kept_loss_excess: the kept weights' loss on the inner tail is {excess:.2%} above the best epoch's, at most "
+        f"{KEPT_LIMIT:.1%} is allowed" + ("" if best else ": other weights than the best were kept"),
     )
 
 
@@ -242,6 +263,7 @@ BUILT_IN: tuple[Callable[[Subject], Iterator[Result]], ...] = (
     degenerate,
     skill,
     worst_fold,
+    kept_weights,
     export,
 )
 

@@ -55,6 +55,16 @@ def test_checks_at_their_limits(name: str, good: float, bad: float, gate: str, r
     assert failures(subject(change={"checks": {name: bad}})) == [(gate, reason)]
 
 
+@pytest.mark.parametrize("architecture", ["MLP", "LSTM", "GRU", "TCN", "Transformer", "Ensemble"])
+def test_a_network_must_show_that_it_kept_its_best_weights(architecture: str) -> None:
+    def of(excess: float | None) -> list[tuple[str, str]]:
+        return failures(subject(change={"checks": {"kept_loss_excess": excess}}, architecture=architecture))
+
+    assert of(1e-3) == []
+    assert of(1.1e-3) == [("kept_weights", reasons.WEIGHTS_NOT_BEST)]
+    assert of(None) == [("kept_weights", reasons.UNAVAILABLE)]
+
+
 @pytest.mark.parametrize("name", [check[0] for check in CHECKS])
 def test_a_missing_check_fails_its_gate_with_the_trainers_reason(name: str) -> None:
     change = {"checks": {name: None}, "unavailable": {name: "the scan had 3 rows"}}

@@ -31,12 +31,17 @@ _BATCH = 8192
 
 @dataclass(frozen=True)
 class Fitted:
-    """A module with its transform, what was tuned, and how training went."""
+    """A module with its transform, what was tuned, and how training went.
+
+    ``kept_excess`` is the largest of the members' (see :class:`fiduciary_trainer.training.Trained`), None for models
+    that are solved in one go.
+    """
 
     module: nn.Module
     transform: Transform
     chosen: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, float | bool], ...] = ()
+    kept_excess: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ class Fitter:
         members: list[nn.Module] = []
         history: list[Mapping[str, float | bool]] = []
         best: list[int] = []
+        excess = 0.0
         for member in range(int(settings["members"] or 1)):
             torch.manual_seed(derived_seed(seed, number, member, 0))
             width, hidden = inputs.shape[1], int(settings["hidden"] or 1)
@@ -161,5 +167,6 @@ class Fitter:
             members.append(trained.module)
             history.extend(trained.history)
             best.append(trained.best_epoch)
+            excess = max(excess, trained.kept_excess)
         module = modules.Members(members, probability=self._is_probability, level=level, spread=spread)
-        return Fitted(module.eval(), transform, {"penalty": penalty, "best_epochs": best}, tuple(history))
+        return Fitted(module.eval(), transform, {"penalty": penalty, "best_epochs": best}, tuple(history), excess)
