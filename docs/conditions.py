@@ -82,6 +82,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "The newest row is older, counted from asOf, than `checks.maxStaleness`.",
         "Deliver newer rows, or set `data.asOf`.",
     ),
+    "TooManySplits": (
+        "CombinatorialPurged would train more than 1,000 times.",
+        "Use fewer folds, or `testFolds: 2`.",
+    ),
     "Terminated": (
         "The pod was told to stop. A checkpoint was written where the spec has one.",
         "Wait: it is retried.",

@@ -26,7 +26,7 @@ BAD: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"training__architecture": "Ensemble"}, "NotAvailable", ["Ensemble"]),
     ({"training__architecture": "XGBoost"}, "UnknownArchitecture", ["XGBoost", "Linear"]),
     ({"training__search": {"trials": 3}}, "NotAvailable", ["search"]),
-    ({"training__validation__scheme": "CombinatorialPurged"}, "NotAvailable", ["CombinatorialPurged"]),
+    ({"training__validation__scheme": "CombinatorialPurged"}, "InvalidValue", ["testFolds"]),
     ({"training__validation__scheme": "KFold"}, "InvalidValue", ["KFold", "WalkForward"]),
     ({"training__validation__folds": 1}, "InvalidValue", ["folds", "1", "2 to 50"]),
     ({"training__validation__folds": "6"}, "InvalidValue", ["folds", "integer"]),

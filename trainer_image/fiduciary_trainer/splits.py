@@ -59,8 +59,13 @@ class Calendar:
         return rows[self.day[rows] < end]
 
 
-def walk_forward(calendar: Calendar, folds: int) -> list[tuple[Ints, Ints]]:
-    """Expanding training rows and the test rows that follow: ``folds`` equal stretches of the last two thirds.
+def walk_forward(calendar: Calendar, folds: int, window: int | None = None) -> list[tuple[Ints, Ints]]:
+    """Training rows and the test rows that follow: ``folds`` equal stretches of the last two thirds.
+
+    Args:
+        calendar: of the rows.
+        folds: how many.
+        window: sessions that train at most, the latest (rolling); None: all before (expanding).
 
     Raises:
         DataRefused: a fold would have too few sessions to train or to test on.
@@ -71,6 +76,8 @@ def walk_forward(calendar: Calendar, folds: int) -> list[tuple[Ints, Ints]]:
     result: list[tuple[Ints, Ints]] = []
     for first, end in pairwise(edges):
         train = calendar.before(int(first), every)
+        if window is not None and len(train):
+            train = train[calendar.day[train] > calendar.day[train].max() - window]
         test = every[(calendar.day >= first) & (calendar.day < end)]
         train_days = len(np.unique(calendar.day[train]))
         if train_days < MIN_TRAIN_DAYS or end - first < MIN_TEST_DAYS:

@@ -19,6 +19,7 @@ from fiduciary_trainer.models.fitting import Fitted, Fitter
 from fiduciary_trainer.prepared import Prepared, prepare
 from fiduciary_trainer.steps import Steps
 from fiduciary_trainer.training import make_deterministic
+from fiduciary_trainer.validation import importance, scatter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,6 +103,8 @@ class WalkForward:
             ``dropped_no_label``; ``lookback`` (rows that the slowest feature needs), ``train_rows_min``.
         chosen: per fold what was tuned inside the training rows (penalty, EWMA constant, epochs of each member).
         kept_excess: largest over the folds of :attr:`fiduciary_trainer.models.fitting.Fitted.kept_excess`.
+        calendar: of the rows, by which they were split.
+        importance: of each fold: see :func:`fiduciary_trainer.validation.importance.of_fold`.
     """
 
     dates: Times
@@ -119,6 +122,8 @@ class WalkForward:
     counts: Mapping[str, int]
     chosen: tuple[Mapping[str, Any], ...] = field(default=())
     kept_excess: float | None = None
+    calendar: splits.Calendar | None = None
+    importance: tuple[Floats, ...] = ()
 
     @property
     def test_rows(self) -> Ints:
@@ -173,14 +178,14 @@ def run_walk_forward(
     make_deterministic()
     prepared, calendar = _prepare(frame, contract)
     validation = contract.training.validation
-    splitted = splits.walk_forward(calendar, validation.folds)
-    per_fit = _steps_of_a_fit(contract)
-    fitter = Fitter(contract, prepared, calendar, Steps(progress, per_fit * (len(splitted) + 1)), attempt)
+    splitted = splits.walk_forward(calendar, validation.folds, validation.window)
+    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=0), attempt)
 
     prediction = np.full(len(prepared.y), np.nan)
     against: dict[str, Floats] = {}
     fits: list[Fitted] = []
     seconds: list[float] = []
+    shuffled: list[Floats] = []
     for number, (train, test) in enumerate(splitted):
         began = time.monotonic()
         fitted = fitter.fit(number, train)
@@ -190,6 +195,7 @@ def run_walk_forward(
             against.setdefault(name, np.full(len(prepared.y), np.nan))[test] = values
         fits.append(fitted)
         seconds.append(time.monotonic() - began)
+        shuffled.append(importance.of_fold(fitter, fitted, test, [contract.training.seed, number]))
     return WalkForward(
         dates=prepared.dates,
         label_end=prepared.label_end,
@@ -206,6 +212,8 @@ def run_walk_forward(
         counts={**prepared.counts, "train_rows_min": min(len(train) for train, _ in splitted)},
         chosen=tuple(fitted.chosen for fitted in fits),
         kept_excess=_largest([fitted.kept_excess for fitted in fits]),
+        calendar=calendar,
+        importance=tuple(shuffled),
     )
 
 
@@ -213,9 +221,8 @@ def fit_final(frame: Bars, contract: Contract, progress: Progress, attempt: Atte
     """Refit on all rows whose label is known at asOf, by the procedure of the folds. Same errors."""
     make_deterministic()
     prepared, calendar = _prepare(frame, contract)
-    folds, per_fit = contract.training.validation.folds, _steps_of_a_fit(contract)
-    steps = Steps(progress, per_fit * (folds + 1), before=per_fit * folds)
-    fitter = Fitter(contract, prepared, calendar, steps, attempt)
+    folds = contract.training.validation.folds
+    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=folds), attempt)
     fitted = fitter.fit(folds, np.arange(len(prepared.y)))
     return FinalModel(
         module=fitted.module.eval(),
@@ -235,6 +242,21 @@ def _largest(values: Sequence[float | None]) -> float | None:
     return max(known, default=None)
 
 
+def run_combinatorial(
+    frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None = None
+) -> scatter.Scatter:
+    """Fit every split of combinatorial purged cross-validation, after the walk-forward and the final model.
+
+    Raises:
+        DataRefused, Retryable: as :func:`run_walk_forward`.
+    """
+    make_deterministic()
+    prepared, calendar = _prepare(frame, contract)
+    done = contract.training.validation.folds + 1
+    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=done), attempt)
+    return scatter.run(fitter, contract, first_number=done)
+
+
 def _prepare(frame: Bars, contract: Contract) -> tuple[Prepared, splits.Calendar]:
     prepared = prepare(frame, contract)
     validation = contract.training.validation
@@ -242,6 +264,8 @@ def _prepare(frame: Bars, contract: Contract) -> tuple[Prepared, splits.Calendar
     return prepared, calendar
 
 
-def _steps_of_a_fit(contract: Contract) -> int:
+def _steps(contract: Contract, progress: Progress, before: int) -> Steps:
+    """Counts on where ``before`` fits of the training have ended."""
     settings = contract.training.settings
-    return int(settings.get("epochs") or 1) * int(settings.get("members") or 1)
+    per_fit = int(settings.get("epochs") or 1) * int(settings.get("members") or 1)
+    return Steps(progress, per_fit * contract.fits, before=per_fit * before)

@@ -51,7 +51,9 @@ BASELINE_NAMES = {
     "persistence": "persistence",
 }
 #: Metrics that exist as one number without an interval.
-POINT_METRICS = frozenset({"max_drawdown", "worst_fold_skill", "effective_rows", "deflated_sharpe"})
+POINT_METRICS = frozenset({"max_drawdown", "worst_fold_skill", "effective_rows"})
+#: Metrics that are computed here, from the Sharpe ratio and its moments.
+OF_SHARPE = frozenset({"probabilistic_sharpe", "deflated_sharpe", "min_track_record"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,8 +296,8 @@ def _user_gate(subject: Subject, gate: Gate) -> Result:
     assert written is not None, "the CRD demands exactly one of above and below"
     threshold = float(written)
     label = f"{name} {side} {written}"
-    if name == "deflated_sharpe":
-        return _deflated(subject, label, side, written)
+    if name in OF_SHARPE:
+        return _of_sharpe(subject, name, label, side, written)
     metric = measured.metrics.get(name)
     if metric is None:
         return _missing(label, measured, name)
@@ -314,21 +316,28 @@ def _user_gate(subject: Subject, gate: Gate) -> Result:
     return Result(label, passed, reasons.GATE_FAILED, message)
 
 
-def _deflated(subject: Subject, label: str, side: str, written: str) -> Result:
+def _of_sharpe(subject: Subject, name: str, label: str, side: str, written: str) -> Result:
     metric = subject.measurement.metrics.get("sharpe")
     if metric is None or metric.skew is None or metric.kurtosis is None or metric.n is None:
         return _missing(label, subject.measurement, "sharpe")
-    value = sharpe.deflated_sharpe(metric.estimate, metric.n, metric.skew, metric.kurtosis, subject.trials)
+    if name == "deflated_sharpe":
+        value = sharpe.deflated_sharpe(metric.estimate, metric.n, metric.skew, metric.kurtosis, subject.trials)
+    elif name == "probabilistic_sharpe":
+        value = sharpe.probabilistic_sharpe(metric.estimate, 0.0, metric.n, metric.skew, metric.kurtosis)
+    else:
+        value = sharpe.min_track_record(metric.estimate, 0.0, metric.skew, metric.kurtosis, ALPHA)
     if value is None:
-        message = (
-            f"deflated_sharpe is unavailable: skew {metric.skew:g} and kurtosis {metric.kurtosis:g} give no variance"
-        )
-        return Result(label, False, reasons.UNAVAILABLE, message)
+        why = f"skew {metric.skew:g} and kurtosis {metric.kurtosis:g} give no variance"
+        if name == "min_track_record" and metric.estimate <= 0.0:
+            why = f"a Sharpe ratio of {metric.estimate:.4f} is not above 0, however long the record"
+        return Result(label, False, reasons.UNAVAILABLE, f"{name} is unavailable: {why}")
     passed = value > float(written) if side == "above" else value < float(written)
     verdict = "is" if passed else "is not"
+    tried = f", {subject.trials} configurations tried" if name == "deflated_sharpe" else ""
+    figure = f"{value:,.0f} sessions" if name == "min_track_record" else f"{value:.4f}"
     message = (
-        f"deflated_sharpe: {value:.4f} (Sharpe ratio {metric.estimate:.4f} a period, {metric.n:,} periods, "
-        f"{subject.trials} configurations tried, convention of {sharpe.CONVENTION}) {verdict} {side} {written}"
+        f"{name}: {figure} (Sharpe ratio {metric.estimate:.4f} a period, {metric.n:,} periods{tried}, "
+        f"convention of {sharpe.CONVENTION}) {verdict} {side} {written}"
     )
     return Result(label, passed, reasons.GATE_FAILED, message)
 

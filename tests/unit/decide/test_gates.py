@@ -219,6 +219,25 @@ def test_deflated_sharpe_falls_with_what_was_tried_and_states_its_convention() -
     assert "2012" in told
 
 
+def test_the_record_is_long_enough_or_says_how_long_it_would_have_to_be() -> None:
+    long, short = (Gate(metric="min_track_record", below=days) for days in ("100000", "10"))
+    assert failures(subject("Direction"), long) == []
+    told = gates.judge(subject("Direction"), (short,)).failures[0].message
+    assert "sessions (Sharpe ratio" in told
+    losing = subject("Direction", {"metrics": {"sharpe": {**metric(-0.01), "skew": -0.4, "kurtosis": 6.0}}})
+    refused = gates.judge(losing, (long,)).failures
+    assert [(each.gate, each.reason) for each in refused] == [("min_track_record below 100000", reasons.UNAVAILABLE)]
+    assert "not above 0, however long" in refused[0].message
+
+
+def test_probabilistic_sharpe_is_the_deflated_one_of_a_single_configuration() -> None:
+    alone, deflated = (
+        gates.judge(subject("Direction"), (Gate(metric=name, above="0.5"),)).results[-1].message.split()[1]
+        for name in ("probabilistic_sharpe", "deflated_sharpe")
+    )
+    assert alone == deflated
+
+
 def test_deflated_sharpe_needs_the_moments() -> None:
     gate = Gate(metric="deflated_sharpe", above="0.5")
     change = {"metrics": {"sharpe": {"skew": None}}}

@@ -14,8 +14,9 @@ import numpy as np
 from fiduciary_trainer.outcome import DataRefused
 
 if TYPE_CHECKING:
-    import pandas as pd
     from collections.abc import Iterator
+
+    import pandas as pd
 
     from fiduciary_trainer.contract import Contract
 

@@ -73,12 +73,24 @@ class Fitter:
             self.attempt.stop_if_asked()
         return fitted
 
-    def predict(self, fitted: Fitted, rows: Ints) -> Floats:
-        """``(n,)`` in the unit of the label, by the module itself in float32: what serving will answer."""
-        parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    def predict(self, fitted: Fitted, rows: Ints, shuffled: tuple[int, Ints] | None = None) -> Floats:
+        """``(n,)`` in the unit of the label, by the module itself in float32: what serving will answer.
+
+        Args:
+            fitted: the model.
+            rows: to predict.
+            shuffled: a feature, and for each of ``rows`` another row that its value (or its window of values) is taken
+                from; None: their own.
+        """
         inputs = self.transformed(fitted.transform)
+        answers: list[Floats] = []
         with torch.inference_mode():
-            answers = [fitted.module(self._batch(inputs, part)).double().numpy()[:, 0] for part in parts]
+            for start in range(0, len(rows), _BATCH):
+                batch = self._batch(inputs, rows[start : start + _BATCH])
+                if shuffled is not None:
+                    feature, donors = shuffled
+                    batch[..., feature] = self._batch(inputs, donors[start : start + _BATCH])[..., feature]
+                answers.append(fitted.module(batch).double().numpy()[:, 0])
         return np.concatenate(answers)
 
     def transformed(self, transform: Transform) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -36,6 +36,7 @@ class Report:
         counts: rows read, used and left out, by reason.
         chosen: what was tuned in each fold.
         leakage_scores: score of each feature.
+        validation: ``validation/results.json``.
     """
 
     job: Mapping[str, Any]
@@ -48,6 +49,7 @@ class Report:
     counts: Mapping[str, int]
     chosen: Sequence[Mapping[str, Any]]
     leakage_scores: Mapping[str, float]
+    validation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> LabelKind:
