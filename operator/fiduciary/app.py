@@ -241,7 +241,12 @@ class Operator:
             trainer_image=settings.trainer_image,
             operator_version=fiduciary.__version__,
             connections={
-                name: Connection(name, connection.tracking_uri, connection.trainer_uri or connection.tracking_uri)
+                name: Connection(
+                    name,
+                    connection.tracking_uri,
+                    connection.trainer_uri or connection.tracking_uri,
+                    connection.web_uri or connection.tracking_uri,
+                )
                 for name, connection in settings.connections.items()
             },
             allowed_uris=settings.allowed_uris,

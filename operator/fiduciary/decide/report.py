@@ -12,6 +12,7 @@ from fiduciary.decide.calendar import CalendarUnknown
 from fiduciary.decide.conditions import Outlook, conditions
 from fiduciary.decide.decision import Event, Mirror
 from fiduciary.decide.due import following_tick
+from fiduciary.decide.reportlink import linked, of_verdict
 from fiduciary.decide.schedule import ScheduleImpossible
 from fiduciary.decide.serving.waits import approval_request
 
@@ -43,16 +44,16 @@ def report(
         observed_generation=case.generation,
         phase=_phase(outlook),
         conditions=found,
-        champion=history.champion,
-        previous_champion=history.previous_champion,
-        anchor=history.anchor,
-        challenger=history.challenger,
+        champion=linked(case, history, history.champion),
+        previous_champion=linked(case, history, history.previous_champion),
+        anchor=linked(case, history, history.anchor),
+        challenger=linked(case, history, history.challenger),
         approval_request=approval_request(case, history),
         active_experiment=case.status.active_experiment,
         kill=history.kill,
         rejected_versions=history.rejected,
         training=step.training,
-        runs=_runs(history),
+        runs=_runs(case, history),
         alpha_spending=AlphaSpending(configurations=len(history.configurations)) if history.configurations else None,
         gates_digest=current.gates_digest if current is not None and current.gates_digest else None,
         serving_runtime_digest=care.runtime,
@@ -105,12 +106,12 @@ def _serving_phase(outlook: Outlook) -> str | None:
     return "Shifting" if care.lacking is not None and care.lacking.reason in _ON_THE_MOVE else "Degraded"
 
 
-def _runs(history: History) -> tuple[RunRecord, ...]:
+def _runs(case: Case, history: History) -> tuple[RunRecord, ...]:
     newest = sorted(history.verdicts.values(), key=lambda verdict: verdict.record.sequence, reverse=True)
-    return tuple(_run(verdict) for verdict in newest[:RUNS_KEPT])
+    return tuple(_run(case, verdict) for verdict in newest[:RUNS_KEPT])
 
 
-def _run(verdict: Verdict) -> RunRecord:
+def _run(case: Case, verdict: Verdict) -> RunRecord:
     record, summary = verdict.record, verdict.record.evidence.summary
     return RunRecord(
         key=verdict.training_key,
@@ -126,6 +127,7 @@ def _run(verdict: Verdict) -> RunRecord:
         version=record.to.version if record.to is not None else None,
         digest=record.to.digest if record.to is not None else None,
         decision=record.sequence,
+        report=of_verdict(case, verdict),
         finished_at=record.decided_at,
     )
 

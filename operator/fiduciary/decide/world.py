@@ -148,6 +148,7 @@ class Connection:
     name: str
     tracking_uri: str
     trainer_uri: str  # the address that pods in model namespaces use; often the same
+    web_uri: str = ""  # the address that people's browsers use; empty: the tracking address
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def results(walk: WalkForward, rows: Rows, contract: Contract, scattered: Scatte
         "intervals": intervals.intervals(rows, contract),
         "importance": _importance(walk, rows),
         "r2OutOfSample": _r2(walk, rows),
-        "byYear": _by_year(rows),
+        "byYear": by_year(rows),
         "combinatorial": {"unavailable": "training.validation.scheme is WalkForward"}
         if scattered is None
         else scatter.summary(scattered, contract),
@@ -91,7 +91,7 @@ def _r2(walk: WalkForward, rows: Rows) -> dict[str, Any]:
         return {"e": skill(loss, rival), "se": None, "n": len(loss), "unavailable": str(short)}
 
 
-def _by_year(rows: Rows) -> dict[str, dict[str, float]]:
+def by_year(rows: Rows) -> dict[str, dict[str, float]]:
     """Skill against each tuned baseline by calendar year of the decision."""
     daily = comparison.losses(rows)
     years = rows.days.astype("datetime64[Y]").astype(int) + 1970
