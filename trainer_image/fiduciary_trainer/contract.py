@@ -17,7 +17,7 @@ import numpy as np
 
 from fiduciary_features import LABEL_KINDS, SETS, FeatureSpec, LabelKind, label_columns
 from fiduciary_trainer import splits
-from fiduciary_trainer.models.hyperparameters import EWMA_WINDOW, settings
+from fiduciary_trainer.models.hyperparameters import EWMA_WINDOW, NETWORKS, SEQUENCES, Settings, parts, settings
 from fiduciary_trainer.outcome import CONTRACT_VERSION, BadContract
 from fiduciary_trainer.validation import combinatorial
 
@@ -25,17 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-ARCHITECTURES = ("EWMA", "HAR", "BaseRate", "Logistic", "Linear", "MLP", "LSTM")
+ARCHITECTURES = ("EWMA", "HAR", "BaseRate", "Logistic", "Linear", *NETWORKS)
 REFERENCES = ("EWMA", "HAR", "BaseRate")
-LATER = ("GRU", "TCN", "Transformer", "Ensemble")
 LABELS_OF: Mapping[str, tuple[LabelKind, ...]] = {
     "EWMA": ("Volatility",),
     "HAR": ("Volatility",),
     "BaseRate": LABEL_KINDS,
     "Logistic": ("Direction",),
     "Linear": ("Volatility", "Return"),
-    "MLP": LABEL_KINDS,
-    "LSTM": LABEL_KINDS,
+    **dict.fromkeys(NETWORKS, LABEL_KINDS),
 }
 """Labels that an architecture can predict."""
 
@@ -116,9 +114,14 @@ class Training:
     """``training``; ``settings`` are the user's hyperparameters and the architecture's defaults for the others."""
 
     architecture: str
-    settings: Mapping[str, int | float | None]
+    settings: Settings
     seed: int
     validation: Validation
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Architectures of the networks that are averaged."""
+        return parts(self.settings, self.architecture)
 
 
 @dataclass(frozen=True)
@@ -163,12 +166,12 @@ class Contract:
         """Rows of one input; 1 where the architecture reads a single row."""
         if self.training.architecture == "EWMA":
             return EWMA_WINDOW
-        return int(self.training.settings.get("window") or 1)
+        return int(self.training.settings.get("window") or 1) if self.windowed else 1
 
     @property
     def windowed(self) -> bool:
         """Whether inputs are ``[batch, window, F]`` rather than ``[batch, F]``."""
-        return self.training.architecture in ("EWMA", "LSTM")
+        return self.training.architecture == "EWMA" or any(part in SEQUENCES for part in self.training.parts)
 
     @property
     def fits(self) -> int:
@@ -307,12 +310,6 @@ def _features(node: _Node) -> FeatureSpec:
 
 def _training(node: _Node) -> Training:
     architecture = node.get("architecture", str)
-    if architecture in LATER:
-        raise BadContract(
-            "NotAvailable",
-            f"training.architecture {architecture} is not available in this trainer yet; "
-            f"use one of {', '.join(ARCHITECTURES)}, or a trainer image of yours",
-        )
     if architecture not in ARCHITECTURES:
         raise BadContract(
             "UnknownArchitecture",

@@ -35,6 +35,7 @@ class Network:
         fit_rows, watch_rows: usable rows to fit on, and the inner tail.
         probability: log loss rather than squared error.
         loss_unit: what one unit of loss is in the unit of the label squared.
+        weights: ``(2,)`` of the classes 0 and 1 in the log loss; None: equal.
     """
 
     module: nn.Module
@@ -45,18 +46,21 @@ class Network:
     watch_rows: Tensor
     probability: bool
     loss_unit: float
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> Network:
         tensors = (self.inputs, self.windows, self.target, self.fit_rows, self.watch_rows)
         inputs, windows, target, fit_rows, watch_rows = (tensor.to(device) for tensor in tensors)
         module = self.module.to(device)
-        return Network(module, inputs, windows, target, fit_rows, watch_rows, self.probability, self.loss_unit)
+        weights = None if self.weights is None else self.weights.to(device)
+        return Network(module, inputs, windows, target, fit_rows, watch_rows, self.probability, self.loss_unit, weights)
 
     def loss(self, rows: Tensor) -> Tensor:
         """Mean over ``rows``."""
         score = self.module(self.inputs[self.windows[rows]])[:, 0]
         if self.probability:
-            return functional.binary_cross_entropy_with_logits(score, self.target[rows])
+            weight = None if self.weights is None else self.weights[self.target[rows].long()]
+            return functional.binary_cross_entropy_with_logits(score, self.target[rows], weight)
         return functional.mse_loss(score, self.target[rows])
 
     def watched(self) -> float:
@@ -99,7 +103,7 @@ def derived_seed(*parts: int) -> int:
 
 def train_member(
     network: Network,
-    settings: Mapping[str, int | float | None],
+    settings: Mapping[str, int | float | str | None],
     key: tuple[int, int, int],
     steps: Steps,
     attempt: Attempt | None,
@@ -167,7 +171,7 @@ def _trained(network: Network, best_epoch: int, history: Epochs) -> Trained:
 def _epoch(
     network: Network,
     optimizer: torch.optim.Optimizer,
-    settings: Mapping[str, int | float | None],
+    settings: Mapping[str, int | float | str | None],
     seed: int,
     attempt: Attempt | None,
 ) -> float:

@@ -267,5 +267,5 @@ def _prepare(frame: Bars, contract: Contract) -> tuple[Prepared, splits.Calendar
 def _steps(contract: Contract, progress: Progress, before: int) -> Steps:
     """Counts on where ``before`` fits of the training have ended."""
     settings = contract.training.settings
-    per_fit = int(settings.get("epochs") or 1) * int(settings.get("members") or 1)
+    per_fit = int(settings.get("epochs") or 1) * int(settings.get("members") or 1) * len(contract.training.parts)
     return Steps(progress, per_fit * contract.fits, before=per_fit * before)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fiduciary_features import Transform
 from fiduciary_trainer import baselines, splits
-from fiduciary_trainer.models import modules, ridge
+from fiduciary_trainer.models import modules, ridge, sequences
+from fiduciary_trainer.models.hyperparameters import NETWORKS
 from fiduciary_trainer.training import Network, derived_seed, train_member
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Fitter:
     def fit(self, number: int, train: Ints) -> Fitted:
         """Fit on ``train``; ``number`` tells fits of one training apart (fold, or the number of folds: final)."""
         architecture = self.contract.training.architecture
-        if architecture in ("MLP", "LSTM"):
+        if architecture in NETWORKS:
             return self._networks(number, train)
         fitted = self._closed_form(architecture, train)
         self.steps.done(1)
@@ -159,10 +160,11 @@ class Fitter:
         history: list[Mapping[str, float | bool]] = []
         best: list[int] = []
         excess = 0.0
-        for member in range(int(settings["members"] or 1)):
+        weights = self._class_weights(fit_rows)
+        architectures = [part for part in self.contract.training.parts for _ in range(int(settings["members"] or 1))]
+        for member, architecture in enumerate(architectures):
             torch.manual_seed(derived_seed(seed, number, member, 0))
-            width, hidden = inputs.shape[1], int(settings["hidden"] or 1)
-            core = modules.Recurrent(width, hidden) if self.contract.windowed else modules.Perceptron(width, hidden)
+            core = self._core(architecture, inputs.shape[1])
             network = Network(
                 module=modules.Skipped(modules.Affine(coefficients, probability=False), core),
                 inputs=inputs,
@@ -174,6 +176,7 @@ class Fitter:
                 watch_rows=torch.from_numpy(watch),
                 probability=self._is_probability,
                 loss_unit=spread * spread,
+                weights=weights,
             )
             trained = train_member(network, settings, (seed, number, member), self.steps, self.attempt)
             members.append(trained.module)
@@ -182,3 +185,23 @@ class Fitter:
             excess = max(excess, trained.kept_excess)
         module = modules.Members(members, probability=self._is_probability, level=level, spread=spread)
         return Fitted(module.eval(), transform, {"penalty": penalty, "best_epochs": best}, tuple(history), excess)
+
+    def _core(self, architecture: str, width: int) -> nn.Module:
+        """A network before training; drawn from torch's generator."""
+        settings, window = self.contract.training.settings, self.contract.window
+        hidden = int(settings["hidden"] or 1)
+        if architecture == "MLP":
+            core = modules.Perceptron(width, hidden)
+            return sequences.Newest(core) if self.contract.windowed else core
+        if architecture == "TCN":
+            return sequences.TemporalConvolution(width, hidden, window)
+        if architecture == "Transformer":
+            return sequences.Encoder(width, hidden, window, int(settings["heads"] or 1), int(settings["layers"] or 1))
+        return sequences.Recurrent("GRU" if architecture == "GRU" else "LSTM", width, hidden)
+
+    def _class_weights(self, fit_rows: Ints) -> torch.Tensor | None:
+        """Weights of falls and rises that make both count the same, from the rows that are fitted on."""
+        if not self._is_probability or self.contract.training.settings.get("classWeights") != "balanced":
+            return None
+        up = float(self.prepared.y[fit_rows].mean())
+        return None if up in (0.0, 1.0) else torch.tensor([0.5 / (1.0 - up), 0.5 / up], dtype=torch.float32)
