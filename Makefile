@@ -137,6 +137,12 @@ bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLfl
 	$(call say,bench-serving)
 	@$(PY) -m bench.serving
 
+.PHONY: bench-training
+SEEDS ?= 2000
+TRAININGS ?= 200
+bench-training: $(VENV)/complete  ## what gates accept falsely, what they find, how fast networks are fitted (PART=speed for one)
+	@$(PY) -m bench.training --seeds $(SEEDS) --trainings $(TRAININGS) $(if $(PART),--part $(PART))
+
 .PHONY: bench-decisions
 REPLICATIONS ?= 10000
 bench-decisions: $(VENV)/complete  ## how often we and the usual rules decide wrongly (REPLICATIONS=500 CELLS=errors,cv for a part)

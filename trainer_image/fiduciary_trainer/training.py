@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fiduciary_trainer.steps import Steps
 
 _EVALUATION_BATCH = 8192
-_GRADIENT_NORM = 1.0
+GRADIENT_NORM = 1.0
 """A crisis day's gradient may not undo what a hundred ordinary days taught."""
 
 
@@ -127,7 +127,7 @@ def train_member(
     if attempt is not None and (found := attempt.trained(number, member)) is not None:
         steps.skip(epochs)
         _restore(network.module, found.best)
-        return _trained(network, found.best_epoch, found.history)
+        return finished(network, found.best_epoch, found.history)
 
     network = network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     parameters = [parameter for parameter in network.module.parameters() if parameter.requires_grad]
@@ -156,10 +156,10 @@ def train_member(
     _restore(network.module, running.best)
     if attempt is not None:
         attempt.finish(number, member, Done(running.best_epoch, running.best, running.history))
-    return _trained(network, running.best_epoch, running.history)
+    return finished(network, running.best_epoch, running.history)
 
 
-def _trained(network: Network, best_epoch: int, history: Epochs) -> Trained:
+def finished(network: Network, best_epoch: int, history: Epochs) -> Trained:
     """The finished member. Its loss is computed anew, from what is kept: a record of the best epoch proves nothing."""
     recorded = min((float(entry["inner_loss"]) for entry in history), default=None)
     excess = 0.0
@@ -186,7 +186,7 @@ def _epoch(
         optimizer.zero_grad()
         loss = network.loss(rows)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.module.parameters(), _GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(network.module.parameters(), GRADIENT_NORM)
         optimizer.step()
         total += float(loss.detach()) * len(rows)
     return total / len(order)

@@ -53,8 +53,8 @@ def run(fitter: Fitter, contract: Contract, first_number: int) -> Scatter:
     made = combinatorial.splits(fitter.calendar, folds, tested)
     names = SKILLS[contract.data.label]
     columns: list[dict[str, Floats]] = []
-    for number, split in enumerate(made):
-        fitted = fitter.fit(first_number + number, split.train)
+    trained = fitter.fit_all([(first_number + number, split.train) for number, split in enumerate(made)])
+    for split, fitted in zip(made, trained, strict=True):
         transform = Transform.fit(prepared.x[split.train], contract.features.names)
         known = baselines.fit_predict(prepared, contract.data.label, transform, split.train, split.test)
         columns.append({"model": fitter.predict(fitted, split.test), **{name: known[name] for name in names}})
