@@ -62,6 +62,7 @@ lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to mov
 	$(LOCK_SERVER) $(UPGRADE) $(UNUSED_BY_SERVER:%=--no-emit-package %) trainer_image/requirements-server.in -o trainer_image/requirements-server.txt
 	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-test.in -o trainer_image/requirements-server-test.txt
 	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-bench.in -o trainer_image/requirements-server-bench.txt
+	$(LOCK) $(UPGRADE) --no-deps bench/drift/rivals.in --python-version 3.11 -o bench/drift/rivals.txt
 	$(LOCK) $(UPGRADE) trainer_image/requirements-outcomes.in -c requirements/dev.txt --python-version 3.11 -o trainer_image/requirements-outcomes.txt
 
 # --- demo and sandbox --------------------------------------------------------------------------------------------
@@ -118,9 +119,9 @@ server: $(VENV)/complete
 	$(call say,server)
 	@$(PY) -m tests.in_server_image
 
-controlplane: $(VENV)/complete  ## on a real API server and etcd
+controlplane: $(VENV)/complete $(PROMETHEUS)  ## on a real API server and etcd
 	$(call say,controlplane)
-	@$(PYTEST) tests/controlplane
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) $(PYTEST) tests/controlplane
 
 e2e: sandbox-up  ## on the sandbox's real node
 	$(call say,e2e)
@@ -143,10 +144,27 @@ TRAININGS ?= 200
 bench-training: $(VENV)/complete  ## what gates accept falsely, what they find, how fast networks are fitted (PART=speed for one)
 	@$(PY) -m bench.training --seeds $(SEEDS) --trainings $(TRAININGS) $(if $(PART),--part $(PART))
 
+.PHONY: bench-experiment
+bench-experiment: sandbox-up $(PROMETHEUS)  ## promotions and rollbacks by experiments on the node; 200 of them on a control plane
+	$(call say,bench-experiment)
+	@$(PY) -m bench.experiment
+
 .PHONY: bench-decisions
 REPLICATIONS ?= 10000
 bench-decisions: $(VENV)/complete  ## how often we and the usual rules decide wrongly (REPLICATIONS=500 CELLS=errors,cv for a part)
 	@$(PY) -m bench.decisions --replications $(REPLICATIONS) $(if $(CELLS),--cells $(CELLS)) $(if $(PUBLISH),--publish)
+
+.PHONY: bench-drift
+PATHS ?= 1000
+# river is a rival only: it is installed beside the environment, from a lock of its own.
+RIVALS := $(CACHE)/drift-rivals-$(shell cat bench/drift/rivals.txt | sha256sum | cut -c1-16)
+$(RIVALS)/river: | $(VENV)/complete
+	$(call say,rivals of the drift benchmark (once))
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps --target $(RIVALS) \
+	  -r bench/drift/rivals.txt
+
+bench-drift: $(VENV)/complete $(RIVALS)/river  ## false alarms and delays of our detector and the usual drift rules, S&P 500 by quarter (PATHS=100 for a quick look)
+	@PYTHONPATH=operator:trainer_image:.:$(RIVALS) $(BIN)/python -m bench.drift --paths $(PATHS) $(if $(PARTS),--parts $(PARTS))
 
 bench-outcomes: $(VENV)/complete  ## records a second that the outcome scorer stores on one core
 	@$(PY) -m bench.outcomes

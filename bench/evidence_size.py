@@ -17,7 +17,7 @@ import numpy as np
 
 from fiduciary.evidence.betting import Betting
 from fiduciary.evidence.blocks import Block, Counts
-from fiduciary.evidence.conformal import ConformalCusum
+from fiduciary.evidence.conformal import Calibration, ConformalCusum
 from fiduciary.evidence.dispersion import Dispersion
 from fiduciary.evidence.harm import Harm
 from fiduciary.evidence.noninferiority import NonInferiority
@@ -195,14 +195,15 @@ def run_time(rho: float) -> Callable[[Rng], str]:
             values = rng.normal(size=1100)
             for k in range(1, 1100):
                 values[k] = rho * values[k - 1] + math.sqrt(1 - rho * rho) * values[k]
-            state = ConformalCusum.start(values[:100].tolist(), 200.0, seed)
-            if isinstance(state, Refusal):
+            its = Calibration.of(values[:100].tolist(), 200.0, seed)
+            if isinstance(its, Refusal):
                 unusable += 1
                 continue
+            state = ConformalCusum()
             for window, score in enumerate(values[100:].tolist()):
-                state = ok(state.fold(window, score))
+                state = ok(state.fold(its, window, score))
                 total += 1
-                if state.alarm:
+                if state.cusum > its.height:
                     alarms += 1
                     state = state.reset()
         return f"{total / alarms / 200:.2f} of the configured run time ({alarms} alarms, {unusable} refused)"

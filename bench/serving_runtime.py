@@ -25,7 +25,7 @@ GOALS = {
 """At most. The published tables say so where one is missed."""
 
 SECONDS = 900
-PROGRAM = "python -m bench.serving_image.measure /work/versions"
+PROGRAM = "python -m bench.serving_image.measure /scratch/versions"
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def measure(run: Run | None = None) -> Measured:
     image = in_image.image("server-bench", run)
     versions = in_server_image.versions(run)
     results.progress("measuring (about three minutes)")
-    mounts = {versions: "/work/versions", in_image.ROOT / "bench": "/work/bench"}
-    env = {"PYTHONPATH": "/opt/server/app:/work"}
+    mounts = {versions: "/scratch/versions", in_image.ROOT / "bench": "/scratch/bench"}
+    env = {"PYTHONPATH": "/opt/server/app:/scratch"}
     said = images.run(image, ["sh", "-c", PROGRAM], mounts=mounts, env=env, timeout=SECONDS, progress=run)
     found = json.loads(said.strip().splitlines()[-1])
     return Measured(**found)

@@ -14,7 +14,7 @@ import numpy as np
 from bench.evidence_size import minutes, ok
 from fiduciary.evidence.betting import Betting
 from fiduciary.evidence.blocks import Counts
-from fiduciary.evidence.conformal import ConformalCusum
+from fiduciary.evidence.conformal import Calibration, ConformalCusum
 from fiduciary.evidence.harm import Harm
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/images"
@@ -82,11 +82,11 @@ def session_path(values: Any) -> list[float]:
 
 def drift_path(shift: float, seed: int) -> tuple[list[float], float]:
     rng = np.random.default_rng(seed)
-    state, path = ok(ConformalCusum.start(rng.normal(size=100).tolist(), 2160.0, 1)), [0.0]
+    its, state, path = ok(Calibration.of(rng.normal(size=100).tolist(), 2160.0, 1)), ConformalCusum(), [0.0]
     for k in range(120):
-        state = ok(state.fold(k, float(rng.normal() + (shift if k >= 80 else 0.0))))
+        state = ok(state.fold(its, k, float(rng.normal() + (shift if k >= 80 else 0.0))))
         path.append(state.cusum)
-    return path, state.height
+    return path, its.height
 
 
 def main() -> None:

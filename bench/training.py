@@ -49,9 +49,9 @@ def in_trainer_image(module: str, *options: str) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder)
             out.chmod(0o777)
-            mounts = {ROOT / name: f"/work/{name}" for name in ("bench", "operator")} | {out: "/out"}
+            mounts = {ROOT / name: f"/scratch/{name}" for name in ("bench", "operator")} | {out: "/out"}
             words = ["python", "-m", module, "/out/result.json", *options]
-            env = {"PYTHONPATH": "/opt/trainer/app:/work:/work/operator"}
+            env = {"PYTHONPATH": "/opt/trainer/app:/scratch:/scratch/operator"}
             images.run(image, words, mounts=mounts, env=env, timeout=6 * 3600, progress=run)
             found.extend(json.loads((out / "result.json").read_text()))
 

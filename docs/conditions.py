@@ -26,12 +26,32 @@ Row = tuple[str, str, str]  # word, meaning, what to do
 
 FROM_TRAINER: dict[str, tuple[str, str]] = {
     "AccessDenied": ("The storage refused the credentials.", "Correct the Secret of `secretRef`."),
+    "ArtifactMismatch": (
+        "MLflow holds another artifact than the decision log names (comparison).",
+        "Restore it, or train again; find out who writes to MLflow.",
+    ),
+    "ArtifactMissing": (
+        "The run of a version holds no artifact any more (comparison).",
+        "Restore it, or train again.",
+    ),
     "CheckpointNotWritten": ("The checkpoint cannot be written.", "Make room or give access there; it is retried."),
     "CheckpointUnreachable": ("The checkpoint cannot be read.", "Wait: it is retried."),
     "ConstantColumn": ("A column that is used has one value in all rows.", "Repair the data, or leave the column out."),
     "DeadColumn": (
         "A column that always moved has not moved for the last rows: its feed seems to have ended.",
         "Repair the feed, set `data.asOf` before its end, or leave the column out.",
+    ),
+    "DataChanged": (
+        "The data up to asOf are not those that the version was measured on (comparison).",
+        "Train the version again.",
+    ),
+    "DifferentLabels": (
+        "The two versions predict different things (comparison).",
+        "Compare versions of one label.",
+    ),
+    "DifferentOutcomes": (
+        "The same day has other outcomes in the two ledgers: prices were revised (comparison).",
+        "Train the champion's procedure again.",
     ),
     "DuplicateRows": (
         "The same (entity, time) occurs more than once.",
@@ -52,6 +72,14 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "The architecture cannot predict this label, or the label needs other columns.",
         "Use one of those listed.",
     ),
+    "LedgerExists": (
+        "The scorer holds another ledger under this name; the first one counts (comparison).",
+        "Nothing, unless it is wrong: then find out who posted it.",
+    ),
+    "LedgerRefused": (
+        "The scorer does not take the ledger; its own words are in the message. A bug, or an older scorer.",
+        "Update the scorer, or report it.",
+    ),
     "MissingColumn": (
         "A column that the spec names is not in the data; those that are there are listed.",
         "Rename it, or correct the spec.",
@@ -66,7 +94,15 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "Name their column in `data.entity`, or deliver one instrument.",
     ),
     "NegativePrices": ("A price is zero or negative; logarithms are used.", "Repair the data."),
+    "NoCommonDays": (
+        "The two versions were tested on no common day (comparison).",
+        "Train one of them with an asOf nearer to the other's.",
+    ),
     "NoContract": ("The pod has no job document. A foreign operator, or a bug.", "Report it."),
+    "NoToken": (
+        "The token for the scorer is not mounted (comparison).",
+        "Report it.",
+    ),
     "NotANumber": ("A column that is used holds text.", "Repair the data."),
     "NotAvailable": (
         "A part of the API that this trainer does not have yet.",
@@ -75,6 +111,18 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "RepeatedRows": (
         "More bars than `checks.maxMissing` equal another bar in every column: filled gaps or copies.",
         "Leave gaps empty and remove copies.",
+    ),
+    "SameVersion": (
+        "Champion and challenger are the same artifact (comparison).",
+        "Name two versions.",
+    ),
+    "ScorerUnauthorized": (
+        "The scorer does not take the Job's token (comparison).",
+        "Wait; if it stays, look at the scorer's list of subjects.",
+    ),
+    "ScorerUnreachable": (
+        "The scorer did not answer in time (comparison).",
+        "Wait: it is retried. Look at its Deployment and at NetworkPolicies.",
     ),
     "SourceNotFound": ("The dataset, bucket, claim or path does not exist.", "Correct `data.source`."),
     "SourceUnreachable": ("The storage does not answer.", "Wait: it is retried."),
@@ -110,6 +158,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "Sort the data where it is made.",
     ),
     "UnreadableFile": ("A file is not of the format that the spec names.", "Correct `files.format`."),
+    "UnreadableLedger": (
+        "A version's ledger.csv is not what this trainer writes (comparison).",
+        "Set evidence.outcomes to Live, or train with this trainer.",
+    ),
     "UnreadableTimes": ("The time column holds something that is no date.", "Repair the data, or correct `data.time`."),
     "UnsupportedContractVersion": (
         "Operator and trainer image are of different releases.",

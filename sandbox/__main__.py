@@ -1,4 +1,4 @@
-"""`python -m sandbox up | down | status | env`"""
+"""`python -m sandbox up | down | status | env | replay`"""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     command("down", _down, "remove a sandbox and everything that it put on this machine")
     command("status", _status, "list the sandboxes and what runs of them")
+    sub = command("replay", _replay, "send days that no version saw as requests, with their outcomes following")
+    sub.add_argument("--model", default="quant/spx-volatility", help="<namespace>/<name> (default: %(default)s)")
+    sub.add_argument("--rate", type=float, default=200.0, help="requests a second (default: %(default)s)")
+    sub.add_argument("--dwell", type=float, default=2.0, help="seconds that a day lasts (default: %(default)s)")
+    sub.add_argument("--after", help="days after this one, YYYY-MM-DD (default: the model's asOf)")
+    sub.add_argument("--days", type=int, default=10_000, help="so many days at most (default: all)")
+    sub.add_argument("--no-outcomes", action="store_true", help="tell the outcome scorer nothing")
     command("env", _env, 'print variables for a shell: eval "$(python -m sandbox env)"')
     return parser
 
@@ -87,6 +94,13 @@ def _status(_arguments: argparse.Namespace) -> int:
             print(f"  {file.stem:<26} {'running, process ' + str(daemon.pid) if daemon.alive else 'not running'}")
     if not state.names():
         print("no sandbox on this machine; `python -m sandbox up` makes one")
+    return 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from sandbox import replay  # needs more than the standard library: `make venv`
+
+    replay.main(arguments)
     return 0
 
 

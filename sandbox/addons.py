@@ -26,6 +26,15 @@ ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy" / "sandbox"
 IMAGES = ROOT / "sandbox" / "images"
 GATEWAY = "projectcontour/contour"
+BROKEN = "trainer-broken"
+PROXY = {
+    "apiVersion": "apps/v1",
+    "kind": "DaemonSet",
+    "metadata": {"name": "envoy", "namespace": "projectcontour"},
+    "spec": {
+        "template": {"spec": {"containers": [{"name": "envoy", "resources": {"requests": {"cpu": "250m"}}}]}},
+    },
+}
 KINDS = ("financialmodels", "modelexperiments", "driftpolicies", "modelapprovals", "modeldecisions")
 
 
@@ -39,7 +48,11 @@ def install(cluster: Cluster, steps: Steps) -> None:
 
 
 def gateway(cluster: Cluster, steps: Steps) -> None:
-    """Contour and Envoy by upstream's manifest, unchanged. A kind node pulls their images; this one has them built."""
+    """Contour and Envoy by upstream's manifest. A kind node pulls their images; this one has them built.
+
+    One thing is added: a CPU request of the proxy, which has none. Without it every training on the node would starve
+    it, and clients would wait for seconds.
+    """
     loaded: list[str] = []
     if cluster.provider == "node":
         context = cluster.directory / "addons" / "contour"
@@ -68,9 +81,11 @@ def gateway(cluster: Cluster, steps: Steps) -> None:
         definitions, rest = split_definitions(manifest)
         (folder / "definitions.yaml").write_text(definitions)
         (folder / "objects.yaml").write_text(rest)
+        patches = [{"patch": json.dumps(PROXY)}]
+        (folder / "kustomization.yaml").write_text(json.dumps({"resources": ["objects.yaml"], "patches": patches}))
         cluster.apply(folder / "definitions.yaml", run)
         cluster.established("-f", folder / "definitions.yaml", run=run)
-        cluster.apply(folder / "objects.yaml", run)
+        cluster.apply(folder, run)
 
     # Pods whose images are not there yet would be backed off from: load first.
     applied = steps.add("gateway: objects", objects, after=[API, *loaded])
@@ -108,8 +123,10 @@ def operator(cluster: Cluster, steps: Steps) -> None:
     own, beside = ROOT / "Dockerfile", ROOT / "trainer_image" / "Dockerfile"
     tag = "fiduciary-operator:" + images.key(own, ROOT)
     loaded = cluster.add_image(steps, tag, own, ROOT)
+    # What the tests and the demo break a model with: a model names it, the operator does not.
+    cluster.add_image(steps, f"fiduciary-{BROKEN}:{images.key(beside, ROOT, BROKEN)}", beside, ROOT, target=BROKEN)
     named: list[dict[str, str]] = []
-    for target in ("trainer", "server"):
+    for target in ("trainer", "server", "outcomes"):
         image = f"fiduciary-{target}:{images.key(beside, ROOT, target)}"
         cluster.add_image(steps, image, beside, ROOT, target=target)
         named.append({"name": f"FIDUCIARY_{target.upper()}_IMAGE", "value": image})

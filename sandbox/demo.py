@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 
-from sandbox import forecasts, images
+from sandbox import experiment, forecasts, inference, replay
+from sandbox.console import duration
+from sandbox.experiment import ExperimentView
 from sandbox.kubectl import Kubectl, Object, condition, is_true, settled
-from sandbox.market import Market
+from sandbox.running import Running, held_out, trainer_image
 from sandbox.steps import StepFailed
 from sandbox.story import Story, TrainingView
 
 if TYPE_CHECKING:
     from sandbox.forecasts import Asked
+    from sandbox.market import Market
+    from sandbox.replay import Replay
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "deploy" / "samples"
 NAMESPACE = "quant"
 VOLATILITY, DIRECTION = "spx-volatility", "spx-direction"
-TRAINING_SECONDS, SERVING_SECONDS = 600, 180
+TRAINING_SECONDS, SERVING_SECONDS, JUDGED_SECONDS = 600, 180, 900
 AS_OF = "2017-12-29"  # of the samples: no version saw a later day
 WEEK = ("2018-02-01", "2018-02-02", "2018-02-05", "2018-02-06", "2018-02-07", "2018-02-08", "2018-02-09")
-APPROVER, APPROVERS = "ana@desk", "fiduciary:approvers"  # see deploy/sandbox/quant
+RATE, DWELL = 220.0, 2.0  # of the replay: requests per second, and seconds that a day lasts
 
 
 def sandbox(*words: str) -> None:
@@ -38,13 +42,6 @@ def sandbox(*words: str) -> None:
         raise StepFailed(
             f"`python -m sandbox {' '.join(words)}` ended with exit code {done.returncode}; its lines are above"
         )
-
-
-def environment(name: str) -> dict[str, str]:
-    """What `python -m sandbox env` says."""
-    argv = [sys.executable, "-m", "sandbox", "env", "--name", name]
-    said = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return {m[1]: m[2].strip("'\"") for m in re.finditer(r"^(?:export )?(\w+)=(.*)$", said, re.MULTILINE)}
 
 
 def judged(model: Object) -> bool:
@@ -101,17 +98,9 @@ def refused(model: Object) -> bool:
     return judged(model) and condition(model, "GatesPassed")["status"] == "False"
 
 
-def held_out() -> Market:
-    """The data that ship inside the trainer's image, with the days after the samples' asOf."""
-    dockerfile = ROOT / "trainer_image" / "Dockerfile"
-    tag = "fiduciary-trainer:" + images.key(dockerfile, ROOT, "trainer")
-    image = images.build(tag, dockerfile, ROOT, target="trainer")
-    return Market.parse(images.run(image, Market.command()))
-
-
 def first_forecast(story: Story, model: Object, market: Market, gateway: str) -> Asked:
     """One request, as a client's program would send it, and what the market then did. Returns all days of the year."""
-    url = endpoint(model, gateway)
+    url = inference.endpoint(model, gateway)
     story.say(f"[bold]POST {url}/infer[/]  with {forecasts.ROWS} days of prices up to the close of {WEEK[0]}:")
     asked = forecasts.ask(url, model["status"]["endpoint"].get("headers", {}), market, market.after(AS_OF))
     answer = asked.answers[WEEK[0]]
@@ -122,89 +111,122 @@ def first_forecast(story: Story, model: Object, market: Market, gateway: str) ->
     return asked
 
 
-def endpoint(model: Object, gateway: str) -> str:
-    """The address in the status, at the Gateway as this machine reaches it."""
-    return gateway + re.sub(r"^https?://[^/]+", "", model["status"]["endpoint"]["url"])
+def challenger(story: Story, kubectl: Kubectl, model: Object) -> Object:
+    """The model once a new version has become challenger of `model`'s. Raises StepFailed where none does."""
+    before = model["status"]["champion"]["digest"]
+
+    def done(models: dict[str, Object]) -> bool:
+        return VOLATILITY in models and judged_anew(models[VOLATILITY], before)
+
+    states = kubectl.follow(
+        "financialmodels", NAMESPACE, done, seconds=TRAINING_SECONDS, what="A verdict on the new version"
+    )
+    only = ({VOLATILITY: seen[VOLATILITY]} for seen in states if VOLATILITY in seen)
+    found = TrainingView(story.console).follow(only)[VOLATILITY]
+    if "challenger" not in found["status"]:
+        raise StepFailed("the new version did not become challenger: `kubectl describe fm -n quant` says more")
+    story.say(f"Version {found['status']['challenger']['version']} is [green]challenger[/]:")
+    story.quote(condition(found, "GatesPassed").get("message", ""))
+    return found
 
 
-def challenger(story: Story, kubectl: Kubectl) -> Object:
+def judged_anew(model: Object, champion: str) -> bool:
+    """Either there is a challenger that is not this champion, or the newest training ended without one."""
+    status = model["status"]
+    if status["observedGeneration"] != model["metadata"]["generation"]:
+        return False
+    runs = status.get("runs") or [{}]
+    rejected = runs[0].get("outcome") in ("Rejected", "Failed", "Aborted")
+    return status.get("challenger", {}).get("digest") not in (None, champion) or rejected
+
+
+def linear(story: Story, kubectl: Kubectl, model: Object) -> Object:
     story.say("The same resource, with [bold]architecture: Linear[/] and more features:")
     story.command(kubectl, "apply", "-f", _shown(SAMPLES / "spx-volatility-linear.yaml"))
+    return challenger(story, kubectl, model)
+
+
+def judged_by_clients(story: Story, kubectl: Kubectl, model: Object, played: Replay, phase: str) -> Object:
+    """The experiment on the model's challenger, shown until it ends. Raises StepFailed where it ends otherwise."""
+    name = f"{VOLATILITY}-{model['status']['challenger']['version']}"
     states = kubectl.follow(
-        "financialmodels",
+        "modelexperiments",
         NAMESPACE,
-        lambda models: (
-            VOLATILITY in models and judged(models[VOLATILITY]) and settled_on_challenger(models[VOLATILITY])
-        ),
-        seconds=TRAINING_SECONDS,
-        what="A verdict on the linear model",
+        lambda found: name in found and experiment.ended(found[name]),
+        seconds=JUDGED_SECONDS,
+        what=f"A verdict of {name}",
     )
-    model = TrainingView(story.console).follow({VOLATILITY: seen[VOLATILITY]} for seen in states if VOLATILITY in seen)[
-        VOLATILITY
-    ]
-    story.command(kubectl, "get", "fm", "-n", NAMESPACE)
-    if "challenger" not in model["status"]:
-        raise StepFailed("the linear model did not become challenger: `kubectl describe fm -n quant` says more")
-    story.say(f"[green]The linear model is challenger[/]: version {model['status']['challenger']['version']}.")
-    story.quote(condition(model, "GatesPassed").get("message", ""))
-    return model
+    found = ExperimentView(story.console, played).follow(name, states)
+    story.command(kubectl, "get", "mx", "-n", NAMESPACE)
+    if found["status"]["phase"] != phase:
+        raise StepFailed(f"{name} ended as {found['status']['phase']}: `kubectl describe mx -n quant {name}` says why")
+    return found
 
 
-def approved(story: Story, kubectl: Kubectl, model: Object) -> Object:
-    """A person who did not write the spec approves, as herself; the route moves."""
-    wanted = model["status"]["challenger"]["digest"]
-    act = approval(model)
-    story.say(f"Whoever wrote the spec may not approve it. [bold]{APPROVER}[/] may, and does:")
-    said = yaml.safe_dump(act, sort_keys=False, width=120)
-    story.command(kubectl, "create", f"--as={APPROVER}", f"--as-group={APPROVERS}", "-f", "-", stdin=said)
-    states = kubectl.follow(
-        "financialmodels",
-        NAMESPACE,
-        lambda models: (
-            models.get(VOLATILITY, {}).get("status", {}).get("champion", {}).get("digest") == wanted
-            and serves(models[VOLATILITY])
-        ),
-        seconds=SERVING_SECONDS,
-        what="The approved version as champion",
+def records_of(kubectl: Kubectl, found: Object) -> list[Object]:
+    """What the log says of an experiment, oldest first: the last one is its verdict."""
+    records = [one["spec"] for one in kubectl.get("modeldecisions", "-n", NAMESPACE)["items"]]
+    mine = [one for one in records if one["cause"].get("experiment") == found["metadata"]["name"]]
+    return sorted(mine, key=lambda record: record["sequence"])
+
+
+def promoted(story: Story, kubectl: Kubectl, model: Object, played: Replay) -> Object:
+    """The better model is promoted by what clients' requests and the past days' outcomes show."""
+    story.say(
+        "Its days of 2018 are replayed as requests of clients. First the challenger gets copies, then a tenth of them, "
+        "then half. It is promoted when it is [bold]shown[/] to be better (on all days that both have forecast) and no "
+        "worse for clients: evidence grows like the stake of somebody who bets on it, and a full bar is enough, "
+        "however often one looks. Harm would roll it back at any moment."
     )
-    model = TrainingView(story.console).follow({VOLATILITY: seen[VOLATILITY]} for seen in states if VOLATILITY in seen)[
-        VOLATILITY
-    ]
-    story.command(kubectl, "get", "fm", "-n", NAMESPACE)
-    return model
+    found = judged_by_clients(story, kubectl, model, played, "Promoted")
+    record = records_of(kubectl, found)[-1]
+    story.say(f"[green]Version {record['to']['version']} is promoted[/], and the record says why:")
+    for reason in record["cause"]["reasons"]:
+        story.quote(f"{reason['reason']}: {reason['message']}")
+    report = played.client.report()
+    story.say(f"{len(report.sent):,} requests of clients so far, {_failed(len(report.failed))}.")
+    return kubectl.get("financialmodel", VOLATILITY, "-n", NAMESPACE)
 
 
-def approval(model: Object) -> Object:
-    return {
-        "apiVersion": model["apiVersion"],
-        "kind": "ModelApproval",
-        "metadata": {"generateName": f"{VOLATILITY}-", "namespace": NAMESPACE},
-        "spec": {
-            "modelRef": {"name": VOLATILITY},
-            "decision": "Approve",
-            "evidenceDigest": model["status"]["approvalRequest"]["digest"],
-            "approver": APPROVER,
-            "reason": "its lower bound of skill is above that of the model that serves",
-        },
-    }
+def rolled_back(story: Story, kubectl: Kubectl, model: Object, played: Replay) -> None:
+    """A challenger that passes every gate and probe, and fails on the days of the replay."""
+    image = trainer_image("trainer-broken").tag
+    change = {"spec": {"training": {"image": image, "hyperparameters": {"fault": "nan"}}}}
+    story.say(
+        "Somebody builds a trainer of their own. Its version measures well and answers every probe; on days that it "
+        "has not seen, it answers [bold]not a number[/]:"
+    )
+    story.command(kubectl, "patch", "fm", VOLATILITY, "-n", NAMESPACE, "--type=merge", f"--patch={json.dumps(change)}")
+    waits = challenger(story, kubectl, model)
+    found = judged_by_clients(story, kubectl, waits, played, "RolledBack")
+    *before, record = records_of(kubectl, found)
+    written = time.time()
+    played.client.until_answered(400, model["status"]["champion"]["version"])
+    report = played.client.report()
+    until, since = (len(one.failed) for one in (report.since(0, written), report.since(written)))
+    began, ended = (datetime.fromisoformat(one["decidedAt"]) for one in (before[0], record))
+    story.say(
+        f"[red]Version {record['from']['version']} is rolled back[/] {duration((ended - began).total_seconds())} "
+        "after it got its first copy of a request:"
+    )
+    for reason in record["cause"]["reasons"]:
+        story.quote(f"{reason['reason']}: {reason['message']}")
+    story.say(f"Clients: {_failed(until)} until then, {_failed(since)} since, of {len(report.sent):,}.")
+
+
+def _failed(count: int) -> str:
+    return f"[{'red' if count else 'green'}]{count or 'none'} failed[/]"
 
 
 def both_forecasts(story: Story, model: Object, market: Market, gateway: str, before: Asked) -> None:
     """The same week asked again, and what both versions said of all days that neither saw in training."""
-    url, headers = endpoint(model, gateway), model["status"]["endpoint"].get("headers", {})
+    url, headers = inference.endpoint(model, gateway), model["status"]["endpoint"].get("headers", {})
     now = forecasts.ask(url, headers, market, market.after(AS_OF))
     story.show(forecasts.beside_outcomes(market, WEEK, [forecasts.only(one, WEEK) for one in (before, now)]))
     losses = ", ".join(f"version {one.version} [bold]{one.loss(market):.3f}[/]" for one in (before, now))
     story.say(f"Mean squared error of the log volatility over the {len(now.answers)} days after {AS_OF}: {losses}.")
     middle = sorted(now.seconds)[len(now.seconds) // 2]
     story.say(f"A request through the Gateway took {middle * 1e3:.1f} ms at the median.")
-
-
-def settled_on_challenger(model: Object) -> bool:
-    """Either there is a challenger, or its training ended without one."""
-    status = model["status"]
-    runs = status.get("runs") or [{}]
-    return "challenger" in status or runs[0].get("outcome") in ("Rejected", "Failed", "Aborted")
 
 
 def records(story: Story, kubectl: Kubectl, settings: dict[str, str]) -> None:
@@ -226,21 +248,27 @@ def main() -> int:
     try:
         with story.chapter("A cluster, with the operator, MLflow, Prometheus and a Gateway on it"):
             sandbox("up", "--name", name)
-            settings = environment(name)
-            kubectl = Kubectl(Path(settings.get("KUBECTL", "kubectl")), Path(settings["KUBECONFIG"]))
+            place = Running.of(name)
+            kubectl = place.kubectl
             forget_earlier_demo(story, kubectl)
-        gateway = settings["GATEWAY_URL"]
+        gateway = place.gateway
         with story.chapter("Two models are applied: real S&P 500 data, trained and judged"):
             first = first_versions(story, kubectl)
         with story.chapter("A forecast from behind the Gateway, and what the market then did"):
             market = held_out()
             before = first_forecast(story, first, market, gateway)
         with story.chapter("The spec changes: a better model becomes challenger"):
-            waits = challenger(story, kubectl)
-        with story.chapter("A person approves it, and traffic moves"):
-            second = approved(story, kubectl, waits)
+            waits = linear(story, kubectl, first)
+        days = market.after(AS_OF)
+        target = replay.target_of(first, gateway, market, days)
+        outcomes = replay.Outcomes(kubectl, NAMESPACE, VOLATILITY)
+        with replay.play(target, market, days, rate=RATE, dwell=DWELL, chores=[outcomes]) as played:
+            with story.chapter(f"The market is replayed: {RATE:.0f} requests a second decide"):
+                second = promoted(story, kubectl, waits, played)
+            with story.chapter("A broken challenger is rolled back"):
+                rolled_back(story, kubectl, second, played)
         with story.chapter("Every decision is a record"):
-            records(story, kubectl, settings)
+            records(story, kubectl, place.variables)
         with story.chapter("The same week, asked of the new champion"):
             both_forecasts(story, second, market, gateway, before)
     except StepFailed as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,11 @@ def document(bars: Market) -> dict[str, Any]:
 
 def body(bars: Market) -> bytes:
     return json.dumps(document(bars)).encode()
+
+
+def endpoint(model: Mapping[str, Any], gateway: str) -> str:
+    """The address in a FinancialModel's status, at the Gateway as this machine reaches it."""
+    return gateway + re.sub(r"^https?://[^/]+", "", model["status"]["endpoint"]["url"])
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ class Target:
     """What is asked: the bodies, one after the other and round again.
 
     url: for POST, or `host:port` with grpc, where bodies are serialised ModelInferRequests and headers the metadata.
-    timeout: of one request, in seconds.
+    timeout: of one request, in seconds. dwell: seconds for which the same body is sent; 0: each request has the next.
     """
 
     url: str
@@ -46,6 +47,7 @@ class Target:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     timeout: float = 10.0
     grpc: bool = False
+    dwell: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,15 @@ class Report:
         """When the first one was sent; infinity where it answered none."""
         return min((one.at for one in self.sent if one.version == version), default=math.inf)
 
+    def _when(self) -> str:
+        """When the first and the last failed request were sent."""
+        if not self.failed:
+            return ""
+        first, last = (
+            f"{datetime.fromtimestamp(one.at, UTC):%H:%M:%S.%f}"[:-3] for one in (self.failed[0], self.failed[-1])
+        )
+        return f" from {first} to {last}"
+
     def summary(self) -> str:
         """One line for people."""
         if not self.sent:
@@ -119,9 +130,9 @@ class Report:
             what = one.error or f"HTTP {one.status}"
             failures[what] = failures.get(what, 0) + 1
         return (
-            f"{len(self.sent)} requests at {self.rate:.0f}/s, {len(self.failed)} failed {failures or ''}, p50 "
-            f"{self.latency(0.5) * 1e3:.1f} ms, p99 {self.latency(0.99) * 1e3:.1f} ms, by version {self.versions}, the "
-            f"client itself at most {max(one.late for one in self.sent) * 1e3:.0f} ms late"
+            f"{len(self.sent)} requests at {self.rate:.0f}/s, {len(self.failed)} failed {failures or ''}{self._when()},"
+            f" p50 {self.latency(0.5) * 1e3:.1f} ms, p99 {self.latency(0.99) * 1e3:.1f} ms, by version {self.versions},"
+            f" the client itself at most {max(one.late for one in self.sent) * 1e3:.0f} ms late"
         )
 
 

@@ -29,13 +29,14 @@ FLUSH = 0.1  # seconds between writes of what ended
 class _Sender:
     """Sends bodies in turn by `ask` (body -> status, version) and writes a line for each that ended."""
 
-    def __init__(self, bodies: Sequence[bytes], ask: Ask, out: TextIO):
-        self._bodies, self._ask, self._out = bodies, ask, out
+    def __init__(self, bodies: Sequence[bytes], ask: Ask, out: TextIO, dwell: float):
+        self._bodies, self._ask, self._out, self._dwell = bodies, ask, out, dwell
         self._outstanding: set[asyncio.Task[None]] = set()
         self._count = 0
         self.ended = asyncio.Event()
         # One reading of the wall clock, so that a clock that is set meanwhile bends no latency.
         self._epoch = time.time() - time.perf_counter()
+        self._began = time.perf_counter()
 
     async def open_loop(self, rate: float) -> None:
         """Start each request when it is due. A loop that fell behind starts what it missed at once, each counted
@@ -71,14 +72,18 @@ class _Sender:
     async def _one(self, due: float) -> None:
         began = time.perf_counter()
         status, version, error = 0, "", ""
-        self._count += 1
         try:
-            status, version = await self._ask(self._bodies[self._count % len(self._bodies)])
+            status, version = await self._ask(self._next(due))
         except TimeoutError:
             error = "timeout"
         except Exception as problem:
             error = f"{type(problem).__name__}: {problem}"
         self._record(due, began, status, version, error)
+
+    def _next(self, due: float) -> bytes:
+        self._count += 1
+        place = int((due - self._began) / self._dwell) if self._dwell else self._count
+        return self._bodies[place % len(self._bodies)]
 
     def _record(self, due: float, began: float, status: int, version: str, error: str) -> None:
         ended = time.perf_counter()
@@ -93,7 +98,7 @@ class _Sender:
 async def _send(plan: dict[str, Any], out: TextIO) -> None:
     bodies = [base64.b64decode(body) for body in plan["bodies"]]
     async with _grpc(plan) if plan["grpc"] else _rest(plan) as ask:
-        sender = _Sender(bodies, ask, out)
+        sender = _Sender(bodies, ask, out, plan["dwell"])
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, sender.ended.set)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,12 @@ from tests import mlflow_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "trainer_image" / "Dockerfile"
 NEEDED = {program: requirements.NODE[program] for program in ("mmdebstrap", "buildah", "unshare")}
-MOUNTS = {ROOT / name: f"/work/{name}" for name in ("tests", "trainer_image", "operator", "bench", "deploy/samples")}
+MOUNTS = {ROOT / name: f"/scratch/{name}" for name in ("tests", "trainer_image", "operator", "bench", "deploy/samples")}
 SECONDS = 1500
 
 
@@ -31,8 +33,14 @@ def image(target: str, run: Run) -> images.Image:
     return images.build(tag, DOCKERFILE, ROOT, target=target, run=run)
 
 
-def main(name: str, target: str, folder: str, made: Callable[[Run], Mapping[Path, str]] | None = None) -> int:
-    """Build the stage ``target``, run pytest in it on ``/work/tests/<folder>``; exit code 0 when all tests passed.
+def main(
+    name: str,
+    target: str,
+    folder: str,
+    made: Callable[[Run], Mapping[Path, str]] | None = None,
+    beside: Callable[[Path], AbstractContextManager[Mapping[str, str]]] | None = None,
+) -> int:
+    """Build the stage ``target``, run pytest in it on ``/scratch/tests/<folder>``; exit code 0 when all tests passed.
 
     A real MLflow server runs beside it on this machine; its address is in FIDUCIARY_TEST_MLFLOW_URI.
 
@@ -40,6 +48,7 @@ def main(name: str, target: str, folder: str, made: Callable[[Run], Mapping[Path
         name: whose tests they are, for the display.
         target, folder: see above.
         made: makes what the tests need first; returns more mounts.
+        beside: starts what else runs on this machine, in a scratch folder; gives environment variables that say where.
     """
     requirements.widen_path()
     built: list[images.Image] = []
@@ -56,14 +65,17 @@ def main(name: str, target: str, folder: str, made: Callable[[Run], Mapping[Path
             "-q",
             "-ra",
             *sys.argv[1:],
-            f"/work/tests/{folder}",
+            f"/scratch/tests/{folder}",
         ]
         # pytest's own exit code is passed on as text: its report is wanted above all when it is not 0.
         argv = ["sh", "-c", f"{shlex.join(words)} 2>&1; echo $?"]
         run.detail("starting MLflow")
-        with tempfile.TemporaryDirectory() as scratch, mlflow_server.running(Path(scratch)) as address:
+        with ExitStack() as stack:
+            scratch, other = (Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2))
+            env = {"FIDUCIARY_TEST_MLFLOW_URI": stack.enter_context(mlflow_server.running(scratch))}
+            if beside is not None:
+                env |= stack.enter_context(beside(other))
             run.detail("pytest in the image")
-            env = {"FIDUCIARY_TEST_MLFLOW_URI": address}
             said = images.run(built[0], argv, mounts=mounts, env=env, timeout=SECONDS, progress=run)
         report, _, code = said.strip().rpartition("\n")
         reports.append(report)

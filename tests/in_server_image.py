@@ -24,11 +24,12 @@ def versions(run: Run) -> Path:
     def make(folder: Path) -> None:
         run.detail("training real versions")
         mounts = {**in_image.MOUNTS, folder: "/made"}
-        argv = ["python", "/work/tests/server/made_by_trainer.py", "/made"]
-        images.run(trainer, argv, mounts=mounts, env={"PYTHONPATH": "/opt/trainer/app:/work"}, user="0", progress=run)
+        argv = ["python", "/scratch/tests/server/made_by_trainer.py", "/made"]
+        env = {"PYTHONPATH": "/opt/trainer/app:/scratch"}
+        images.run(trainer, argv, mounts=mounts, env=env, user="0", progress=run)
 
     return cache.obtain("versions", cache.content_key(trainer.key, MAKER, CONTRACTS), make).directory
 
 
 if __name__ == "__main__":
-    sys.exit(in_image.main("server", "server-test", "server", lambda run: {versions(run): "/work/versions"}))
+    sys.exit(in_image.main("server", "server-test", "server", lambda run: {versions(run): "/scratch/versions"}))

@@ -3,8 +3,33 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tests import in_image
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+@contextmanager
+def scorer(folder: Path) -> Iterator[Mapping[str, str]]:
+    """The real outcome scorer, with the tokens of a ServiceAccount that may post ledgers, and of one that may not."""
+    from tests.outcomes.process import ISSUED, JOB, Process
+
+    process, until = Process(folder), int(time.time()) + in_image.SECONDS
+    process.start()
+    try:
+        yield {
+            "FIDUCIARY_TEST_SCORER_URI": f"http://127.0.0.1:{process.port}",
+            "FIDUCIARY_TEST_SCORER_JOB": ISSUED.token(JOB, exp=until),
+            "FIDUCIARY_TEST_SCORER_STRANGER": ISSUED.token("system:serviceaccount:quant:default", exp=until),
+        }
+    finally:
+        process.kill()
+
+
 if __name__ == "__main__":
-    sys.exit(in_image.main("trainer", "trainer-test", "trainer"))
+    sys.exit(in_image.main("trainer", "trainer-test", "trainer", beside=scorer))

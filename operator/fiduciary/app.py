@@ -14,13 +14,23 @@ import structlog
 import fiduciary
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
+from fiduciary.clients.ledger import Scorers
 from fiduciary.clients.mlflow import Registry
-from fiduciary.decide import financialmodel, notyet
+from fiduciary.clients.prometheus import Prometheus
+from fiduciary.clients.tokens import Tokens
+from fiduciary.decide import financialmodel, modelexperiment, notyet
+from fiduciary.decide.counters.templates import Contour, Runtime
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
 from fiduciary.engine.endpoints import serving
+from fiduciary.engine.experiments.gather import Gatherer, Sources
+from fiduciary.engine.experiments.observe import ExperimentObserver
+from fiduciary.engine.experiments.outcomes import Outcomes
+from fiduciary.engine.experiments.past import Pasts
+from fiduciary.engine.experiments.reconcile import Counted, ExperimentReconciler
 from fiduciary.engine.lease import Lease, LeaseLost
+from fiduciary.engine.ledgers import Ledgers
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
 from fiduciary.engine.observe import Observer
@@ -33,11 +43,12 @@ from fiduciary.engine.registry import Desk, Mirroring, Registries
 from fiduciary.engine.sensor import DRAIN_SECONDS, Watching, listen_to_signals
 from fiduciary.engine.stores import Key, Stores
 from fiduciary.engine.writes import ORDER, Step
-from fiduciary.manifests.plans import Environment
+from fiduciary.manifests.outcomes import audience
+from fiduciary.manifests.plans import Environment, Postgresql, Scoring
 from fiduciary.settings import Settings, calendars
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Hashable
     from types import ModuleType
 
     import aiohttp
@@ -164,25 +175,46 @@ class Operator:
             lambda key: loop.queue.add(cast("Key", key)),
             lambda key: loop.queue.news(cast("Key", key)),
         )
-        reconciler = Reconciler(
-            observer=Observer(cluster, self.stores, self._platform(key), settings.approval_policies, prober=prober),
+        observer = Observer(cluster, self.stores, self._platform(key), settings.approval_policies, prober=prober)
+        applier = Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity)
+        prometheus = self._prometheus()
+        counted = None if prometheus is None else self._counted(prometheus, loop)
+        scorers, ledgers = self._ledgers(cluster, observer.platform(), loop)
+        outcomes = Outcomes(self.stores, ledgers, observer.references)
+        experiments = ExperimentReconciler(
+            observer=ExperimentObserver(cluster, self.stores, observer.platform, counted, outcomes),
             stores=self.stores,
-            applier=Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity),
+            applier=applier,
+            judge=modelexperiment,
+            counted=counted,
+            outcomes=outcomes,
+            changed=loop.queue.add,
+            now=self._now,
+        )
+        reconciler = Reconciler(
+            observer=observer,
+            stores=self.stores,
+            applier=applier,
             registrar=desk,
             mirroring=mirroring,
             prober=prober,
             judge=self._judge,
-            status_judges={
-                kinds.MODELEXPERIMENT.kind: notyet.decide_modelexperiment,
-                kinds.DRIFTPOLICY.kind: notyet.decide_driftpolicy,
-            },
+            status_judges={kinds.DRIFTPOLICY.kind: notyet.decide_driftpolicy},
             metrics=self.metrics,
             now=self._now,
             order=self._order,
+            reconciles={kinds.MODELEXPERIMENT.kind: experiments},
+            changed=lambda model: self._look_at_experiments(loop, model),
         )
         watching = asyncio.create_task(Watching(cluster, loop, self._login, self.stop).run())
         sweeping = asyncio.create_task(loop.sweep_forever())
-        working = [asyncio.create_task(part.run()) for part in (mirroring, prober)]
+        parts = (
+            mirroring,
+            prober,
+            *(() if counted is None else (counted.gatherer, counted.pasts)),
+            *(() if ledgers is None else (ledgers,)),
+        )
+        working = [asyncio.create_task(part.run()) for part in parts]
         working.append(asyncio.create_task(loop.run(reconciler)))
         stopped = asyncio.create_task(self.stop.wait())
         everything = (watching, sweeping, *working, stopped)
@@ -195,8 +227,8 @@ class Operator:
             log.info("stopping", reconciles_under_way=loop.queue.core.running)
             self.stop.set()  # kopf ends by itself
             loop.close()
-            mirroring.close()
-            prober.close()
+            for part in parts:
+                part.close()
             sweeping.cancel()
             await asyncio.wait((watching, *working), timeout=DRAIN_SECONDS)
             for task in everything:
@@ -204,6 +236,10 @@ class Operator:
             await asyncio.wait(everything)
             await desk.close()
             await inference.close()
+            if prometheus is not None:
+                await prometheus.close()
+            if scorers is not None:
+                await scorers.close()
             for registry in registries.values():
                 await cast("Registry", registry).close()
 
@@ -225,6 +261,58 @@ class Operator:
             self._connector = connector
             session.headers["User-Agent"] = f"fiduciary-operator/{fiduciary.__version__}"
             yield AiohttpCluster(self._access.server, lambda: session, observe=self.metrics.request)
+
+    def _prometheus(self) -> Prometheus | None:
+        settings = self.settings.prometheus
+        if settings is None:
+            return None
+        return Prometheus(
+            settings.url,
+            ca_file=settings.ca_file,
+            token_file=settings.token_file,
+            timeout=settings.timeout_seconds,
+        )
+
+    def _counted(self, prometheus: Prometheus, loop: Loop) -> Counted:
+        """What asks Prometheus for experiments."""
+        settings = self.settings.prometheus
+        assert settings is not None
+        namespace, pod = settings.namespace_label, settings.pod_label
+        gateway = None
+        if settings.gateway == "Contour":
+            gateway = Contour(self.settings.gateway_namespaces, namespace=namespace, pod=pod)
+        sources = Sources(Runtime(namespace, pod), gateway, settings.scrape_seconds, settings.scrape_timeout_seconds)
+
+        def changed(experiment: Hashable) -> None:
+            loop.queue.add(cast("Key", experiment))
+
+        return Counted(
+            Gatherer(prometheus, sources, changed, self.metrics), Pasts(prometheus, sources, changed, self.metrics)
+        )
+
+    def _ledgers(
+        self, cluster: AiohttpCluster, platform: Platform, loop: Loop
+    ) -> tuple[Scorers, Ledgers] | tuple[None, None]:
+        """What reads the outcome scorers; nothing where none is made."""
+        if platform.serving is None or platform.serving.scoring is None:
+            return None, None
+        settings = self.settings.outcomes
+        tokens = Tokens(cluster, platform.serving.scoring.operator)
+
+        def changed(experiment: Hashable) -> None:
+            loop.queue.add(cast("Key", experiment))
+
+        scorers = Scorers(
+            settings.url,
+            token=lambda namespace: tokens.of(audience(namespace)),
+            timeout=settings.timeout_seconds,
+            observe=self.metrics.ledger_request,
+        )
+        return scorers, Ledgers(scorers, changed, seconds=settings.poll_seconds)
+
+    def _look_at_experiments(self, loop: Loop, model: Key) -> None:
+        for experiment in self.stores.experiments_of((model.namespace, model.name)):
+            loop.queue.add(experiment)
 
     def _registries(self) -> Registries:
         return {
@@ -261,6 +349,39 @@ class Operator:
             probe_seconds=round(settings.probes.steady_seconds),
             probe_protocols=("rest", "grpc"),
             wave=settings.wave,
+            experiments=settings.prometheus is not None,
+            notional=settings.outcomes.notional,
+            replay=settings.outcomes.replay,
+        )
+
+    def _scoring(self) -> Scoring | None:
+        """What makes a namespace's outcome scorer; None where no experiment could use one."""
+        settings, outcomes = self.settings, self.settings.outcomes
+        if settings.prometheus is None or not settings.outcomes_image:
+            return None
+        told = self._access.account() or ("", "")
+        issuer, operator = outcomes.issuer or told[0], outcomes.operator or told[1]
+        if not issuer or not operator:
+            log.error(
+                "outcomes.unusable",
+                why="this process is no ServiceAccount, and the settings name no outcomes.issuer and outcomes.operator",
+                then="no outcome scorer is made: run in a pod, or name both",
+            )
+            return None
+        database = outcomes.postgresql
+        return Scoring(
+            image=settings.outcomes_image,
+            issuer=issuer,
+            operator=operator,
+            operator_namespace=settings.namespace,
+            monitoring_namespaces=settings.monitoring_namespaces,
+            keys_url=outcomes.keys_url,
+            writers=outcomes.writers,
+            writer_namespaces=outcomes.writer_namespaces,
+            storage_class=outcomes.storage_class,
+            storage_size=outcomes.storage_size,
+            postgresql=None if database is None else Postgresql(database.url, database.secret, database.egress),
+            retention_days=outcomes.retention_days,
         )
 
     def _environment(self, key: ProbeKey | None) -> Environment:
@@ -274,6 +395,7 @@ class Operator:
             mlflow_egress=settings.mlflow_egress,
             records_url=settings.records.url if settings.records else None,
             records_egress=settings.records.egress if settings.records else (),
+            scoring=self._scoring(),
             probe_key=key.public if key else None,
             pre_stop_seconds=settings.pre_stop_seconds,
             drain_seconds=settings.drain_seconds,

@@ -79,6 +79,89 @@ class RecordSettings(_Strict):
     egress: tuple[Mapping[str, Any], ...] = Field(default=(), description="as in a NetworkPolicy: the way there")
 
 
+class PostgresqlSettings(_Strict):
+    """Where outcome scorers keep their ledgers instead of a volume: a database for each namespace."""
+
+    url: str = Field(
+        pattern=r"^postgres(ql)?://[^\s:/@]+@[^\s/]+/\S+$",
+        description="without a password, {namespace} in it, e.g. postgresql://outcomes@db.data.svc/{namespace}",
+    )
+    secret: str = Field(
+        pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
+        description="Secret of each model's namespace that holds the password in its field `password`",
+    )
+    egress: tuple[Mapping[str, Any], ...] = Field(default=(), description="as in a NetworkPolicy: the way there")
+
+    @field_validator("url")
+    @classmethod
+    def _own(cls, value: str) -> str:
+        if "{namespace}" not in value or value.replace("{namespace}", "").count("{"):
+            raise ValueError(
+                f"{value!r} names one database for all: write {{namespace}} where the name of the model's namespace "
+                "belongs, since a scorer locks its database"
+            )
+        return value
+
+
+class OutcomeSettings(_Strict):
+    """The outcome scorers: where they keep their ledgers, whom they believe, how the operator reads them."""
+
+    url: str = Field(
+        default="http://fiduciary-outcomes.{namespace}.svc:8080",
+        pattern=r"^https?://[^\s/]+$",
+        description="how the operator reaches the scorer of a namespace",
+    )
+    issuer: str = Field(default="", description="of ServiceAccount tokens; empty: what the operator's own token says")
+    operator: str = Field(default="", description="subject of the operator; empty: what its own token says")
+    keys_url: str = Field(
+        default="https://kubernetes.default.svc/openid/v1/jwks",
+        validation_alias=_names("keysUrl"),
+        pattern=r"^https://\S+$",
+        description="where the issuer publishes its keys",
+    )
+    writers: tuple[str, ...] = Field(
+        default=(), description="subjects that may send outcomes to every scorer: system:serviceaccount:<ns>:<name>"
+    )
+    writer_namespaces: tuple[str, ...] = Field(
+        default=(),
+        validation_alias=_names("writerNamespaces"),
+        description="where writers run, if not in the model's namespace: their pods carry fiduciary.dev/outcome-writer",
+    )
+    storage_class: str | None = Field(
+        default=None, validation_alias=_names("storageClass"), description="absent: the cluster's default"
+    )
+    storage_size: str = Field(
+        default="5Gi", validation_alias=_names("storageSize"), pattern=r"^[1-9][0-9]*(Mi|Gi|Ti|M|G|T)$"
+    )
+    postgresql: PostgresqlSettings | None = None
+    retention_days: int = Field(default=400, validation_alias=_names("retentionDays"), ge=1, le=36_500)
+    notional: str = Field(
+        default="1000000",
+        pattern=r"^[0-9]{1,15}(\.[0-9]{1,12})?$",
+        description="capital of each arm on paper, in the currency of drawdown breakers",
+    )
+    replay: bool = Field(
+        default=False, description="market replays (annotation fiduciary.dev/replay-from) may pass days as they like"
+    )
+    poll_seconds: float = Field(default=10.0, validation_alias=_names("pollSeconds"), ge=0.5, le=600.0)
+    timeout_seconds: float = Field(default=10.0, validation_alias=_names("timeoutSeconds"), gt=0.0, le=120.0)
+
+    @field_validator("operator")
+    @classmethod
+    def _account(cls, value: str) -> str:
+        if value:
+            cls._subjects((value,))
+        return value
+
+    @field_validator("writers")
+    @classmethod
+    def _subjects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for subject in value:
+            if not _SUBJECT.fullmatch(subject):
+                raise ValueError(f"{subject!r} is no subject: expected system:serviceaccount:<namespace>:<name>")
+        return value
+
+
 class PrometheusSettings(_Strict):
     """The Prometheus that scrapes serving pods and the gateway's proxies, and how it does so."""
 
@@ -138,6 +221,11 @@ class Settings(_Strict):
     server_image: str = Field(
         default="fiduciary-server:0.1.0", validation_alias=_names("serverImage"), description="empty: nothing is served"
     )
+    outcomes_image: str = Field(
+        default="fiduciary-outcomes:0.1.0",
+        validation_alias=_names("outcomesImage"),
+        description="empty: no outcome scorer is made",
+    )
     connections: Mapping[str, ConnectionSettings] = Field(default_factory=dict[str, ConnectionSettings])
     allowed_uris: tuple[str, ...] = Field(default=("pvc://",), validation_alias=_names("allowedUris"))
     mlflow_egress: tuple[Mapping[str, Any], ...] = Field(default=(), validation_alias=_names("mlflowEgress"))
@@ -164,7 +252,10 @@ class Settings(_Strict):
         validation_alias=_names("monitoringNamespaces"),
         description="where Prometheus runs: its pods may scrape serving pods",
     )
-    records: RecordSettings | None = None
+    records: RecordSettings | None = Field(
+        default=None, description="a sink of the platform for prediction records, in place of the outcome scorers"
+    )
+    outcomes: OutcomeSettings = Field(default_factory=OutcomeSettings)
     pre_stop_seconds: int = Field(
         default=5,
         validation_alias=_names("preStopSeconds"),
@@ -190,6 +281,15 @@ class Settings(_Strict):
     listen: str = Field(default="0.0.0.0:8080", pattern=r"^[^\s:]*:\d{1,5}$")
     log_level: str = Field(default="INFO", validation_alias=_names("logLevel"), pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     lease: LeaseSettings = Field(default_factory=LeaseSettings)
+
+    @model_validator(mode="after")
+    def _proxies_are_somewhere(self) -> Settings:
+        if self.prometheus is not None and self.prometheus.gateway is not None and not self.gateway_namespaces:
+            raise ValueError(
+                f"prometheus.gateway is {self.prometheus.gateway}, but gatewayNamespaces is empty: name the namespaces "
+                "in which the Gateway's proxies run, since only their counters are believed"
+            )
+        return self
 
     @field_validator("allowed_uris")
     @classmethod
@@ -220,6 +320,7 @@ class Settings(_Strict):
 
 
 _GATEWAY = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+_SUBJECT = re.compile(r"system:serviceaccount:[a-z0-9]([-a-z0-9]*[a-z0-9])?:[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 _HOSTNAME = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 #: Environment variables that a Deployment sets one by one. What is structured comes from the file.
@@ -229,6 +330,7 @@ ENVIRONMENT = (
     "identity",
     "trainer_image",
     "server_image",
+    "outcomes_image",
     "workers",
     "listen",
     "log_level",

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fiduciary.clients.access import from_kubeconfig
+from fiduciary.clients.kube import AiohttpCluster, Forbidden
+from fiduciary.clients.tokens import Tokens
+from fiduciary.engine import kinds
+from fiduciary.manifests.outcomes import audience
 from fiduciary_outcomes.document import Refused
-from fiduciary_outcomes.tokens import Keys, Verifier
+from fiduciary_outcomes.tokens import Keys, Role, Verifier
+from tests.controlplane.server import OPERATOR
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.controlplane.server import Server
 
-AUDIENCE = "fiduciary-outcomes"
+AUDIENCE = "fiduciary-outcomes.quant"
 ISSUER = "https://kubernetes.default.svc"
 
 
@@ -62,3 +70,55 @@ def test_projected_tokens_against_the_published_keys(server: Server, namespace: 
     with pytest.raises(Refused) as refused:
         asyncio.run(check(good))
     assert refused.value.reason == "KeysUnavailable"
+
+
+def test_the_operator_gets_tokens_of_itself_one_for_each_namespace(
+    server: Server, namespace: str, tmp_path: Path
+) -> None:
+    """With the rights of deploy/: a scorer that keeps the token that it was shown can use it nowhere else."""
+    place, account = OPERATOR
+    subject = f"system:serviceaccount:{place}:{account}"
+    server.admin.create(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "stranger", "namespace": namespace}}
+    )
+    access = from_kubeconfig(server.operator_kubeconfig())
+    own = tmp_path / "token"
+    own.write_text(token(server, place, account, ISSUER))
+    keys = Keys(url=f"{server.plane.url}/openid/v1/jwks", ca_file=server.plane.ca, token_file=own)
+    # The token that every pod has says who it is.
+    assert replace(access, token_file=own).account() == (ISSUER, subject)
+
+    def scorer(of: str) -> Verifier:
+        nobody: frozenset[str] = frozenset()
+        define = frozenset({subject})
+        subjects: dict[Role, frozenset[str] | None] = {
+            "records": None, "read": None, "outcomes": nobody, "ledgers": nobody, "define": define
+        }  # fmt: skip
+        return Verifier(ISSUER, audience(of), keys, subjects)
+
+    async def scenario() -> None:
+        async with access.connector() as connector, access.session(connector) as session:
+            cluster = AiohttpCluster(access.server, lambda: session)
+            tokens = Tokens(cluster, subject)
+            mine, other = [await tokens.of(audience(of)) for of in ("quant", "desk")]
+            assert await tokens.of(audience("quant")) == mine
+            assert await scorer("quant").check("define", f"Bearer {mine}") == subject
+            assert await scorer("desk").check("define", f"Bearer {other}") == subject
+            for of, shown in (("quant", other), ("desk", mine)):
+                with pytest.raises(Refused, match="Audience doesn't match"):
+                    await scorer(of).check("define", f"Bearer {shown}")
+            for where, who in ((namespace, "stranger"), (place, "default")):
+                with pytest.raises(Forbidden, match="serviceaccounts/token"):
+                    await cluster.token(where, who, audience("quant"), 3600)
+            # Nor is it one that the API server takes.
+            strange = replace(access, tls=_anonymous(server), token=mine)
+            async with strange.connector() as pool, strange.session(pool) as nobody:
+                with pytest.raises(Forbidden, match="401"):
+                    await AiohttpCluster(access.server, lambda: nobody).get(kinds.SECRET, place, "fiduciary-probe-key")
+
+    asyncio.run(scenario())
+
+
+def _anonymous(server: Server) -> ssl.SSLContext:
+    """Without the client certificate."""
+    return ssl.create_default_context(cafile=str(server.plane.ca))

@@ -13,8 +13,10 @@ from fiduciary.api import meta
 from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
+from fiduciary.api.modelexperiment import ModelExperiment
 from fiduciary.decide import financialmodel
 from fiduciary.decide.decision import Apply
+from fiduciary.decide.history import fold
 from fiduciary.decide.world import ReferenceView, RegistryView, RunView, VersionView, World
 from fiduciary.engine import kinds, served
 from fiduciary.engine.observe import references
@@ -63,10 +65,11 @@ def load(path: Path) -> tuple[World, datetime]:
     ]
     world = World(
         model=model,
-        platform=PLATFORM,
+        platform=replace(PLATFORM, experiments=head.get("experiments", False)),
         records=tuple(ModelDecision.model_validate(body) for body in of("ModelDecision")),
         jobs=tuple(jobs),
         approvals=tuple(ModelApproval.model_validate(body) for body in of("ModelApproval")),
+        experiments=tuple(ModelExperiment.model_validate(body) for body in of("ModelExperiment")),
         quotas=tuple(kinds.quota(body) for body in of("ResourceQuota")),
         references=tuple(named),
         registry=_registry(head.get("mlflow")),
@@ -152,6 +155,13 @@ def _with_serving(world: World, now: datetime, of: Callable[[str], list[Body]], 
 
 
 def _wanted(world: World, now: datetime) -> dict[tuple[str, str], Body]:
+    """What the operator asked for until now: before its experiments wished or ruled anything new."""
+    traffic = fold(world.records).traffic
+    before = {"ruling": None, "harm": None, "desired_traffic": traffic}
+    experiments = tuple(
+        one.model_copy(update={"status": one.status.model_copy(update=before)}) for one in world.experiments
+    )
+    world = replace(world, experiments=experiments)
     applied = (child.body for child in financialmodel.decide(world, now).children if isinstance(child, Apply))
     return {(body["kind"], body["metadata"]["name"]): dict(body) for body in applied}
 

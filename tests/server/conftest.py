@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 collect_ignore_glob = [] if find_spec("mlserver") else ["test_*.py"]
 absent.stand_in()  # before any module here imports MLServer
-VERSIONS = Path(os.environ.get("FIDUCIARY_TEST_VERSIONS", "/work/versions"))
+VERSIONS = Path(os.environ.get("FIDUCIARY_TEST_VERSIONS", "/scratch/versions"))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,6 @@ from pathlib import Path
 collect_ignore_glob = [] if find_spec("torch") else ["test_*.py"]
 
 OPERATOR = Path(__file__).parents[2] / "operator"
-"""The trap suite judges what the trainer measured by the operator's own gates, mounted beside the tests."""
+"""What the trainer measured is judged here by the operator's own code, mounted beside the tests."""
 if OPERATOR.is_dir() and str(OPERATOR) not in sys.path:
     sys.path.append(str(OPERATOR))

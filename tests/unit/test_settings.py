@@ -96,7 +96,9 @@ def test_the_lease_can_be_switched_off(tmp_path: Path) -> None:
 
 def test_prometheus_is_told_how_it_is_configured(tmp_path: Path) -> None:
     text = "prometheus: {url: 'http://p.monitoring:9090', scrapeSeconds: 5, scrapeTimeoutSeconds: 4, gateway: Contour}"
-    settings = load(written(tmp_path, text)).prometheus
+    with pytest.raises(SettingsError, match="gatewayNamespaces is empty"):
+        load(written(tmp_path, text))
+    settings = load(written(tmp_path, f"{text}\ngatewayNamespaces: [projectcontour]")).prometheus
     assert settings is not None
     assert (settings.scrape_seconds, settings.scrape_timeout_seconds, settings.gateway) == (5, 4, "Contour")
     assert load({}).prometheus is None
@@ -104,3 +106,39 @@ def test_prometheus_is_told_how_it_is_configured(tmp_path: Path) -> None:
         load(written(tmp_path, "prometheus: {url: 'http://p:9090', scrapeSeconds: 5}"))
     with pytest.raises(SettingsError, match="url"):
         load(written(tmp_path, "prometheus: {url: 'file:///etc/passwd'}"))
+
+
+def test_outcome_scorers_need_no_settings_and_take_many(tmp_path: Path) -> None:
+    usual = load({})
+    assert usual.outcomes_image == "fiduciary-outcomes:0.1.0"
+    assert (usual.outcomes.storage_class, usual.outcomes.postgresql, usual.outcomes.replay) == (None, None, False)
+    text = """
+    outcomesImage: from-file
+    outcomes:
+      storageClass: fast
+      writers: ["system:serviceaccount:marketdata:closes"]
+      postgresql: {url: "postgresql://outcomes@db.data.svc/{namespace}", secret: outcomes-database}
+    """
+    settings = load({**written(tmp_path, text), "FIDUCIARY_OUTCOMES_IMAGE": ""})
+    assert (settings.outcomes_image, settings.outcomes.storage_class) == ("", "fast")
+    assert settings.outcomes.postgresql is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("writers: [closes]", "'closes' is no subject: expected system:serviceaccount:<namespace>:<name>"),
+        ("operator: fiduciary", "'fiduciary' is no subject: expected system:serviceaccount:<namespace>:<name>"),
+        ("postgresql: {url: 'postgresql://a@db/all', secret: s}", "names one database for all"),
+        ("postgresql: {url: 'postgresql://a:b@db/{namespace}', secret: s}", "outcomes.postgresql.url"),
+        ("storageSize: much", "outcomes.storageSize"),
+        ("keysUrl: 'http://keys'", "outcomes.keysUrl"),
+        ("notional: '-1'", "outcomes.notional"),
+        ("pollSeconds: 0", "outcomes.pollSeconds"),
+    ],
+    ids=["writer", "operator", "one-database", "password", "size", "keys", "notional", "poll"],
+)
+def test_wrong_outcome_settings_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(written(tmp_path, f"outcomes: {{{text}}}"))
+    assert message in str(refused.value)

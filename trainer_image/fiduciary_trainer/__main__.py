@@ -1,4 +1,5 @@
 """``python -m fiduciary_trainer [JOB.json]``: one job document in, one result out, an exit code for Kubernetes.
+``python -m fiduciary_trainer compare [JOB.json]``: see :mod:`fiduciary_trainer.comparison`.
 
 An earlier attempt may have delivered the result (its run says so), or may have measured without MLflow (its work is on
 the checkpoint volume). Both are looked for first: the same key is never trained twice.
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary_trainer import contract as contracts
 from fiduciary_trainer import finished, outcome, provenance
-from fiduciary_trainer.data.locations import Locations
+from fiduciary_trainer.data.locations import Locations, secret_values
 from fiduciary_trainer.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ PATIENCE_WITHOUT = 24 * 3600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; returns the exit code of docs/trainer-contract.md."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["compare"]:
+        from fiduciary_trainer.comparison import process
+
+        return process.main(arguments[1:])
     given = _parse(arguments)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -51,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code, document = 0, process.run()
     except Exception as error:  # everything ends in a document: the operator reads nothing else
-        code, document = outcome.failure(error, process.training_key, process.run_id, _secrets(locations))
+        code, document = outcome.failure(error, process.training_key, process.run_id, secret_values(locations))
         if process.tracking is not None:
             process.tracking.fail(document)
     outcome.write(given.termination_log, document)
@@ -130,7 +136,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fiduciary_trainer", description="Carry out one training job document.")
     parser.add_argument("job", nargs="?", type=Path, default=Path("/etc/fiduciary/job.json"))
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
-    parser.add_argument("--work", type=Path, default=Path("/work"), help="writable, lives as long as the pod")
+    parser.add_argument("--work", type=Path, default=Path("/scratch"), help="writable, lives as long as the pod")
     parser.add_argument("--claims", type=Path, default=Path("/data"), help="holds one folder a claim that is read")
     parser.add_argument("--checkpoints", type=Path, default=Path("/checkpoint"), help="holds the checkpoint claim")
     parser.add_argument("--secrets", type=Path, default=Path("/etc/fiduciary/secret"), help="one file a key")
@@ -145,16 +151,6 @@ def _key(job: Path) -> str | None:
         return None
     key = document.get("trainingKey") if isinstance(document, dict) else None
     return key if isinstance(key, str) else None
-
-
-def _secrets(locations: Locations) -> list[str]:
-    """Values that no message may repeat: the mounted Secret and whatever the environment calls a secret."""
-    names = ("TOKEN", "PASSWORD", "SECRET", "ACCESS_KEY")
-    from_environment = [value for name, value in os.environ.items() if any(part in name for part in names)]
-    try:
-        return [*locations.secrets().values(), *from_environment]
-    except OSError:
-        return from_environment
 
 
 def _short(key: str) -> str:

@@ -59,19 +59,32 @@ class Calendar:
         return rows[self.day[rows] < end]
 
 
-def walk_forward(calendar: Calendar, folds: int, window: int | None = None) -> list[tuple[Ints, Ints]]:
-    """Training rows and the test rows that follow: ``folds`` equal stretches of the last two thirds.
+def stretch_bounds(days: Times, folds: int) -> Times:
+    """``(folds + 1,)`` the first session of each test stretch, and a moment after the last session: ``folds`` equal
+    stretches of the last two thirds of ``days``."""
+    total = len(days)
+    edges = np.linspace(total - 2 * total // 3, total, folds + 1).astype(int)
+    return np.append(days[edges[:-1]], days[-1:] + np.timedelta64(1, "ns"))
+
+
+def walk_forward(
+    calendar: Calendar, folds: int, window: int | None = None, bounds: Times | None = None
+) -> list[tuple[Ints, Ints]]:
+    """Training rows and the test rows that follow.
 
     Args:
         calendar: of the rows.
-        folds: how many.
+        folds: how many test stretches.
         window: sessions that train at most, the latest (rolling); None: all before (expanding).
+        bounds: where the test stretches begin and end; None: :func:`stretch_bounds` of the calendar's own sessions.
 
     Raises:
         DataRefused: a fold would have too few sessions to train or to test on.
     """
     total = len(calendar.days)
-    edges = np.linspace(total - 2 * total // 3, total, folds + 1).astype(int)
+    if bounds is None:
+        bounds = stretch_bounds(calendar.days, folds)
+    edges = np.searchsorted(calendar.days, bounds)
     every = np.arange(len(calendar.dates))
     result: list[tuple[Ints, Ints]] = []
     for first, end in pairwise(edges):

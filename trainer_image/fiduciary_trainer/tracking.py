@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fiduciary_trainer.outcome import Retryable, encode, fit, significant
+from fiduciary_trainer.patience import Unreachable, patiently
 
 # Retries and their budget are ours (below); MLflow's own defaults are 7 retries of 120 s inside one call.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -41,16 +42,11 @@ TAG_RESULT = f"{PREFIX}result"
 PROGRESS_SECONDS = 5.0
 SHORTEST_SILENCE, LONGEST_SILENCE = 30.0, 600.0
 """After progress could not be shown, doubling: an MLflow that swallows packets costs a timeout each time."""
-FIRST_DELAY, LONGEST_DELAY = 1.0, 30.0
 TAG_LIMIT = 7_900
 """MLflow keeps 8,000 characters of a tag: room for the fold values that a termination message may have to leave out."""
 
 BATCH = 500
 """Points in one call; MLflow accepts 1,000 metrics, parameters and tags together."""
-
-
-class Unreachable(Exception):
-    """MLflow did not answer, or answered that it cannot serve now; asking again may help."""
 
 
 @dataclass(frozen=True)
@@ -275,32 +271,26 @@ class Tracking:
 
     def _patiently(self, step: Callable[[], T], patience: float) -> T:
         """Repeat a step with growing delays until it succeeds, ``patience`` is used up, or the pod must end."""
-        end = self._clock() + patience
-        delay = FIRST_DELAY
-        while True:
-            try:
-                return self._once(step)
-            except Unreachable:
-                if self._clock() + delay > end:
-                    raise
-            if self._stop.wait(delay):
-                raise Retryable("Terminated", f"the pod was told to stop while MLflow at {self._uri} was away")
-            delay = min(2.0 * delay, LONGEST_DELAY)
+        return patiently(lambda: self._once(step), patience, self._stop, f"MLflow at {self._uri}", self._clock)
 
     def _once(self, step: Callable[[], T]) -> T:
-        """Call MLflow and sort its failures: :class:`Unreachable` (asking again may help), or a refusal."""
-        import requests
-        from mlflow.exceptions import MlflowException
+        return asked(self._uri, step)
 
-        try:
-            return step()
-        except (requests.RequestException, ConnectionError, TimeoutError) as error:
-            raise Unreachable(type(error).__name__) from error
-        except MlflowException as error:
-            refused = refusal(self._uri, str(error), error.get_http_status_code())
-            if refused is not None:
-                raise refused from error
-            raise Unreachable(_brief(str(error))) from error
+
+def asked(uri: str, step: Callable[[], T]) -> T:
+    """Call MLflow at ``uri`` and sort its failures: :class:`Unreachable` (asking again may help), or a refusal."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return step()
+    except (requests.RequestException, ConnectionError, TimeoutError) as error:
+        raise Unreachable(type(error).__name__) from error
+    except MlflowException as error:
+        refused = refusal(uri, str(error), error.get_http_status_code())
+        if refused is not None:
+            raise refused from error
+        raise Unreachable(_brief(str(error))) from error
 
 
 def refusal(uri: str, text: str, status: int) -> Retryable | None:

@@ -162,7 +162,11 @@ class FinalModel:
 
 
 def run_walk_forward(
-    frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None = None
+    frame: Bars,
+    contract: Contract,
+    progress: Progress,
+    attempt: Attempt | None = None,
+    bounds: Times | None = None,
 ) -> WalkForward:
     """Fit and predict fold by fold.
 
@@ -171,6 +175,8 @@ def run_walk_forward(
         contract: the job document.
         progress: told after every step.
         attempt: keeps state for a later attempt and knows of SIGTERM; None: neither.
+        bounds: where the test stretches begin and end (:func:`splits.stretch_bounds`), so that two procedures are
+            refitted and tested at the same times; None: the procedure's own.
 
     Raises:
         DataRefused: too few rows are left for the folds.
@@ -179,7 +185,7 @@ def run_walk_forward(
     make_deterministic()
     prepared, calendar = _prepare(frame, contract)
     validation = contract.training.validation
-    splitted = splits.walk_forward(calendar, validation.folds, validation.window)
+    splitted = splits.walk_forward(calendar, validation.folds, validation.window, bounds)
     fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=0), attempt)
 
     prediction = np.full(len(prepared.y), np.nan)

@@ -10,7 +10,7 @@ from fiduciary.api.base import ATOMIC, SET, ApiModel, CamelCase, Rule, ShortText
 from fiduciary.api.conditions import CONDITIONS_SCHEMA, Conditions
 from fiduciary.api.data import Calendar
 from fiduciary.api.meta import Column, Kind, ModelRef, Resource, name_rules
-from fiduciary.api.quantities import Decimal, Digest, DnsLabel, Duration, NonNegativeDecimal, PositiveDuration
+from fiduciary.api.quantities import Decimal, Digest, DnsLabel, Duration, Fraction, NonNegativeDecimal, PositiveDuration
 from fiduciary.api.schedule import FrozenDays
 
 DriftAction = Literal["Alert", "Retrain", "RollBack"]
@@ -45,8 +45,17 @@ class FalseAlarms(ApiModel):
 class HistogramSource(ApiModel):
     """Counts of a histogram, compared with the reference that the version carries."""
 
-    metric: Literal["feature", "prediction"]
-    """feature: each input of the model. prediction: its output."""
+    metric: Literal["feature", "prediction", "joint"]
+    """feature: each input of the model. prediction: its output. joint: distance of the inputs together from their
+    centre (Mahalanobis), which sees a correlation that broke while each input looks as before."""
+
+
+class MissingRate(ApiModel):
+    """Rows in which a feature has no value."""
+
+    above: Fraction = "0.02"
+    """Alarm where a feature is missing in more than this share of a window's rows, and chance does not explain it.
+    Default: "0.02"."""
 
 
 class RealisedLoss(ApiModel):
@@ -58,12 +67,13 @@ class RealisedLoss(ApiModel):
 
 
 class Monitor(ApiModel):
-    """Something that is watched: exactly one of histogram, query and realisedLoss."""
+    """Something that is watched: exactly one of histogram, missing, query and realisedLoss."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "(has(self.histogram) ? 1 : 0) + (has(self.query) ? 1 : 0) + (has(self.realisedLoss) ? 1 : 0) == 1",
-            "set exactly one of histogram, query and realisedLoss",
+            "(has(self.histogram) ? 1 : 0) + (has(self.missing) ? 1 : 0) + (has(self.query) ? 1 : 0) + "
+            "(has(self.realisedLoss) ? 1 : 0) == 1",
+            "set exactly one of histogram, missing, query and realisedLoss",
         ),
         Rule(
             "has(self.histogram) == has(self.statistic)",
@@ -74,12 +84,20 @@ class Monitor(ApiModel):
             "has(self.query) ? has(self.above) != has(self.below) : !has(self.above) && !has(self.below)",
             "a query needs exactly one of above and below; other monitors have neither",
         ),
+        Rule(
+            "!self.actions.exists(a, a == 'RollBack') || (!has(self.histogram) && "
+            "(!has(self.realisedLoss) || self.realisedLoss.against == 'PreviousVersion'))",
+            "RollBack belongs to missing, query and realisedLoss against PreviousVersion: where the inputs or the "
+            "market drifted, the version before has drifted as well",
+        ),
     )
 
     name: DnsLabel
     """Name of the monitor."""
     histogram: HistogramSource | None = None
     """Counts of a histogram, compared with the reference that the version carries."""
+    missing: MissingRate | None = None
+    """Rows in which a feature has no value."""
     query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """PromQL that yields one number per window. It is confined to this namespace."""
     realised_loss: RealisedLoss | None = None
@@ -173,9 +191,13 @@ class MonitorStatus(ApiModel):
     state: Literal["Stable", "Drifting", "Drifted", "Unknown"]
     """Stable, Drifting (evidence grows), Drifted (alarm) or Unknown (too few rows, no data, no reference)."""
     score: Decimal | None = None
-    """Score of the last window."""
+    """Evidence of drift after the last window: the sum that the threshold is for (histogram, realisedLoss), the value
+    (query), the largest share (missing)."""
     threshold: Decimal | None = None
     """Score that raises the alarm."""
+    distance: Decimal | None = None
+    """Distance from the reference by the statistic, over the windows since the evidence began to grow, less what
+    sampling alone shows; of the worst feature. Compared with minEffect."""
     drifted: Annotated[tuple[ShortText, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
     """Features that drifted, worst first; at most 32."""
     last_window: Time | None = None
@@ -213,12 +235,21 @@ class TakenAction(ApiModel):
 
     kind: DriftAction
     """What was done."""
-    monitor: DnsLabel
-    """Monitor that alarmed."""
+    monitor: ShortText
+    """Monitors that alarmed."""
     at: Time
     """When."""
     message: Text | None = None
     """Why, with the numbers."""
+
+
+class FoldedWindows(ApiModel):
+    """All that was counted and folded so far: the detectors go on from it to the same bits."""
+
+    digest: Digest
+    """SHA-256 of the text in state."""
+    state: Annotated[str, Field(max_length=262_144)]
+    """Detectors, alarms and raw counts at the end of the last window, as JSON."""
 
 
 class DriftPolicyStatus(ApiModel):
@@ -232,12 +263,16 @@ class DriftPolicyStatus(ApiModel):
     """Ready, Reconciling, Stalled, Drifted, DataHealthy, NotYetActive and others."""
     worst: ShortText | None = None
     """Monitor that is nearest to, or furthest beyond, its threshold."""
-    score: Decimal | None = None
-    """Its score."""
+    score: ShortText | None = None
+    """Its score and its threshold, for example 4.1/9.3."""
+    next_action: ShortText | None = None
+    """What is asked for, or would be, and what holds it."""
     monitors: Annotated[tuple[MonitorStatus, ...], Field(max_length=32, json_schema_extra=list_map("name"))] = ()
     """What each monitor saw last."""
     detector: Detector | None = None
     """The detector's reference."""
+    evidence: FoldedWindows | None = None
+    """What was folded so far; absent before the first window."""
     last_window: Time | None = None
     """End of the last window that was judged."""
     next_window: Time | None = None
@@ -263,9 +298,9 @@ class DriftPolicy(Resource):
             Column("Model", ".spec.modelRef.name"),
             Column("State", ".status.phase", description="One word for the state"),
             Column("Worst", ".status.worst", description="Monitor that is nearest to its threshold"),
-            Column("Score", ".status.score", description="Its score"),
+            Column("Score", ".status.score", description="Its score and the threshold of the alarm"),
             Column("Window", ".status.lastWindow", "date", description="Age of the last window that was judged"),
-            Column("Next", ".status.nextWindow", description="End of the window that is judged next"),
+            Column("Next", ".status.nextAction", description="Action that is asked for, or what holds it"),
             Column("Age", ".metadata.creationTimestamp", "date"),
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
         ),

@@ -22,7 +22,7 @@ LABEL_MODEL = "fiduciary.dev/model"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "fiduciary"
 LABEL_COMPONENT = "fiduciary.dev/component"  # of Jobs, pods and what confines them
-TRAINING, SERVING = "training", "serving"
+TRAINING, SERVING, COMPARISON, OUTCOMES = "training", "serving", "comparison", "outcomes"
 LABEL_VERSION = "fiduciary.dev/version"  # number of the version that an object serves
 LABEL_RETAINED = "fiduciary.dev/retained"  # serving that a deleted FinancialModel left behind (deletionPolicy Retain)
 CONSUMABLE = "fiduciary.dev/consumable"  # label of Secrets and claims that models may use; set by their owner
@@ -32,10 +32,13 @@ ANNOTATION_SPEC_KEY = "fiduciary.dev/spec-key"
 ANNOTATION_AS_OF = "fiduciary.dev/as-of"
 ANNOTATION_TRIGGER = "fiduciary.dev/trigger"
 ANNOTATION_JOB = "fiduciary.dev/job"
+ANNOTATION_LEDGER = "fiduciary.dev/ledger"  # of a comparison Job: what it posts to the scorer
 ANNOTATION_DIGEST = "fiduciary.dev/digest"  # whole digest of the version that an object serves
 ANNOTATION_DECISION = "fiduciary.dev/decision"  # of a route: the record that it carries out
 ANNOTATION_SERVING_KEY = "fiduciary.dev/serving-key"  # of a Deployment: hash of the user's part in its pods
 ANNOTATION_APPLIED = "fiduciary.dev/applied"  # what we ask of the object, see manifests.content
+ANNOTATION_REPLAY_FROM = "fiduciary.dev/replay-from"  # of a market replay: its first day (settings outcomes.replay)
+LABEL_OUTCOME_WRITER = "fiduciary.dev/outcome-writer"  # of pods: they may reach the scorer
 ANNOTATION_EDITED_BY = "fiduciary.dev/edited-by"  # who last changed the spec; set by an admission policy only
 
 

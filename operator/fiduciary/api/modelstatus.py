@@ -240,7 +240,7 @@ class FinancialModelStatus(ApiModel):
     challenger: StandingVersion | None = None
     """The version that wants to serve."""
     approval_request: ApprovalRequest | None = None
-    """What people are asked to approve; absent where nobody is asked."""
+    """What people are asked to approve; absent where nobody is asked, or where a ModelExperiment asks them."""
     active_experiment: ActiveExperiment | None = None
     """The one ModelExperiment that the model follows."""
     traffic: TrafficStatus | None = None

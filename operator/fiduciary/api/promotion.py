@@ -31,8 +31,10 @@ class PromotionSpec(ApiModel):
     )
 
     mode: Literal["Auto", "Manual", "Pinned"] = "Auto"
-    """Auto: the experiment decides. Manual: at least one ModelApproval is needed as well. Pinned: the version named in
-    pinned serves, whatever experiments, drift and schedules say. Default: Auto."""
+    """Auto: the experiment decides. Manual with a template in experiment: it decides, and at least one ModelApproval of
+    its evidence is needed as well. Manual without a template: people alone decide, by ModelApprovals of the evidence in
+    status.approvalRequest; so they do in every mode where nothing is served, or where the operator knows no Prometheus.
+    Pinned: the version named in pinned serves, whatever experiments, drift and schedules say. Default: Auto."""
     pinned: Pinned | None = None
     """The version that has to serve; mode Pinned only. It must have passed the gates. `git revert` of the commit that
     pins is the rollback."""
@@ -43,4 +45,5 @@ class PromotionSpec(ApiModel):
     """How long the previous champion keeps its replicas, and the new one is watched by breakers and tests for harm.
     Default: 24h."""
     experiment: ExperimentTemplate | None = None
-    """Template of the ModelExperiment that is created for each challenger. Absent: the defaults of ModelExperiment."""
+    """Template of the ModelExperiment that is created for each challenger; a change counts for those created later.
+    Absent: the defaults of ModelExperiment, and in mode Manual no experiment at all."""

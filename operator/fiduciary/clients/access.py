@@ -7,6 +7,8 @@ One connection pool serves kopf's watches and our own requests. A bearer token i
 from __future__ import annotations
 
 import base64
+import binascii
+import json
 import os
 import ssl
 import tempfile
@@ -52,6 +54,23 @@ class Access:
         return aiohttp.ClientSession(
             connector=connector, connector_owner=False, middlewares=(authorize,) if needs_token else ()
         )
+
+    def account(self) -> tuple[str, str] | None:
+        """(issuer, subject) of the ServiceAccount that this process is to the API server; None where it is none.
+
+        Read from our own token, not verified: whoever takes our tokens does that.
+        """
+        try:
+            text = self.token_file.read_text(encoding="utf-8").strip() if self.token_file else self.token or ""
+            payload = text.split(".")[1]
+            found: object = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        except (OSError, ValueError, IndexError, binascii.Error):
+            return None
+        claims = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+        issuer, subject = claims.get("iss"), claims.get("sub")
+        if not isinstance(issuer, str) or not isinstance(subject, str):
+            return None
+        return (issuer, subject) if subject.startswith("system:serviceaccount:") else None
 
 
 def find() -> Access:

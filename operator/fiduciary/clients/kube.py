@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import aiohttp
@@ -79,6 +80,18 @@ class Forbidden(KubeError):
 
 class Unavailable(KubeError):
     """No answer, 429, or 5xx: worth another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Of a ServiceAccount. ``lifetime`` is what was granted, which may be less than what was asked for."""
+
+    text: str
+    expires: datetime
+    lifetime: timedelta
+
+    def __repr__(self) -> str:  # no log and no traceback may show it
+        return f"Token(expires={self.expires:%Y-%m-%dT%H:%M:%SZ})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +204,18 @@ class AiohttpCluster:
         }
         await self._request("delete", resource, resource.path(namespace, name), body=options)
 
+    async def token(self, namespace: str, account: str, audience: str, seconds: int) -> Token:
+        """TokenRequest: a token of this ServiceAccount that only ``audience`` takes."""
+        body: Body = {
+            "apiVersion": _TOKEN_REQUEST.api_version,
+            "kind": _TOKEN_REQUEST.kind,
+            "spec": {"audiences": [audience], "expirationSeconds": seconds},
+        }
+        path = _SERVICE_ACCOUNT.path(namespace, account, "token")
+        answer = await self._request("create", _TOKEN_REQUEST, path, body=body)
+        status, lifetime = answer["status"], timedelta(seconds=answer["spec"]["expirationSeconds"])
+        return Token(status["token"], datetime.fromisoformat(status["expirationTimestamp"]), lifetime)
+
     async def raw(self, path: str) -> Body:
         """GET of a path that is no object: discovery, /version."""
         return await self._request("get", _DISCOVERY, path)
@@ -270,6 +295,8 @@ _METHODS = {
     "apply_status": "PATCH",
     "delete": "DELETE",
 }
+_SERVICE_ACCOUNT = Resource("v1", "ServiceAccount", "serviceaccounts")
+_TOKEN_REQUEST = Resource("authentication.k8s.io/v1", "TokenRequest", "")
 _DISCOVERY = Resource("v1", "Discovery", "", namespaced=False)
 
 

@@ -300,7 +300,7 @@ def _nothing_new(this: Outlook) -> Condition | None:
 
 
 def _not_yet_active(this: Outlook) -> Condition | None:
-    fields = inactive_fields(this.case.spec)
+    fields = inactive_fields(this.case.spec, this.case.world.platform)
     if not fields:
         return None
     message = f"accepted and validated, without effect in this release: {', '.join(fields)}"

@@ -28,6 +28,7 @@ from fiduciary.decide.schedule import ScheduleImpossible
 from fiduciary.decide.serving import acts as serving_acts
 from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.upkeep import Upkeep, upkeep
+from fiduciary.decide.serving.verdicts import harmed
 from fiduciary.decide.serving.will import passes
 from fiduciary.decide.step import Note, Step
 from fiduciary.decide.world import Questions
@@ -136,9 +137,19 @@ def broken_log(case: Case) -> Step | None:
     return Step(training=case.status.training, note=Note(reasons.LOG_BROKEN, message, stalled=True))
 
 
+def harm(case: Case) -> Step | None:
+    """An experiment found harm."""
+    return _interlude(case, harmed(case))
+
+
 def serving(case: Case) -> Step | None:
     """A decision on who serves."""
     step = next((step for policy in serving_acts.POLICIES if (step := policy(case)) is not None), None)
+    return _interlude(case, step)
+
+
+def _interlude(case: Case, step: Step | None) -> Step | None:
+    """A decision that is taken without a look at the training."""
     return None if step is None else replace(step, training=case.status.training, interlude=True)
 
 
@@ -248,7 +259,7 @@ def _again(case: Case, version: VersionRef, role: records.Role) -> Step:
 
 def _placed(history: History) -> set[str | None]:
     """Digests that hold a place, held one, or may hold none."""
-    standing = (history.champion, history.challenger, *history.former)
+    standing = (history.champion, history.challenger, history.waiting, *history.former)
     return {one.digest for one in standing if one is not None} | {*history.refused}
 
 
@@ -330,7 +341,7 @@ def idle(case: Case) -> Step:
     return Step()
 
 
-URGENT: tuple[Callable[[Case], Step | None], ...] = (acts.engage, acts.resume, serving, rerouted)
+URGENT: tuple[Callable[[Case], Step | None], ...] = (acts.engage, harm, acts.resume, serving, rerouted)
 """What clients see. None of these looks at MLflow, so it is not asked before them."""
 
 TRAINING: tuple[Callable[[Case], Step | None], ...] = (
@@ -357,6 +368,7 @@ POLICIES: tuple[Callable[[Case], Step | None], ...] = (
     deleted,  # what follows would write to an object that goes
     leaving,
     broken_log,  # before anything else is decided on it
+    harm,  # before a resume, people, a suspension, trainings, MLflow: it only takes away
     acts.resume,
     serving,  # before training: who answers clients waits for no Job; it is silent unless there is something to record
     rerouted,  # the writes are those of the upkeep, which stand beside any step

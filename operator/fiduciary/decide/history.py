@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary.api.modeldecision import Traffic
 from fiduciary.api.modelstatus import KillStatus, LastDecision
 from fiduciary.decide import identity, places
+from fiduciary.decide.trial import Trial, tried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from fiduciary.api.versions import StandingVersion, VersionRef
 
 VERDICTS = ("Accept", "Reject", "TrainingFailed", "Abort")
-ROUTED = ("Shift", "Promote", "RollBack", "Kill", "Resume")
+ROUTED = ("Shift", "Promote", "RollBack", "Reject", "Abort", "Kill", "Resume")
 """What may change the route."""
 
 
@@ -51,11 +52,16 @@ class History:
     """What the log says. ``broken`` tells where the chain of hashes or numbers does not hold.
 
     Attributes:
+        anchor, anchor_before: the version that was promoted on superiority last, and the one before it.
         former: earlier champions, the latest first, without the present one.
         refused: digests that a person or serving refused, or that were rolled back; no gate brings them back.
         challenger_evidence: digest of what the challenger was accepted on: what people approve.
         traffic: shares of live requests as the newest record that names them wants, kill switch apart.
         routed, routed_at: number and time of the newest record that changed the route; 0: none did.
+        waiting, waiting_evidence: a newer version that was accepted while the challenger is under trial, and what on:
+            it becomes challenger when the trial ends.
+        trial: the experiment that the challenger is in, from its first traffic to its verdict.
+        watch: the experiment that promoted the present champion.
         kill_serves: the version that answers while the switch is engaged (PreviousChampion); None: nobody.
         lapsed, lapsed_champion: number of the newest record with which every place was given up, and who was champion.
         retained: the model is gone, what it served goes on.
@@ -70,10 +76,15 @@ class History:
     champion: StandingVersion | None = None
     previous_champion: StandingVersion | None = None
     anchor: StandingVersion | None = None
+    anchor_before: StandingVersion | None = None
     challenger: StandingVersion | None = None
     former: tuple[StandingVersion, ...] = ()
     refused: frozenset[str] = frozenset()
     challenger_evidence: str | None = None
+    waiting: StandingVersion | None = None
+    waiting_evidence: str | None = None
+    trial: Trial | None = None
+    watch: Trial | None = None
     traffic: Traffic | None = None
     routed: int = 0
     routed_at: datetime | None = None
@@ -121,7 +132,7 @@ def fold(records: Iterable[ModelDecision]) -> History:
 def after(history: History, record: ModelDecisionSpec, stored_at: datetime | None = None) -> History:
     """The history with one more record; ``stored_at``: the API server's time, absent while it is only being written."""
     at, before = stored_at or record.decided_at, history
-    history = replace(_after(history, record), owner=record.model_ref.uid)
+    history = tried(before, replace(_after(history, record), owner=record.model_ref.uid), record)
     if history.champion != before.champion:
         history = replace(history, champion_at=at)
     return replace(history, kill_at=at) if history.kill != before.kill else history
@@ -165,8 +176,10 @@ def _after(history: History, record: ModelDecisionSpec) -> History:
         case "Retire":
             # Who engaged the switch stopped the model, not this object of it: the latch stays.
             return replace(
-                history, retired=True, champion=None, previous_champion=None, anchor=None, challenger=None,
-                former=(), traffic=None, kill_serves=None, lapsed=record.sequence, lapsed_champion=history.champion,
+                history, retired=True, champion=None, previous_champion=None, anchor=None,
+                anchor_before=None, challenger=None,
+                waiting=None, former=(), traffic=None, kill_serves=None, lapsed=record.sequence,
+                lapsed_champion=history.champion,
             )  # fmt: skip
         case _:
             return history

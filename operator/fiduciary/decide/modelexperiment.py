@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment import course, forecast
+from fiduciary.decide.experiment import comparison, course, forecast
 from fiduciary.decide.experiment.case import Case
 from fiduciary.decide.experiment.claims import present
 from fiduciary.decide.experiment.decision import Decision
@@ -52,6 +52,7 @@ def decide(world: World, now: datetime) -> Decision:
         _wake(case, reading, state) + timedelta(seconds=int(now.timestamp()) - case.now),
         summary=summary(case, state) if final else {},
         grounds=grounds(case, ruling, state) if final else (),
+        children=comparison.children(case, case.replay, ruling),
     )
 
 
@@ -79,27 +80,30 @@ def _traffic(case: Case, ruling: Ruling, state: State | None) -> Traffic | None:
     if case.spec.mode == "DryRun" or ruling.reason == reasons.QUEUED:
         return None
     recorded = case.world.recorded
-    stands = None if recorded is None or recorded.rolled_back is not None else recorded.verdict
+    stands = "Promote" if recorded is not None and recorded.stands else None
     return course.traffic(None if state is None else state.course, case.spec.traffic.steps, ruling.rule, stands)
 
 
 def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
     """The earliest moment at which the answer could be another one, though nobody calls until then."""
     moments = [case.now + case.world.platform.resync_seconds]
-    if state is not None and not reading.numbers.recorded:
+    numbers = reading.numbers
+    if state is not None and (numbers.watching or not numbers.recorded):
         moments.append(_next_block(case, state))
-        if reading.numbers.exposed:
-            moments.append(case.now + case.world.scrape_seconds)  # breakers look at each scrape
+        if (numbers.watching or numbers.exposed) and case.spec.circuit_breakers:
+            moments.append(case.now + case.world.scrape_seconds)  # they look at each scrape; pods call by themselves
+    if state is not None and not numbers.recorded:
         if state.course.started is not None:
             lasts = (case.min_duration, case.max_duration, longest(case))
             moments += [state.course.started + seconds for seconds in lasts]
         if state.course.dark_since is not None:
-            moments.append(state.course.dark_since + int(reading.numbers.max_hold))
+            moments.append(state.course.dark_since + int(numbers.max_hold))
     waiting = waiting_since(case)
     if waiting is not None:
         moments.append(waiting + case.max_duration)
-    if reading.numbers.watching:
-        moments.append(case.now + case.world.scrape_seconds)
+    replay = comparison.wake_at(case, case.replay)
+    if replay is not None:
+        moments.append(replay)
     if case.closure.until is not None:
         moments.append(int(case.closure.until.timestamp()))
     return at(min((moment for moment in moments if moment > case.now), default=case.now + 1))

@@ -12,16 +12,20 @@ if TYPE_CHECKING:
 
     from fiduciary.api.driftpolicy import DriftPolicy, DriftPolicyStatus
     from fiduciary.api.financialmodel import FinancialModelSpec
-    from fiduciary.api.modelexperiment import ModelExperiment, ModelExperimentStatus
+    from fiduciary.decide.world import Platform
 
 
-def inactive_fields(spec: FinancialModelSpec) -> tuple[str, ...]:
+def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, ...]:
     """Fields of a FinancialModel that are set and have no effect in this release."""
     fields: list[str] = []
     if spec.training.engine != "Job":
         fields.append(f"spec.training.engine {spec.training.engine} (nothing is trained)")
-    if spec.promotion.experiment is not None:
-        fields.append("spec.promotion.experiment (a challenger is promoted by people)")
+    if spec.promotion.experiment is not None and not platform.experiments:
+        why = "the operator's settings name no Prometheus, so a challenger is promoted by people"
+        fields.append(f"spec.promotion.experiment ({why})")
+    template = spec.promotion.experiment
+    if template is not None and template.traffic.sticky is not None:
+        fields.append("spec.promotion.experiment.traffic.sticky (each request is drawn by itself)")
     if spec.training.search is not None:
         fields.append("spec.training.search")
     if spec.training.validation.scheme != "WalkForward":
@@ -33,17 +37,12 @@ def inactive_fields(spec: FinancialModelSpec) -> tuple[str, ...]:
     return tuple(fields)
 
 
-def decide_modelexperiment(experiment: ModelExperiment, now: datetime) -> ModelExperimentStatus:
-    """The status of an experiment that nothing judges yet."""
-    return experiment.status.model_copy(update=_not_yet(experiment, now, "traffic is not moved and nothing is judged"))
-
-
 def decide_driftpolicy(policy: DriftPolicy, now: datetime) -> DriftPolicyStatus:
     """The status of a policy that nothing watches yet."""
     return policy.status.model_copy(update=_not_yet(policy, now, "nothing is watched and nothing is done"))
 
 
-def _not_yet(resource: ModelExperiment | DriftPolicy, now: datetime, what: str) -> dict[str, object]:
+def _not_yet(resource: DriftPolicy, now: datetime, what: str) -> dict[str, object]:
     message = f"accepted and validated; this release does not act on {resource.kind}s yet: {what}"
     said = (
         (reasons.READY, reasons.NOT_YET_ACTIVE, message),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fiduciary.decide import reasons
 from fiduciary.decide.measurement import as_result, parse_result
@@ -101,10 +101,24 @@ def outcome(job: JobView, registry: RegistryView | None) -> Outcome:
                 "says. Correct the image of spec.training.image",
             )
         return Measured(result)
-    return _failure(job)
+    return failure(job)
 
 
-def _failure(job: JobView) -> Failed:
+class Ended(Protocol):
+    """A Job of ours that failed."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def pods(self) -> tuple[PodView, ...]: ...
+
+
+def failure(job: Ended) -> Failed:
+    """Why it failed: in the words of its last pod, else of Kubernetes."""
     pod = _last_pod(job)
     said = None if pod is None else parse_result(pod.termination_message)
     if job.reason == "DeadlineExceeded":
@@ -138,7 +152,7 @@ def _complete(result: Mapping[str, Any] | None) -> bool:
     return result is not None and not result.get("truncated")
 
 
-def _last_pod(job: JobView) -> PodView | None:
+def _last_pod(job: Ended) -> PodView | None:
     ended = [pod for pod in job.pods if pod.finished_at is not None]
     return max(ended, key=lambda pod: (pod.finished_at, pod.name), default=None)
 

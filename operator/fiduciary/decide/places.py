@@ -34,6 +34,10 @@ def placed(history: History, record: ModelDecisionSpec) -> History:
         return replace(history, champion=standing, anchor=history.anchor or standing)
     if challenger is not None and challenger.digest == standing.digest:
         return history  # judged again: what people were asked to approve stays as it was
+    if history.trial is not None:
+        if history.waiting is not None and history.waiting.digest == standing.digest:
+            return history
+        return replace(history, waiting=standing, waiting_evidence=record.evidence.digest)
     return replace(history, challenger=standing, challenger_evidence=record.evidence.digest)
 
 
@@ -43,6 +47,8 @@ def moved(history: History, record: ModelDecisionSpec) -> History:
     if record.to is None:
         return history
     champion, challenger = history.champion, history.challenger
+    if record.action == "RollBack" and champion is not None and champion.digest == record.to.digest:
+        return _given_back(history, record)
     standing = standing_version(record.to, record.decided_at, record.sequence)
     former = history.former if champion is None else (champion, *history.former)
     former = tuple(version for version in _distinct(former) if version.digest != standing.digest)[:FORMER_KEPT]
@@ -56,11 +62,35 @@ def moved(history: History, record: ModelDecisionSpec) -> History:
         history,
         champion=standing,
         previous_champion=next((version for version in former if version.digest not in refused), None),
-        anchor=history.anchor or standing,
         former=former,
         challenger=challenger,
+        waiting=_unless(history.waiting, standing.digest),
         refused=refused,
         rejected=entries,
+        **_anchored(history, standing, record),
+    )
+
+
+def _anchored(history: History, standing: StandingVersion, record: ModelDecisionSpec) -> dict[str, StandingVersion]:
+    """Who was promoted on superiority is what refreshes are measured against, until it is gone back on."""
+    before, anchor = history.anchor_before, history.anchor or standing
+    if record.action == "Promote" and record.evidence.summary.get("purpose") == "Improve":
+        return {"anchor": standing, "anchor_before": anchor}
+    champion = history.champion
+    if record.action == "RollBack" and before is not None and champion is not None and champion.digest == anchor.digest:
+        return {"anchor": before}
+    return {"anchor": anchor}
+
+
+def _given_back(history: History, record: ModelDecisionSpec) -> History:
+    """RollBack of a challenger: what it had of the champion's requests goes back, and so does its place."""
+    entry = _entry(record.from_, record, "RolledBack")
+    return replace(
+        history,
+        challenger=_unless(history.challenger, entry.digest),
+        waiting=_unless(history.waiting, entry.digest),
+        refused=history.refused if entry.digest is None else history.refused | {entry.digest},
+        rejected=(entry, *_without(history.rejected, entry.digest))[:REJECTED_KEPT],
     )
 
 
@@ -68,16 +98,20 @@ def rejected(history: History, record: ModelDecisionSpec) -> History:
     """Reject: a version is refused, by the gates or, where the record carries no training, by people or by serving."""
     to = record.to
     entry = _entry(to, record, "Rejected")
-    champion, challenger = history.champion, history.challenger
+    champion = history.champion
     if champion is not None and entry.digest is not None and champion.digest == entry.digest:
         return history  # it fails gates that came after it; an edit of gates unserves nothing
     kept = (entry, *_without(history.rejected, entry.digest))[:REJECTED_KEPT]
-    if challenger is not None and challenger.digest == entry.digest:
-        challenger = None
     refused = history.refused
     if "trainingKey" not in record.evidence.summary and entry.digest is not None:
         refused |= {entry.digest}
-    return replace(history, rejected=kept, challenger=challenger, refused=refused)
+    return replace(
+        history,
+        rejected=kept,
+        challenger=_unless(history.challenger, entry.digest),
+        waiting=_unless(history.waiting, entry.digest),
+        refused=refused,
+    )
 
 
 def standing_version(version: VersionRef, since: datetime, decision: int) -> StandingVersion:
@@ -95,6 +129,11 @@ def _entry(version: VersionRef | None, record: ModelDecisionSpec, otherwise: str
         at=record.decided_at,
         decision=record.sequence,
     )
+
+
+def _unless(standing: StandingVersion | None, digest: str | None) -> StandingVersion | None:
+    """Who keeps a place that the artifact with this digest lost."""
+    return None if standing is not None and standing.digest == digest else standing
 
 
 def _distinct(versions: tuple[StandingVersion, ...]) -> tuple[StandingVersion, ...]:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fiduciary.decide import reasons
+from fiduciary.decide.case import Case
 from fiduciary.manifests import job as manifest
 from fiduciary.manifests.quantity import parse_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
-    from fiduciary.decide.case import Case
-    from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
+    from fiduciary.decide.world import Claim, PodView, QuotaView, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +134,33 @@ CHECKS: tuple[Callable[[Case], Obstacle | None], ...] = (
 )
 
 
-def pod_obstacle(job: JobView) -> Obstacle | None:
-    """Why a training that was started does not run: quoted from the cluster, with what to do."""
+REPLAY_CHECKS = (connection_unknown, uri_not_allowed, reference_unusable, quota_exceeded)
+
+
+def replay_obstacle(world: World, now: datetime) -> Obstacle | None:
+    """What keeps a comparison Job from being made: it reads and mounts what the spec of the model names now, which need
+    not be what a training was allowed once."""
+    case = Case(world, now)
+    return next((found for check in REPLAY_CHECKS if (found := check(case)) is not None), None)
+
+
+class Started(Protocol):
+    """A Job of ours that should be running."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def suspended(self) -> bool: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def pods(self) -> tuple[PodView, ...]: ...
+
+
+def pod_obstacle(job: Started) -> Obstacle | None:
+    """Why a Job that was started does not run: quoted from the cluster, with what to do."""
     if job.finished or job.suspended:
         return None
     if not job.pods:

@@ -33,7 +33,6 @@ def record(
 ) -> ModelDecisionSpec:
     """Record n+1 of this case's log, naming the hash of record n."""
     history, metadata = case.history, case.world.model.metadata
-    content = dict(summary or {})
     written = ModelDecisionSpec(
         model_ref=DecidedModelRef(name=metadata.name, uid=metadata.uid),
         sequence=history.sequence + 1,
@@ -41,12 +40,19 @@ def record(
         to=_plain(to),
         traffic=traffic,
         cause=cause,
-        evidence=Evidence(digest=identity.digest(content), summary=content) if content else Evidence(),
         actor=Actor(component=COMPONENT, version=case.world.platform.operator_version, user=user),
         previous=history.digest,
         decided_at=case.now,
     )
+    if summary:
+        written = with_summary(written, summary)
     return written if before is None else written.model_copy(update={"from_": _plain(before)})
+
+
+def with_summary(record: ModelDecisionSpec, summary: Mapping[str, Any]) -> ModelDecisionSpec:
+    """The record with the numbers that it rests on, and their digest."""
+    content = dict(summary)
+    return record.model_copy(update={"evidence": Evidence(digest=identity.digest(content), summary=content)})
 
 
 def cause(

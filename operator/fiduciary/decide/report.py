@@ -6,14 +6,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fiduciary.api.conditions import Condition, find
-from fiduciary.api.modelstatus import AlphaSpending, FinancialModelStatus, RunRecord
+from fiduciary.api.modelstatus import ActiveExperiment, AlphaSpending, FinancialModelStatus, RunRecord
 from fiduciary.decide import aliases, reasons
 from fiduciary.decide.calendar import CalendarUnknown
 from fiduciary.decide.conditions import Outlook, conditions
 from fiduciary.decide.decision import Event, Mirror
 from fiduciary.decide.due import following_tick
+from fiduciary.decide.experiment.spent import charged
 from fiduciary.decide.reportlink import linked, of_verdict
 from fiduciary.decide.schedule import ScheduleImpossible
+from fiduciary.decide.serving.following import active
+from fiduciary.decide.serving.split import split
 from fiduciary.decide.serving.waits import approval_request
 
 if TYPE_CHECKING:
@@ -49,12 +52,13 @@ def report(
         anchor=linked(case, history, history.anchor),
         challenger=linked(case, history, history.challenger),
         approval_request=approval_request(case, history),
-        active_experiment=case.status.active_experiment,
+        active_experiment=_followed(case, history),
+        traffic=care.traffic or split(case, history, None, None),
         kill=history.kill,
         rejected_versions=history.rejected,
         training=step.training,
         runs=_runs(case, history),
-        alpha_spending=AlphaSpending(configurations=len(history.configurations)) if history.configurations else None,
+        alpha_spending=_spending(case, step, history),
         gates_digest=current.gates_digest if current is not None and current.gates_digest else None,
         serving_runtime_digest=care.runtime,
         endpoint=care.endpoint,
@@ -129,6 +133,32 @@ def _run(case: Case, verdict: Verdict) -> RunRecord:
         decision=record.sequence,
         report=of_verdict(case, verdict),
         finished_at=record.decided_at,
+    )
+
+
+def _followed(case: Case, history: History) -> ActiveExperiment | None:
+    if not case.world.experiments:
+        return None
+    found = active(case, history)
+    return None if found is None else ActiveExperiment(name=found.metadata.name, uid=found.metadata.uid)
+
+
+def _spending(case: Case, step: Step, history: History) -> AlphaSpending | None:
+    """Of the log as it is after this step; a test that runs counts from its first request on."""
+    if not history.configurations:
+        return None
+    records = [record.spec for record in case.world.records]
+    spent, trial = charged(records if step.record is None else [*records, step.record]), history.trial
+    tests = spent.tests
+    if trial is not None and trial.purpose == "Improve" and history.champion is not None:
+        resumed = spent.spending(history.champion.digest or "", trial.challenger, 1).resumed
+        tests += resumed is None
+    consumed = f"{max((0.0, *(anchor.differences for anchor in spent.anchors))):.9f}"
+    return AlphaSpending(
+        configurations=len(history.configurations),
+        tests=tests,
+        discoveries=spent.discoveries,
+        margin_consumed=consumed.rstrip("0").rstrip("."),
     )
 
 

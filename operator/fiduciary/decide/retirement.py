@@ -12,6 +12,7 @@ from fiduciary.decide.preflight import registry_taken
 from fiduciary.decide.serving import objects
 from fiduciary.decide.serving.ability import Able, ability
 from fiduciary.decide.serving.retained import retained, retained_route
+from fiduciary.decide.serving.verdicts import ended_by_deletion
 from fiduciary.decide.step import Note, Step
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def retire(case: Case) -> Step:
         return Step(note=Note(reasons.DELETING, "nothing of the operator's holds it; other finalizers do"))
     if _recorded(case):
         return Step(finalizer="Remove")
+    if case.spec.deletion_policy == "Retain" and (ending := ended_by_deletion(case)) is not None:
+        return ending
     serving = _left_behind(case) if case.spec.deletion_policy == "Retain" else _taken_away(case)
     if serving is not None:
         return serving

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from fiduciary.serving.observed import ScorerView
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import ModelDecision
+    from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.manifests.plans import Environment
     from fiduciary.serving.observed import (
         ChildView,
@@ -174,7 +177,10 @@ class Platform:
     """Host names that each namespace may use (key "*": any namespace); entries may be wildcards: *.example.com."""
     probe_seconds: int = 30
     probe_protocols: tuple[Literal["rest", "grpc"], ...] = ("rest",)
+    experiments: bool = False  # a Prometheus is known, so that challengers can be judged by live requests
     wave: int = 5  # serving Deployments that roll to a new runtime image at once, over all models
+    notional: str = "1000000"  # capital of each arm on paper
+    replay: bool = False  # experiments may follow a market replay (annotation fiduciary.dev/replay-from)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,7 @@ class World:
     records: tuple[ModelDecision, ...] = ()  # this model's log (same uid or, after a restore, same name), by sequence
     jobs: tuple[JobView, ...] = ()
     approvals: tuple[ModelApproval, ...] = ()  # for this model, oldest first
+    experiments: tuple[ModelExperiment, ...] = ()  # of this model, ended ones included
     quotas: tuple[QuotaView, ...] = ()
     references: tuple[ReferenceView, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -200,4 +207,5 @@ class World:
     probing_since: datetime | None = None
     """Since when this process probes what the last decision asked for this model; None: it has not begun to."""
     missing_kinds: frozenset[str] = frozenset()  # e.g. {"HTTPRoute", "Gateway"}: the cluster does not know them
+    scorer: ScorerView = field(default_factory=ScorerView)  # of the namespace, whoever asked for it
     rollout: RolloutView | None = None  # None: not counted (nothing is outdated)

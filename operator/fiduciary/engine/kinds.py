@@ -75,25 +75,35 @@ OPTIONAL = frozenset({HTTPROUTE, GATEWAY})
 COMPANIONS = (SERVICE, BUDGET, AUTOSCALER, NETWORKPOLICY, SERVICEACCOUNT)
 
 #: Children that a decision may name, by (apiVersion, kind).
-CHILDREN = {(r.api_version, r.kind): r for r in (JOB, CONFIGMAP, DEPLOYMENT, *COMPANIONS, HTTPROUTE)}
+CHILDREN = {
+    (r.api_version, r.kind): r for r in (JOB, CONFIGMAP, CLAIM, DEPLOYMENT, *COMPANIONS, HTTPROUTE, MODELEXPERIMENT)
+}
 
 MANAGED: Mapping[str, str] = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
 SERVES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.SERVING}
+SCORES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.OUTCOMES}
 PART = {"app.kubernetes.io/part-of": "fiduciary"}
 
 #: Only our own objects are sent to us, and only the policies that say they are ours. Gateways are the platform's.
-LABELS: Mapping[Resource, Mapping[str, str]] = {
-    JOB: MANAGED,
-    POD: MANAGED,
-    POLICY: PART,
-    BINDING: PART,
-    **dict.fromkeys((DEPLOYMENT, *COMPANIONS, HTTPROUTE), SERVES),
+LABELS: Mapping[Resource, tuple[Mapping[str, str], ...]] = {
+    JOB: (MANAGED,),
+    POD: (MANAGED,),
+    POLICY: (PART,),
+    BINDING: (PART,),
+    HTTPROUTE: (SERVES,),
+    **dict.fromkeys((DEPLOYMENT, *COMPANIONS), (SERVES, SCORES)),
 }
+"""What an object has to carry to be sent to us; where there are several, any of them."""
+
+
+def _selector(alternatives: tuple[Mapping[str, str], ...]) -> str:
+    """Equal names with the values of all alternatives, which differ in one name at most."""
+    values = {name: sorted({labels[name] for labels in alternatives}) for name in alternatives[0]}
+    return ",".join(f"{name} in ({','.join(v)})" if len(v) > 1 else f"{name}={v[0]}" for name, v in values.items())
+
 
 #: The same as the API server takes it.
-SELECTORS = {
-    resource: ",".join(f"{name}={value}" for name, value in labels.items()) for resource, labels in LABELS.items()
-}
+SELECTORS = {resource: _selector(alternatives) for resource, alternatives in LABELS.items()}
 
 _BULKY = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -132,7 +142,8 @@ def trimmed(body: Body) -> Body:
 
 def watched(resource: Resource, body: Body) -> bool:
     """Whether the watch of its kind tells of this object."""
-    return LABELS.get(resource, {}).items() <= labels_of(body).items()
+    carried = labels_of(body).items()
+    return any(labels.items() <= carried for labels in LABELS.get(resource, ({},)))
 
 
 def moment(text: str | None) -> datetime | None:
@@ -152,10 +163,7 @@ def job(body: Body) -> JobView | None:
         return None
     if not isinstance(trigger, dict):
         return None
-    ended: Body = {}
-    for condition in entries(part(body, "status"), "conditions"):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
-            ended = condition
+    ended = job_end(body)
     owners = [owner for owner in entries(metadata, "ownerReferences") if owner.get("controller")]
     return JobView(
         name=metadata["name"],
@@ -176,6 +184,15 @@ def job(body: Body) -> JobView | None:
         finished_at=moment(ended.get("lastTransitionTime")),
         deleting="deletionTimestamp" in metadata,
     )
+
+
+def job_end(body: Body) -> Body:
+    """The condition with which a Job ended; empty while it has not."""
+    ended: Body = {}
+    for condition in entries(part(body, "status"), "conditions"):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            ended = condition
+    return ended
 
 
 def pod(body: Body) -> PodView:

@@ -78,7 +78,7 @@ class Loop:
         self._jitter = jitter
         self._reconciling: set[asyncio.Task[None]] = set()
         self._relisted: dict[str, Resource] = {}
-        self._first: set[Key] = set()  # what the first LISTs named
+        self._first: dict[Key, None] = {}  # what the first LISTs named, in their order
         self._nudge = asyncio.Event()
         self._synced = asyncio.Event()
         self._ready = asyncio.Event()  # synced, or closed before that
@@ -109,9 +109,9 @@ class Loop:
             self._metrics.stale_events.labels(kind=resource.kind).inc()
         if not change.matters:
             return
-        keys = set(self.stores.concerned(resource, name, store.parent_of(name), store.index_of(name)))
+        keys = dict.fromkeys(self.stores.concerned(resource, name, store.parent_of(name), store.index_of(name)))
         if (parent, index) != (store.parent_of(name), store.index_of(name)):  # who was concerned before
-            keys.update(self.stores.concerned(resource, name, parent, index))
+            keys |= dict.fromkeys(self.stores.concerned(resource, name, parent, index))
         if event is None and not self._synced.is_set():
             self._first |= keys
             return
@@ -175,6 +175,8 @@ class Loop:
             until = None
             if key.kind == kinds.FINANCIALMODEL.kind:
                 until = settled_until(self.stores, (key.namespace, key.name))
+            elif key.kind == kinds.MODELEXPERIMENT.kind and not self.stores.experiments.index_of(key[1:]):
+                continue  # it is over: only somebody's act makes it news
             if until is None:
                 self.queue.add(key, Priority.RESYNC)
             else:
@@ -271,7 +273,7 @@ class Loop:
             parent, index = store.parent_of(name), store.index_of(name)
             store.remove(name, uid)
             self._metrics.phantoms.labels(kind=resource.kind).inc()
-            for key in set(self.stores.concerned(resource, name, parent, index)):
+            for key in dict.fromkeys(self.stores.concerned(resource, name, parent, index)):
                 self.queue.add(key, Priority.RESYNC)
         if missing:
             await self._verify(resource, {item.name: item for item in items if item.name in set(missing)})

@@ -62,6 +62,9 @@ class Metrics:
         self.registry_requests = self._counter(
             "fiduciary_registry_requests_total", "Requests to MLflow", "endpoint", "code"
         )
+        self.ledger_requests = self._counter(
+            "fiduciary_operator_ledger_requests_total", "Requests to outcome scorers", "what", "code"
+        )
         self.decisions = self._counter("fiduciary_decisions_total", "Records written by action", "action")
         self.stale_events = self._counter("fiduciary_mirror_stale_events_total", "Old news that was dropped", "kind")
         self.phantoms = self._counter("fiduciary_mirror_phantoms_total", "Lost deletions that a sweep found", "kind")
@@ -77,6 +80,19 @@ class Metrics:
             buckets=_SECONDS,
         )
         self.probes_stale = self._counter("fiduciary_operator_probes_stale_total", "Results that became too old")
+        self.queries = self._counter(
+            "fiduciary_prometheus_queries_total", "Questions to Prometheus by kind of counter", "template"
+        )
+        self.query_errors = self._counter(
+            "fiduciary_prometheus_errors_total", "Questions to Prometheus without an answer", "template", "reason"
+        )
+        self.query_seconds = Histogram(
+            "fiduciary_prometheus_query_seconds",
+            "Time of a question to Prometheus",
+            ["template"],
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
         self.leader = Gauge(
             "leader_election_master_status", "1: this replica holds the Lease", ["name"], registry=self.registry
         )
@@ -95,6 +111,10 @@ class Metrics:
 
     def registry_request(self, endpoint: str, status: int) -> None:
         self.registry_requests.labels(endpoint=endpoint, code=str(status) if status else "<error>").inc()
+
+    def ledger_request(self, what: str, status: int) -> None:
+        """One request to an outcome scorer: heads, rows, define or end; status 0 means that no answer came."""
+        self.ledger_requests.labels(what=what, code=str(status) if status else "<error>").inc()
 
     def watch_queue(self, depth: Callable[[], int], running: Callable[[], int], workers: int) -> None:
         """Gauges that are read when somebody scrapes, so that the hot path does not keep them up to date."""
@@ -118,6 +138,19 @@ class Metrics:
         Gauge(
             "fiduciary_operator_probe_targets_failing", "Targets whose last probe failed", registry=self.registry
         ).set_function(failing)
+
+    def asked(self, template: str, seconds: float, error: str = "") -> None:
+        """One question to Prometheus; ``error``: the reason why there is no answer."""
+        self._child(self.queries, template).inc()
+        if error:
+            self._child(self.query_errors, template, error).inc()
+        else:
+            self._child(self.query_seconds, template).observe(seconds)
+
+    def watch_experiments(self, counted: Callable[[], int]) -> None:
+        Gauge(
+            "fiduciary_experiments_counted", "Experiments whose requests are counted", registry=self.registry
+        ).set_function(counted)
 
     def watch_stores(self, stores: Iterable[Store[object]], clock: Callable[[], float] = time.monotonic) -> None:
         self.registry.register(_Stores(tuple(stores), clock))

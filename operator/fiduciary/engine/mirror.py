@@ -140,6 +140,10 @@ class Store(Generic[V]):
         """How many objects have this parent; none of them is parsed."""
         return len(self._by_parent.get(parent, ()))
 
+    def versions(self, parent: Hashable) -> tuple[tuple[Name, int], ...]:
+        """Which objects have this parent, and in which version; none of them is parsed."""
+        return tuple((name, self._entries[name].version) for name in self._by_parent.get(parent, ()))
+
     def indexed(self, index: Hashable) -> list[Name]:
         """Names of the objects that have this index value."""
         return list(self._by_index.get(index, ()))

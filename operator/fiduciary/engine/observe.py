@@ -10,7 +10,8 @@ from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Cluster, Forbidden, NotFound, Resource
 from fiduciary.decide.world import JobView, Platform, PodView, ReferenceView, World
 from fiduciary.engine import kinds
-from fiduciary.serving.observed import ServingPod
+from fiduciary.engine.stores import Scorer
+from fiduciary.serving.observed import ScorerView, ServingPod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,15 +68,16 @@ class Observer:
         records = sorted(stores.records.of(name), key=lambda record: record.spec.sequence)
         approvals = sorted(stores.approvals.of(name), key=lambda approval: _age(approval.metadata))
         platform = self.platform()
-        jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if job is not None]
+        jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if isinstance(job, JobView)]
         return World(
             model=model,
             platform=platform,
             records=tuple(records),
             jobs=tuple(sorted(jobs, key=lambda job: (job.created_at, job.name))),
             approvals=tuple(approvals),
+            experiments=tuple(sorted(stores.experiments.of(name), key=lambda one: _age(one.metadata))),
             quotas=tuple(sorted(stores.quotas.of(key.namespace), key=lambda quota: quota.name)),
-            references=tuple([await self._reference(key.namespace, *wanted) for wanted in references(model)]),
+            references=await self.references(model),
             claims=stores.claims(model),
             namespace_terminating=await self._terminating(model),
             deployments=tuple(sorted(self._serving(name), key=_name)),
@@ -85,6 +87,7 @@ class Observer:
             probes=() if self._prober is None else self._prober.results(key),
             probing_since=None if self._prober is None else self._prober.since(key),
             missing_kinds=stores.missing,
+            scorer=self._scorer(key.namespace),
             rollout=None if platform.serving is None else stores.rollout.view(platform.serving.image),
         )
 
@@ -98,6 +101,12 @@ class Observer:
                         yield found
                 case _:
                     pass
+
+    def _scorer(self, namespace: str) -> ScorerView:
+        parent, stores = Scorer(namespace), self._stores
+        others = [child for store in stores.companions for child in store.of(parent)]
+        deployment = next(iter(stores.deployments.of(parent)), None)
+        return ScorerView(deployment, tuple(sorted(others, key=_kind_name)))
 
     async def refresh(self, key: Key) -> None:
         """Read past the mirror whatever a claim rests on: the model, its records and its Jobs."""
@@ -114,6 +123,11 @@ class Observer:
             listing = await cluster.list(resource, key.namespace, labels=mine)
             for body in listing.items:
                 store.put(body)
+
+    async def references(self, model: FinancialModel) -> tuple[ReferenceView, ...]:
+        """The Secrets and claims that its training and its replays would mount."""
+        namespace = model.metadata.namespace
+        return tuple([await self._reference(namespace, *wanted) for wanted in references(model)])
 
     def platform(self) -> Platform:
         """The operator's settings with what the cluster says about the policies that guard approvals."""

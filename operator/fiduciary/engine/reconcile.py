@@ -8,7 +8,7 @@ it with its traceback, say so in a condition, back off, and let every other key 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,13 +21,13 @@ from fiduciary.clients.mlflow import RegistryError
 from fiduciary.decide import reasons
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier, has_work
-from fiduciary.engine.writes import ORDER, ForeignObject, Stale, Step, Target
+from fiduciary.engine.report import target_of, write_status
+from fiduciary.engine.writes import ORDER, ForeignObject, Stale, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fiduciary.api.financialmodel import FinancialModel, FinancialModelStatus
-    from fiduciary.clients.kube import Resource
     from fiduciary.decide.decision import Decision, Registration
     from fiduciary.decide.world import Questions, World
     from fiduciary.engine.metrics import Metrics
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fiduciary.engine.probes import Prober
     from fiduciary.engine.registry import Mirroring
     from fiduciary.engine.stores import Key, Stores
+    from fiduciary.engine.writes import Target
 
 log = structlog.get_logger(part="reconcile")
 
@@ -61,6 +62,10 @@ class Registrar(Protocol):
 StatusJudge = Callable[[Any, datetime], Any]
 
 
+#: What carries keys of another kind from observation to report; what it raises is answered here.
+KindReconcile = Callable[["Key"], Awaitable["Outcome"]]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a reconcile came to. ``retry_at_least`` is set where it failed and has to be tried again.
@@ -78,7 +83,11 @@ GONE = Outcome("gone")
 
 
 class Reconciler:
-    """Carries any key from what is observed to what is decided."""
+    """Carries any key from what is observed to what is decided.
+
+    ``reconciles``: those of other kinds. ``changed`` is told of a model whose status or log we wrote: the watch brings
+    our own writes back as nothing new, and others look at them.
+    """
 
     def __init__(
         self,
@@ -94,6 +103,8 @@ class Reconciler:
         metrics: Metrics,
         now: Callable[[], datetime],
         order: tuple[Step, ...] = ORDER,
+        reconciles: Mapping[str, KindReconcile] | None = None,
+        changed: Callable[[Key], None] = lambda key: None,
     ) -> None:
         self._observer = observer
         self._stores = stores
@@ -106,10 +117,14 @@ class Reconciler:
         self._metrics = metrics
         self._now = now
         self._order = order
+        self._reconciles = reconciles or {}
+        self._changed = changed
 
     async def __call__(self, key: Key) -> Outcome:
         """Reconcile ``key`` once. Never raises but for cancellation: one bad object must not stop the others."""
         try:
+            if key.kind in self._reconciles:
+                return await self._reconciles[key.kind](key)
             if key.kind in self._status_judges:
                 return await self._report_only(key, self._status_judges[key.kind])
             return await self._reconcile(key)
@@ -159,6 +174,7 @@ class Reconciler:
         self._prober.aim(key, decision.probes)
         wrote, refused = await self._apply(key, world, decision)
         if wrote:
+            self._changed(key)
             generation = world.model.metadata.generation
             log.info("decision", key=str(key), generation=generation, **_told(decision), wrote=wrote)
         if refused is not None:
@@ -179,7 +195,7 @@ class Reconciler:
         That a Service cannot be written is no reason to hide a kill or a training: the status says both. The finalizer
         alone does not go before the children are as they should be.
         """
-        target = _target(kinds.FINANCIALMODEL, world.model)
+        target = target_of(kinds.FINANCIALMODEL, world.model)
         wrote: list[str] = []
         refused: Exception | None = None
         for step in self._order:
@@ -216,7 +232,7 @@ class Reconciler:
             case Step.STATUS:
                 if decision.status == world.model.status:
                     return False
-                await self._write_status(target, world.model, decision.status)
+                await write_status(self._applier, self._stores, target, world.model, decision.status)
             case Step.EVENTS:
                 await self._tell(target, decision)
             case Step.MIRROR:
@@ -242,16 +258,9 @@ class Reconciler:
             return GONE
         status = judge(resource, self._now())
         if status != resource.status:
-            await self._write_status(_target(store.resource, resource), resource, status)
+            await write_status(self._applier, self._stores, target_of(store.resource, resource), resource, status)
             log.info("decision", key=str(key), generation=resource.metadata.generation, wrote=[Step.STATUS.value])
         return Outcome("success")
-
-    async def _write_status(self, target: Target, resource: Any, status: Any) -> None:
-        """Write the status, and let the next observation see it without parsing the answer."""
-        if resource.metadata.resource_version != target.version:  # with the finalizer that this very reconcile put on
-            resource = self._stores.by_kind[target.resource.kind].get((target.namespace, target.name)) or resource
-        written = resource.model_copy(update={"status": status})
-        await self._applier.status(target, status.body(), lambda version: _at(written, version))
 
     async def _complain(self, key: Key, reason: str, message: str) -> None:
         """Show a failure where the user looks. If that fails too, the log has it."""
@@ -268,7 +277,7 @@ class Reconciler:
             complaint = condition(before, "Stalled", "True", reason, message, generation=generation, now=self._now())
             others = tuple(other for other in before if other.type != "Stalled")
             status = resource.status.model_copy(update={"conditions": (*others, complaint)})
-            await self._write_status(_target(store.resource, resource), resource, status)
+            await write_status(self._applier, self._stores, target_of(store.resource, resource), resource, status)
         except KubeError as error:
             log.warning("complaint.lost", key=str(key), why=str(error))
         except Exception:
@@ -287,16 +296,6 @@ def _refusing(
     told = condition(before, reasons.STALLED, "True", reasons.WRITE_REFUSED, message, generation=generation, now=now)
     conditions = tuple(told if other is decided else other for other in status.conditions)
     return status.model_copy(update={"conditions": conditions if decided is not None else (*conditions, told)})
-
-
-def _target(resource: Resource, body: Any) -> Target:
-    metadata = body.metadata
-    return Target(resource, metadata.namespace, metadata.name, metadata.uid, metadata.resource_version)
-
-
-def _at(resource: Any, version: str) -> Any:
-    metadata = resource.metadata.model_copy(update={"resource_version": version})
-    return resource.model_copy(update={"metadata": metadata})
 
 
 def _told(decision: Decision) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Rollout:
     def count(self, gone: DeploymentView | None, come: DeploymentView | None) -> None:
         """One Deployment changed from ``gone`` to ``come``; None: it was not, or is not there."""
         for view, step in ((gone, -1), (come, 1)):
-            if view is not None:
+            if view is not None and view.image:  # the outcome scorer serves no version
                 # One that is stuck holds up no wave: a person has to look at it.
                 place = (view.image, not view.rolled_out and not view.overdue)
                 self._images[place] += step

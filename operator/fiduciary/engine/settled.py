@@ -32,6 +32,8 @@ def settled_until(stores: Stores, name: Name) -> datetime | None:
     metadata, status = body["metadata"], part(body, "status")
     if status.get("observedGeneration") != metadata.get("generation") or "deletionTimestamp" in metadata:
         return None
+    if stores.experiments.indexed(("Open", *name)):
+        return None  # an experiment may have been ruled while nobody looked
     if "training" in status or stores.jobs.count(name) or stores.approvals.count(name):
         return None
     if part(status, "lastDecision").get("sequence", 0) != stores.records.count(name):

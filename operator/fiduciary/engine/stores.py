@@ -12,8 +12,10 @@ from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
 from fiduciary.engine import kinds, served
+from fiduciary.engine.comparisons import comparison_job
 from fiduciary.engine.mirror import Name, Store, name_of
 from fiduciary.engine.rollout import Rollout
+from fiduciary.manifests.outcomes import scored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -21,7 +23,14 @@ if TYPE_CHECKING:
     from fiduciary.api.driftpolicy import DriftPolicy
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.clients.kube import Body, Resource
+    from fiduciary.decide.experiment.world import ComparisonJob
     from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, RouteView, ServingPod
+
+
+#: Beside its model, an experiment's world holds the log, acts of people, the pods of both versions and its own Jobs.
+LOOKED_AT_BY_EXPERIMENTS = frozenset(
+    resource.kind for resource in (kinds.MODELDECISION, kinds.MODELAPPROVAL, kinds.DEPLOYMENT, kinds.POD, kinds.JOB)
+)
 
 
 class Key(NamedTuple):
@@ -33,6 +42,12 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+class Scorer(NamedTuple):
+    """Parent of the objects that make up a namespace's outcome scorer."""
+
+    namespace: str
 
 
 class Stores:
@@ -50,7 +65,7 @@ class Stores:
             kinds.FINANCIALMODEL, FinancialModel.model_validate, keep=kinds.trimmed, index=_wanted, parent=_namespace
         )
         self.experiments: Store[ModelExperiment] = Store(
-            kinds.MODELEXPERIMENT, _experiment, keep=kinds.trimmed, parent=_model_in_spec
+            kinds.MODELEXPERIMENT, _experiment, keep=kinds.trimmed, parent=_model_in_spec, index=_open
         )
         self.policies: Store[DriftPolicy] = Store(kinds.DRIFTPOLICY, _policy, keep=kinds.trimmed, parent=_model_in_spec)
         self.approvals: Store[ModelApproval] = Store(
@@ -59,17 +74,17 @@ class Stores:
         self.records: Store[ModelDecision] = Store(
             kinds.MODELDECISION, ModelDecision.model_validate, keep=kinds.trimmed, parent=_model_in_spec
         )
-        self.jobs: Store[JobView | None] = Store(kinds.JOB, kinds.job, parent=_model_in_label)
+        self.jobs: Store[JobView | ComparisonJob | None] = Store(kinds.JOB, _job, parent=_model_in_label)
         self.pods: Store[PodView | ServingPod] = Store(kinds.POD, _pod, parent=_model_in_label, index=_maker)
         self.quotas: Store[QuotaView] = Store(kinds.RESOURCEQUOTA, kinds.quota, parent=_namespace)
         self.guards: Store[Body] = Store(kinds.POLICY, _guard)
         self.bindings: Store[Body] = Store(kinds.BINDING, _guard)
         self.rollout = Rollout()
         self.deployments: Store[DeploymentView] = Store(
-            kinds.DEPLOYMENT, served.deployment, parent=_model_in_label, tally=self.rollout.count
+            kinds.DEPLOYMENT, served.deployment, parent=_belongs_to, tally=self.rollout.count
         )
         self.companions: tuple[Store[ChildView], ...] = tuple(
-            Store(resource, served.child, parent=_model_in_label) for resource in kinds.COMPANIONS
+            Store(resource, served.child, parent=_belongs_to) for resource in kinds.COMPANIONS
         )
         self.routes: Store[RouteView] = Store(kinds.HTTPROUTE, self._route, parent=_model_in_label)
         self.gateways: Store[GatewayView] = Store(kinds.GATEWAY, lambda body: served.gateway(body, urls))
@@ -119,7 +134,12 @@ class Stores:
             for other in self.models.indexed(index[0]) if index else ():
                 if other != name:
                     yield Key(kind, *other)
-        elif kind in (kinds.MODELEXPERIMENT.kind, kinds.DRIFTPOLICY.kind):
+            yield from self.experiments_of(name)
+        elif kind == kinds.MODELEXPERIMENT.kind:
+            yield Key(kind, *name)
+            if isinstance(parent, tuple):
+                yield Key(kinds.FINANCIALMODEL.kind, *cast("Name", parent))
+        elif kind == kinds.DRIFTPOLICY.kind:
             yield Key(kind, *name)
         elif kind == kinds.RESOURCEQUOTA.kind:
             for waiting in self.models.of(parent):
@@ -130,9 +150,23 @@ class Stores:
                 yield Key(kinds.FINANCIALMODEL.kind, *model)
         elif kind in (kinds.POLICY.kind, kinds.BINDING.kind):
             for approval in self.approvals.values():
-                yield Key(kinds.FINANCIALMODEL.kind, approval.metadata.namespace, approval.spec.model_ref.name)
+                model = (approval.metadata.namespace, approval.spec.model_ref.name)
+                yield Key(kinds.FINANCIALMODEL.kind, *model)
+                yield from self.experiments_of(model)
+        elif isinstance(parent, Scorer):
+            for model in self.models.of(parent.namespace):
+                if scored(model.spec):
+                    yield Key(kinds.FINANCIALMODEL.kind, model.metadata.namespace, model.metadata.name)
         elif isinstance(parent, tuple):
-            yield Key(kinds.FINANCIALMODEL.kind, *cast("Name", parent))
+            model = cast("Name", parent)
+            yield Key(kinds.FINANCIALMODEL.kind, *model)
+            if kind in LOOKED_AT_BY_EXPERIMENTS:
+                yield from self.experiments_of(model)
+
+    def experiments_of(self, model: Name) -> Iterator[Key]:
+        """Experiments of a model that are not over."""
+        for name in self.experiments.indexed(("Open", *model)):
+            yield Key(kinds.MODELEXPERIMENT.kind, *name)
 
     def claims(self, model: FinancialModel) -> tuple[Claim, ...]:
         """Other FinancialModels that name the same registered model, oldest first."""
@@ -172,6 +206,15 @@ def _wanted(body: Body) -> tuple[Hashable, ...]:
     return (claimed, *(("Gateway", *gateway) for gateway in dict.fromkeys(named)))
 
 
+def _open(body: Body) -> tuple[Hashable, ...]:
+    """An experiment that is not over: it has no ruling, or still counts requests, or is being deleted."""
+    status, model = kinds.part(body, "status"), kinds.referenced_model(body)
+    counts = bool(kinds.part(status, "evidence").get("counters"))
+    if model is None or ("ruling" in status and not counts and "deletionTimestamp" not in body["metadata"]):
+        return ()
+    return (("Open", name_of(body["metadata"])[0], model),)
+
+
 def _model_in_spec(body: Body) -> Hashable:
     model = kinds.referenced_model(body)
     return None if model is None else (name_of(body["metadata"])[0], model)
@@ -180,6 +223,17 @@ def _model_in_spec(body: Body) -> Hashable:
 def _model_in_label(body: Body) -> Hashable:
     model = kinds.labelled_model(body)
     return None if model is None else (name_of(body["metadata"])[0], intern(model))
+
+
+def _belongs_to(body: Body) -> Hashable:
+    """A model, or the scorer that all models of a namespace share."""
+    if kinds.labels_of(body).get(meta.LABEL_COMPONENT) == meta.OUTCOMES:
+        return Scorer(name_of(body["metadata"])[0])
+    return _model_in_label(body)
+
+
+def _job(body: Body) -> JobView | ComparisonJob | None:
+    return kinds.job(body) or comparison_job(body)
 
 
 def _pod(body: Body) -> PodView | ServingPod:

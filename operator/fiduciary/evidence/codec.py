@@ -54,26 +54,35 @@ def _required(kind: Any) -> Any:
     return kind
 
 
+@functools.cache
+def _shape(kind: Any) -> tuple[Any, Any]:
+    """(the type without ``None``, the type of its items or None): asked for thousands of times a state."""
+    kind = _required(kind)
+    return kind, typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+
+
 def _plain(kind: Any, value: Any) -> Any:
     if value is None:
         return None
-    kind = _required(kind)
+    kind, item = _shape(kind)
     if kind is float:  # by the declared type: a caller may have passed 2 for 2.0
         return repr(float(value))
-    if typing.get_origin(kind) is tuple:
-        return [_plain(typing.get_args(kind)[0], item) for item in value]
-    return encode(value) if dataclasses.is_dataclass(kind) else value
+    if item is None:
+        return encode(value) if dataclasses.is_dataclass(kind) else value
+    if item is float:
+        return list(map(repr, map(float, value)))
+    return list(value) if item in (int, str, bool) else [_plain(item, one) for one in value]
 
 
 def _read(kind: Any, data: object, where: str) -> object:
-    if data is None and _required(kind) is not kind:
+    optional = kind
+    kind, item = _shape(kind)
+    if data is None and kind is not optional:
         return None
-    kind = _required(kind)
-    if typing.get_origin(kind) is tuple:
+    if item is not None:
         if not isinstance(data, list):
             raise _MalformedError(f"{where} is {data!r:.60}; expected a list")
-        items = cast("list[object]", data)
-        return tuple(_read(typing.get_args(kind)[0], item, f"{where}[{i}]") for i, item in enumerate(items))
+        return tuple(_read(item, one, f"{where}[{i}]") for i, one in enumerate(cast("list[object]", data)))
     if dataclasses.is_dataclass(kind):
         return _read_state(cast("type[Any]", kind), data, where)
     if kind is float:

@@ -6,6 +6,7 @@ independent uniforms for exchangeable scores); Page (1954), Biometrika 41 (CUSUM
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,9 @@ from fiduciary.evidence.refusal import Refusal, Why, check_measure, check_next
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MOST_SCORES = 500
+MOST_BLOCKS = 500
+MOST_LATER = 100
+"""Scores of past windows that are kept: with them the rank's sample has 150 to 600 scores, and then stands still."""
 _MASK = 2**64 - 1
 
 
@@ -32,50 +35,49 @@ def uniform(seed: int, draw: int) -> float:
     return (((z ^ (z >> 31)) >> 12) + 0.5) / 2.0**52
 
 
-def normal_score(ordered: Sequence[float], score: float, position: float) -> float:
+def normal_score(ordered: Sequence[float], score: float, position: float, later: Sequence[float] = ()) -> float:
     """Φ⁻¹ of the smoothed rank (below + U (equal + 1))/(n + 1); high scores, which mean drift, give high values.
 
     Args:
-        ordered: n earlier scores, ascending.
+        ordered, later: n earlier scores in two parts, each ascending.
         score: finite.
         position: U in (0, 1), the place among ties, itself included.
     """
-    below, upto = bisect_left(ordered, score), bisect_right(ordered, score)
-    return normal_quantile((below + position * (upto - below + 1)) / (len(ordered) + 1))
+    below = bisect_left(ordered, score) + bisect_left(later, score)
+    upto = bisect_right(ordered, score) + bisect_right(later, score)
+    return normal_quantile((below + position * (upto - below + 1)) / (len(ordered) + len(later) + 1))
 
 
 @dataclass(frozen=True, slots=True)
-class ConformalCusum:
-    """State of the detector against H0: the window's score is exchangeable with the reference's and earlier ones.
+class Calibration:
+    """What a detector rests on: the same for each window, and computed anew from the reference where it is needed.
 
-    Unit: one window; expected run time between false alarms as configured, averaged over references (.92–1.08 of it
-    for independent windows, .8–1.36 for ρ up to .3). ``draws`` counts the random positions used. After 500 scores the
-    sample stands still, which keeps the state bounded. Invalid for windows shorter than 5 × the feature's memory.
+    Attributes:
+        ordered: scores of the reference's disjoint blocks, leave-block-out, ascending.
+        seed: of the positions among ties.
+        correlation: ρ̂ of the blocks' normal scores in time order.
+        height: threshold h of the sum.
     """
 
-    ordered: tuple[float, ...]
+    ordered: Sequence[float]
     seed: int
-    draws: int
     correlation: float
     height: float
-    last: int
-    score: float
-    cusum: float
 
     @classmethod
-    def start(cls, reference: Sequence[float], run_time: float, seed: int) -> ConformalCusum | Refusal:
-        """From the scores of the reference's disjoint blocks in time order, scored leave-block-out.
+    def of(cls, reference: Sequence[float], run_time: float, seed: int) -> Calibration | Refusal:
+        """From the scores of the reference's blocks in time order.
 
         Args:
             reference: 50 to 500 scores.
             run_time: expected windows between false alarms of this monitor alone: for all m monitors together,
                 m × the configured one.
-            seed: of the positions among ties, 0 … 2⁶⁴ - 1.
+            seed: 0 … 2⁶⁴ - 1.
         """
-        if not LEAST_BLOCKS <= len(reference) <= MOST_SCORES:
+        if not LEAST_BLOCKS <= len(reference) <= MOST_BLOCKS:
             why = Why.TOO_FEW if len(reference) < LEAST_BLOCKS else Why.TOO_LARGE
             return Refusal(
-                why, f"{len(reference)} reference blocks; a detector takes {LEAST_BLOCKS} to {MOST_SCORES}: descriptive"
+                why, f"{len(reference)} reference blocks; a detector takes {LEAST_BLOCKS} to {MOST_BLOCKS}: descriptive"
             )
         if not 0 <= seed <= _MASK:
             return Refusal(Why.PARAMETER, f"seed is {seed}; expected 0 to 2^64 - 1")
@@ -83,10 +85,10 @@ class ConformalCusum:
             problem = check_measure("reference score", value)
             if problem is not None:
                 return problem
-        everything = sorted(reference)
+        ordered = sorted(reference)
         scores: list[float] = []
         for draw, value in enumerate(reference):
-            others = everything.copy()
+            others = ordered.copy()
             others.pop(bisect_left(others, value))
             scores.append(normal_score(others, value, uniform(seed, draw)))
         correlation = correlation_estimate(scores)
@@ -95,9 +97,31 @@ class ConformalCusum:
         height = threshold(run_time, correlation)
         if isinstance(height, Refusal):
             return height
-        return cls(tuple(everything), seed, len(reference), correlation, height, -1, 0.0, 0.0)
+        return cls(array("d", ordered), seed, correlation, height)
 
-    def fold(self, window: int, score: float) -> ConformalCusum | Refusal:
+
+@dataclass(frozen=True, slots=True)
+class ConformalCusum:
+    """State of the detector against H0: the window's score is exchangeable with the reference's and earlier ones.
+
+    Unit: one window; expected run time between false alarms as configured, averaged over references (.92–1.08 of it
+    for independent windows, .8–1.36 for ρ up to .3). Invalid for windows shorter than 5 × the feature's memory.
+
+    Attributes:
+        later: scores of past windows, ascending; the first 100, which keeps the state bounded.
+        draws: random positions used after those of the reference's blocks.
+        last: number of the last window, -1 before the first.
+        score: its normal score z.
+        cusum: S = max(0, S + z - .5).
+    """
+
+    later: tuple[float, ...] = ()
+    draws: int = 0
+    last: int = -1
+    score: float = 0.0
+    cusum: float = 0.0
+
+    def fold(self, calibration: Calibration, window: int, score: float) -> ConformalCusum | Refusal:
         """With the next window's score. A window without enough rows is not folded: number those that are.
 
         Not associative: a rank is relative to what came before.
@@ -105,24 +129,14 @@ class ConformalCusum:
         problem = check_next(self.last, window, window) or check_measure("score", score)
         if problem is not None:
             return problem
-        z = normal_score(self.ordered, score, uniform(self.seed, self.draws))
-        ordered = list(self.ordered)
-        if len(ordered) < MOST_SCORES:
-            insort(ordered, score)
-        return replace(
-            self,
-            ordered=tuple(ordered),
-            draws=self.draws + 1,
-            last=window,
-            score=z,
-            cusum=max(0.0, self.cusum + z - REFERENCE_VALUE),
-        )
+        position = uniform(calibration.seed, len(calibration.ordered) + self.draws)
+        z = normal_score(calibration.ordered, score, position, self.later)
+        later = list(self.later)
+        if len(later) < MOST_LATER:
+            insort(later, score)
+        cusum = max(0.0, self.cusum + z - REFERENCE_VALUE)
+        return ConformalCusum(tuple(later), self.draws + 1, window, z, cusum)
 
     def reset(self) -> ConformalCusum:
         """After an alarm was acted on: the sum starts again, what was learned stays."""
         return replace(self, cusum=0.0)
-
-    @property
-    def alarm(self) -> bool:
-        """The sum has passed the threshold."""
-        return self.cusum > self.height

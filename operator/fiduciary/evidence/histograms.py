@@ -30,19 +30,19 @@ class _Shares:
 def _shares(reference: Sequence[int], current: Sequence[int], smoothing: float) -> _Shares | Refusal:
     if len(reference) != len(current) or len(reference) < 2:
         return Refusal(Why.MALFORMED, f"{len(reference)} and {len(current)} bins; expected the same number, at least 2")
-    for count in (*reference, *current):
-        problem = check_count("bin", count)
-        if problem is not None:
-            return problem
+    for counts in (reference, current):
+        if min(counts) < 0 or max(counts) > MAX_COUNT:
+            problems = (check_count("bin", count) for count in counts)
+            return next(problem for problem in problems if problem is not None)
     totals = sum(reference), sum(current)
     if min(totals) == 0:
         return Refusal(Why.NO_TRIALS, f"{totals[0]} reference rows and {totals[1]} current ones; expected some of both")
     if max(totals) > MAX_COUNT:
         return Refusal(Why.TOO_LARGE, "more than 2^53 rows")
-    bins = len(reference)
+    one, other = (total + len(reference) * smoothing for total in totals)
     return _Shares(
-        tuple((count + smoothing) / (totals[0] + bins * smoothing) for count in reference),
-        tuple((count + smoothing) / (totals[1] + bins * smoothing) for count in current),
+        tuple([(count + smoothing) / one for count in reference]),
+        tuple([(count + smoothing) / other for count in current]),
     )
 
 
@@ -54,7 +54,7 @@ def psi(reference: Sequence[int], current: Sequence[int]) -> float | Refusal:
     shares = _shares(reference, current, SMOOTHING)
     if isinstance(shares, Refusal):
         return shares
-    return math.fsum((c - r) * math.log(c / r) for r, c in zip(shares.reference, shares.current, strict=True))
+    return math.fsum([(c - r) * math.log(c / r) for r, c in zip(shares.reference, shares.current, strict=True)])
 
 
 def psi_null_quantile(probability: float, reference_rows: int, current_rows: int, bins: int) -> float | Refusal:

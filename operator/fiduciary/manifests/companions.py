@@ -8,6 +8,8 @@ from fiduciary.api import meta
 from fiduciary.manifests import owned, versionnames
 from fiduciary.manifests.content import sealed
 from fiduciary.manifests.networkpolicy import DNS
+from fiduciary.manifests.outcomes import RECORDS_EGRESS
+from fiduciary.manifests.servingdocument import sends_to_scorer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,6 +81,7 @@ def serving_policy(plan: VersionPlan, serving: ServingSpec) -> Body:
         _from([environment.operator_namespace], inference),
         _from(environment.monitoring_namespaces, (versionnames.METRICS_PORT,)),
     ]
+    records = RECORDS_EGRESS if sends_to_scorer(plan) else environment.records_egress
     return sealed(
         {
             "apiVersion": "networking.k8s.io/v1",
@@ -88,7 +91,7 @@ def serving_policy(plan: VersionPlan, serving: ServingSpec) -> Body:
                 "podSelector": {"matchLabels": versionnames.selector(plan.model, plan.version)},
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [rule for rule in ingress if rule is not None],
-                "egress": [DNS, *map(dict, environment.mlflow_egress), *map(dict, environment.records_egress)],
+                "egress": [DNS, *map(dict, environment.mlflow_egress), *map(dict, records)],
             },
         }
     )

@@ -51,23 +51,22 @@ def training_job(model: FinancialModel, training: contract.Training, egress: str
             "backoffLimit": spec.retry.limit,
             "activeDeadlineSeconds": max(1, int(timedelta_of(spec.active_deadline).total_seconds())),
             "podReplacementPolicy": "Failed",  # two pods of one training would write one checkpoint
-            "podFailurePolicy": {
-                "rules": [
-                    # First: a drained node must not use up a retry, whatever the exit code.
-                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {
-                            "containerName": CONTAINER,
-                            "operator": "In",
-                            "values": list(FATAL_EXIT_CODES),
-                        },
-                    },
-                ]
-            },
+            "podFailurePolicy": {"rules": exit_code_rules()},
             "template": _template(model, training, egress),
         },
     }
+
+
+def exit_code_rules() -> list[Body]:
+    """Which ends of a pod are final, and which use up no retry."""
+    return [
+        # First: a drained node must not use up a retry, whatever the exit code.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": list(FATAL_EXIT_CODES)},
+        },
+    ]
 
 
 def requests(model: FinancialModel) -> dict[str, str]:
@@ -98,7 +97,7 @@ def _pod(model: FinancialModel, training: contract.Training) -> Body:
     environment = {
         "FIDUCIARY_ATTEMPT_ID": training.job,
         "OMP_NUM_THREADS": str(threads(resources)),
-        "HOME": "/work",
+        "HOME": "/scratch",
     }
     return {
         **scheduling(model.spec.training.pod_template, owned.labels(model, meta.TRAINING)),

@@ -15,7 +15,7 @@ JOB_DOCUMENT = "/etc/fiduciary/job.json"
 SECRET = "/etc/fiduciary/secret"
 CLAIMS = "/data"
 CHECKPOINTS = "/checkpoint"
-SCRATCH = {"tmp": "/tmp", "work": "/work"}
+SCRATCH = {"tmp": "/tmp", "scratch": "/scratch"}
 
 
 def claim_of(uri: str) -> str | None:

@@ -13,6 +13,43 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Postgresql:
+    """Where scorers keep their ledgers instead of a volume. ``url`` holds ``{namespace}``: each has its own database.
+
+    ``secret``: name of a Secret of the model's namespace, whose field ``password`` is mounted.
+    """
+
+    url: str
+    secret: str
+    egress: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """The platform's part of every namespace's outcome scorer.
+
+    Attributes:
+        issuer, keys_url: of the ServiceAccount tokens that it believes.
+        operator: subject that may define live ledgers.
+        writers: subjects that may send outcomes, besides the ServiceAccount ``outcome-writer`` of the namespace.
+        writer_namespaces: whose pods may reach it, where they are labelled as writers.
+    """
+
+    image: str
+    issuer: str
+    operator: str
+    operator_namespace: str
+    monitoring_namespaces: tuple[str, ...] = ()
+    keys_url: str = "https://kubernetes.default.svc/openid/v1/jwks"
+    writers: tuple[str, ...] = ()
+    writer_namespaces: tuple[str, ...] = ()
+    storage_class: str | None = None
+    storage_size: str = "5Gi"
+    postgresql: Postgresql | None = None
+    retention_days: int = 400
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """The platform's part of serving objects: the same for every model."""
 
@@ -24,6 +61,7 @@ class Environment:
     mlflow_egress: tuple[Mapping[str, Any], ...] = ()
     records_url: str | None = None
     records_egress: tuple[Mapping[str, Any], ...] = ()
+    scoring: Scoring | None = None  # None: no scorer is made
     probe_key: str | None = None  # base64 raw Ed25519 public key
     pre_stop_seconds: int = 5  # longer than the gateway takes to notice that an endpoint is going
     drain_seconds: int = 20  # how long the server finishes what it has begun

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiduciary.api.experiment import ExperimentTemplate
 from fiduciary.api.quantities import timedelta_of
+from fiduciary.manifests import outcomes
 from fiduciary.manifests.json_text import compact
 from fiduciary.manifests.resources import container_resources, threads
 
@@ -44,7 +45,7 @@ def serving_document(plan: VersionPlan) -> dict[str, Any]:
         "source": {"runId": version.run_id or "", "uri": version.uri or "", "trackingUri": plan.tracking_uri},
         "latencyEdges": latency_edges(plan.model.spec),
         "records": {
-            "url": environment.records_url,
+            "url": records_url(plan),
             "buffer": RECORDS_BUFFER,
             "batch": RECORDS_BATCH,
             "flushSeconds": RECORDS_FLUSH_SECONDS,
@@ -53,6 +54,18 @@ def serving_document(plan: VersionPlan) -> dict[str, Any]:
         "threads": threads(resources),
         "drainSeconds": environment.drain_seconds,
     }
+
+
+def records_url(plan: VersionPlan) -> str | None:
+    """Where prediction records go: the settings' sink, else the namespace's own scorer if outcomes decide here."""
+    environment = plan.environment
+    return outcomes.records_url(plan.model.metadata.namespace) if sends_to_scorer(plan) else environment.records_url
+
+
+def sends_to_scorer(plan: VersionPlan) -> bool:
+    """Whether the version's records go to the scorer of its own namespace."""
+    environment = plan.environment
+    return environment.records_url is None and environment.scoring is not None and outcomes.scored(plan.model.spec)
 
 
 def serving_text(plan: VersionPlan) -> str:

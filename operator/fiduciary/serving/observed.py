@@ -96,6 +96,14 @@ class ChildView:
 
 
 @dataclass(frozen=True, slots=True)
+class ScorerView:
+    """The outcome scorer of a namespace, as far as its objects are there."""
+
+    deployment: DeploymentView | None = None
+    others: tuple[ChildView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ParentStatus:
     """What one controller says of the route at one of its parents (``status.parents[]``)."""
 

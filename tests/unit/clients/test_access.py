@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,3 +70,35 @@ def test_a_rotated_token_is_sent_without_a_restart_and_closing_a_session_leaves_
 
     asyncio.run(scenario())
     assert seen == ["Bearer first", "Bearer second"]
+
+
+def jwt(payload: bytes) -> str:
+    return f"e30.{base64.urlsafe_b64encode(payload).decode().rstrip('=')}.c2ln"
+
+
+@pytest.mark.parametrize(
+    ("text", "account"),
+    [
+        (
+            jwt(b'{"iss": "https://kubernetes.default.svc", "sub": "system:serviceaccount:ops:fiduciary"}'),
+            ("https://kubernetes.default.svc", "system:serviceaccount:ops:fiduciary"),
+        ),
+        (jwt(b'{"iss": "https://login.example.com", "sub": "alice"}'), None),
+        (jwt(b'{"iss": "https://kubernetes.default.svc"}'), None),
+        (jwt(b"[]"), None),
+        (jwt(b"{"), None),
+        ("a.%%%.c", None),
+        ("opaque", None),
+        ("", None),
+    ],
+    ids=["account", "person", "nobody", "list", "no-json", "no-base64", "opaque", "empty"],
+)
+def test_which_service_account_this_is_stands_in_its_token(
+    tmp_path: Path, text: str, account: tuple[str, str] | None
+) -> None:
+    file = tmp_path / "token"
+    assert Access("http://a", None, token_file=file).account() is None
+    file.write_text(text + "\n")
+    assert Access("http://a", None, token_file=file).account() == account
+    assert Access("http://a", None, token=text).account() == account
+    assert Access("http://a", None).account() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -62,6 +63,31 @@ def test_a_status_apply_names_the_manager_forces_and_asks_for_metadata_alone() -
             path = "/apis/fiduciary.dev/v1alpha1/namespaces/ns/things/a/status"
             query = {"fieldManager": "fiduciary", "force": "true"}
             assert seen == [("PATCH", path, "application/apply-patch+yaml", query, body)]
+
+    run(scenario)
+
+
+def test_a_token_is_asked_for_by_account_and_audience() -> None:
+    seen: list[tuple[str, str, Any]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        seen.append((request.method, request.path, body))
+        # This server grants less than it is asked for.
+        status = {"token": "t0ken", "expirationTimestamp": "2026-11-26T19:30:00Z"}
+        return web.json_response(
+            {**body, "spec": {**body["spec"], "expirationSeconds": 600}, "status": status}, status=201
+        )
+
+    async def scenario() -> None:
+        async with cluster(answer) as kube:
+            token = await kube.token("ns", "me", "them", 3600)
+            assert token.text == "t0ken"
+            assert (token.expires, token.lifetime.total_seconds()) == (datetime(2026, 11, 26, 19, 30, tzinfo=UTC), 600)
+        ((method, path, body),) = seen
+        assert (method, path) == ("POST", "/api/v1/namespaces/ns/serviceaccounts/me/token")
+        assert (body["apiVersion"], body["kind"]) == ("authentication.k8s.io/v1", "TokenRequest")
+        assert body["spec"] == {"audiences": ["them"], "expirationSeconds": 3600}
 
     run(scenario)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fiduciary.manifests.versionnames import version_name
 from tests.unit.decide.simulated_world import SimulatedWorld
-from tests.unit.decide.worlds import SERVED, approval, merged, metric, result
+from tests.unit.decide.worlds import PLATFORM, SERVED, approval, merged, metric, result
+
+if TYPE_CHECKING:
+    from fiduciary.decide.world import Platform
 
 LINEAR = {"training": {"architecture": "Linear"}}
 NO_SKILL = {"metrics": {"ewma_skill": metric(-0.05, 0.01, [-0.05] * 6)}}
@@ -25,9 +28,9 @@ def trained(sim: SimulatedWorld, change: dict[str, Any] | None = None) -> None:
     sim.settle()
 
 
-def champion(spec: dict[str, Any] | None = None) -> SimulatedWorld:
+def champion(spec: dict[str, Any] | None = None, platform: Platform = PLATFORM) -> SimulatedWorld:
     """A world whose model has a champion."""
-    sim = SimulatedWorld(spec)
+    sim = SimulatedWorld(spec, platform)
     trained(sim)
     assert sim.status.champion is not None
     return sim
@@ -43,9 +46,9 @@ def act_now(sim: SimulatedWorld, name: str, decision: str, approver: str = "ana@
 # --- serving ---------------------------------------------------------------------------------------------------------
 
 
-def served(spec: dict[str, Any] | None = None) -> SimulatedWorld:
+def served(spec: dict[str, Any] | None = None, platform: Platform = PLATFORM) -> SimulatedWorld:
     """A world whose model serves its first champion."""
-    sim = champion(merged(SERVED, spec or {}))
+    sim = champion(merged(SERVED, spec or {}), platform)
     calm(sim)
     assert sim.condition("Ready")[0] == "True", sim.status.body()
     return sim

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fiduciary.api import meta
 from fiduciary.api.financialmodel import FinancialModel, FinancialModelStatus
 from fiduciary.api.modeldecision import ModelDecision
+from fiduciary.api.modelexperiment import ModelExperiment
 from fiduciary.decide import financialmodel
 from fiduciary.decide.decision import Apply, Create, Decision, Delete
 from fiduciary.decide.world import JobView, Platform, PodView, Questions, RegistryView, RunView, VersionView, World
@@ -268,6 +269,11 @@ class SimulatedWorld:
             match child:
                 case Create(body) | Apply(body) if body["kind"] == "Job":
                     self._create(body)
+                case Create(body) if body["kind"] == "ModelExperiment":
+                    self._experiment(body)
+                case Delete(name=name, uid=uid, kind="ModelExperiment"):
+                    left = tuple(one for one in self.world.experiments if one.metadata.uid != uid)
+                    self.world = replace(self.world, experiments=left)
                 case Delete(name=name, uid=uid, kind="Job"):
                     kept = tuple(job for job in self.jobs if (job.name, job.uid) != (name, uid))
                     self.world = replace(self.world, jobs=kept)
@@ -312,6 +318,15 @@ class SimulatedWorld:
             owner_uid=metadata["ownerReferences"][0]["uid"],
         )
         self.world = replace(self.world, jobs=(*self.jobs, job))
+
+    def _experiment(self, body: Mapping[str, Any]) -> None:
+        name = body["metadata"]["name"]
+        if any(one.metadata.name == name for one in self.world.experiments):
+            return  # 409, and ours: done
+        self._uids += 1
+        stored = {"uid": f"mx-{self._uids}", "generation": 1, "creationTimestamp": self.now.isoformat()}
+        made = ModelExperiment.model_validate({**body, "metadata": {**body["metadata"], **stored}})
+        self.world = replace(self.world, experiments=(*self.world.experiments, made))
 
     def _finalizers(self, finalizers: tuple[str, ...]) -> None:
         metadata = self.model.metadata.model_copy(update={"finalizers": finalizers})

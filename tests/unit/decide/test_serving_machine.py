@@ -55,8 +55,12 @@ class Traffic(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sim: SimulatedWorld = served({"promotion": {"rollbackWindow": "10m"}})
+        self.sim: SimulatedWorld = self.start()
         self.acts = 0
+
+    def start(self) -> SimulatedWorld:
+        """The served model that it begins with."""
+        return served({"promotion": {"rollbackWindow": "10m"}})
 
     @initialize()
     def begin(self) -> None:
@@ -79,7 +83,8 @@ class Traffic(RuleBasedStateMachine):
         with contextlib.suppress(Unreachable):
             decision = sim.step()
             record = decision.record
-            if record is not None and record.action in ("Promote", "RollBack") and record.traffic is not None:
+            waited = record is not None and not (record.action == "RollBack" and record.cause.kind == "Experiment")
+            if record is not None and record.action in ("Promote", "RollBack") and record.traffic and waited:
                 assert record.to is not None
                 took, had = (
                     service_name(sim, record.to.digest),
@@ -243,7 +248,7 @@ class Traffic(RuleBasedStateMachine):
                 newest = [
                     one for one in history.verdicts.values() if one.version and one.version.digest == record.to.digest
                 ]
-                former = {version.digest for version in history.former}
+                former = {version.digest for version in (history.champion, *history.former) if version is not None}
                 assert newest
                 assert newest[-1].action == "Accept" or record.to.digest in former
             history = after(history, record)

@@ -109,15 +109,37 @@ def test_every_namespace_enforces_restricted_pods() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(DEPLOY.glob("*/operator/config.yaml")), ids=lambda path: path.parts[-3])
-def test_settings_are_ones_that_the_operator_takes(file: Path) -> None:
+def test_settings_are_ones_that_the_operator_takes(file: Path, tmp_path: Path) -> None:
     deployment = dict(objects("Deployment", below=DEPLOY / "kustomize" / "operator"))
     (spec,) = (item["spec"]["template"]["spec"] for item in deployment.values())
     named = {entry["name"]: entry.get("value", "from-the-pod") for entry in spec["containers"][0]["env"]}
     dockerfile = (ROOT / "Dockerfile").read_text()
     baked = dict(re.findall(r"\b(FIDUCIARY_\w+)=(\S+)", dockerfile))
+    if file.is_relative_to(DEPLOY / "sandbox"):
+        # Where the Gateway is the sandbox knows once it is there (sandbox.addons.gateways).
+        whole = tmp_path / "config.yaml"
+        whole.write_text(file.read_text() + "gatewayNamespaces: [projectcontour]\n")
+        file = whole
     settings = load({**baked, **named, "FIDUCIARY_CONFIG": str(file)})
     assert settings.connections.keys() == {"mlflow"}
     assert settings.mlflow_egress, "training pods could not reach MLflow"
+
+
+def test_the_operator_makes_tokens_of_itself_alone_and_reaches_outcome_scorers() -> None:
+    made = [(where, rule) for where, rule in rules() if "serviceaccounts/token" in rule["resources"]]
+    ((where, rule),) = made
+    assert where.partition(":")[0] == "deploy/kustomize/operator/role.yaml"
+    assert (rule["resourceNames"], rule["verbs"]) == (["fiduciary-operator"], ["create"])
+    (policy,) = [policy for where, policy in objects("NetworkPolicy") if where.endswith(":fiduciary-operator")]
+    scorers = {"fiduciary.dev/component": "outcomes"}
+    peers = [peer for rule in policy["spec"]["egress"] for peer in rule.get("to", [])]
+    assert any(peer.get("podSelector", {}).get("matchLabels") == scorers for peer in peers)
+
+
+def test_claims_are_made_only_where_a_namespace_agreed_and_never_changed_or_deleted() -> None:
+    claims = [(where, rule) for where, rule in rules() if "persistentvolumeclaims" in rule["resources"]]
+    assert {where.partition(":")[0] for where, _ in claims} == {"deploy/kustomize/namespace/role.yaml"}
+    assert {verb for _, rule in claims for verb in rule["verbs"]} == {"get", "create"}
 
 
 def test_operators_image_holds_neither_torch_nor_mlflow() -> None:

@@ -9,6 +9,7 @@ after, and events reach the operator only when the test delivers them.
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,12 @@ class WatchEvent:
     resource: Resource
     type: str | None
     body: Body
+
+
+def _selected(labels: str) -> dict[str, list[str]]:
+    """Label -> values of a selector: ``a=b,c in (d,e)``."""
+    found = re.findall(r"([^,=\s]+)(?:=([^,]*)| in \(([^)]*)\))", labels)
+    return {name: several.split(",") if several else [one] for name, one, several in found}
 
 
 class MemoryCluster:
@@ -59,13 +66,13 @@ class MemoryCluster:
     async def list(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", metadata_only: bool = False
     ) -> Listing:
-        wanted = dict(pair.split("=") for pair in labels.split(",")) if labels else {}
+        wanted = _selected(labels)
         items = [
             copy.deepcopy(body)
             for (kind, place, _), body in self.objects.items()
             if kind == resource.kind
             and namespace in (None, place)
-            and wanted.items() <= (body["metadata"].get("labels") or {}).items()
+            and all((body["metadata"].get("labels") or {}).get(name) in values for name, values in wanted.items())
         ]
         if resource in self.absent:
             raise NotFound(404, "NotFound", "the server could not find the requested resource")

@@ -7,9 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fiduciary.clients.inference import Answer, Example, NoExample
+from fiduciary.decide import modelexperiment
+from fiduciary.decide.counters.templates import Runtime
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
+from fiduciary.engine.experiments.gather import Gatherer, Sources
+from fiduciary.engine.experiments.observe import ExperimentObserver
+from fiduciary.engine.experiments.outcomes import Outcomes
+from fiduciary.engine.experiments.past import Pasts
+from fiduciary.engine.experiments.reconcile import Counted, ExperimentReconciler
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
 from fiduciary.engine.observe import Observer
@@ -83,6 +90,8 @@ class Process:
         servers: Client | None = None,
         guards: tuple[str, ...] = (),
         refusals: bool = False,
+        prometheus: Any = None,
+        ledgers: Any = None,
     ) -> None:
         self.cluster = cluster
         self.clock = clock
@@ -106,10 +115,24 @@ class Process:
             now=clock.now,
             jitter=lambda low, high: 1.0,
         )
-        self.reconcile = Reconciler(
-            observer=Observer(cluster, self.stores, platform, guards, clock.monotonic, prober=self.prober),
+        observer = Observer(cluster, self.stores, platform, guards, clock.monotonic, prober=self.prober)
+        applier = Applier(cluster, self.stores.by_kind, checkpoint=checkpoint)
+        self.counted = None if prometheus is None else self._counted(prometheus, metrics)
+        outcomes = Outcomes(self.stores, ledgers, observer.references)
+        experiments = ExperimentReconciler(
+            observer=ExperimentObserver(cluster, self.stores, observer.platform, self.counted, outcomes),
             stores=self.stores,
-            applier=Applier(cluster, self.stores.by_kind, checkpoint=checkpoint),
+            applier=applier,
+            judge=modelexperiment,
+            counted=self.counted,
+            outcomes=outcomes,
+            changed=self.loop.queue.add,
+            now=clock.now,
+        )
+        self.reconcile = Reconciler(
+            observer=observer,
+            stores=self.stores,
+            applier=applier,
             registrar=Desk(registries, judge.questions, clock.now, checkpoint),
             mirroring=self.mirroring,
             prober=self.prober,
@@ -118,7 +141,27 @@ class Process:
             metrics=metrics,
             now=clock.now,
             order=order,
+            reconciles={kinds.MODELEXPERIMENT.kind: experiments},
+            changed=self._look_at_experiments,
         )
+
+    def _counted(self, prometheus: Any, metrics: Metrics) -> Counted:
+        sources = Sources(Runtime(), None, scrape_seconds=15, timeout_seconds=10)
+
+        def changed(key: Any) -> None:
+            self.loop.queue.add(key)
+
+        return Counted(
+            Gatherer(prometheus, sources, changed, metrics, now=self.milliseconds),
+            Pasts(prometheus, sources, changed, metrics, now=self.milliseconds),
+        )
+
+    def milliseconds(self) -> int:
+        return round(self.clock.now().timestamp() * 1000)
+
+    def _look_at_experiments(self, model: Key) -> None:
+        for key in self.stores.experiments_of(model[1:]):
+            self.loop.queue.add(key)
 
     def deliver(self, event: WatchEvent) -> None:
         self.loop.sense(event.resource, event.type, event.body)
@@ -174,6 +217,20 @@ class Process:
         self.prober.queue.core.done(taken[0], self.clock.seconds)
         return True
 
+    def ask(self) -> bool:
+        """Ask Prometheus for what is due; whether anything was."""
+        if self.counted is None:
+            return False
+        due = self.counted.pasts.next_due()
+        if due is not None and due <= self.milliseconds():
+            asyncio.run(self.counted.pasts.step())
+            return True
+        due = self.counted.gatherer.next_due()
+        if due is None or due > self.milliseconds():
+            return False
+        asyncio.run(self.counted.gatherer.ask())
+        return True
+
     def settle(self, limit: int = 500, horizon: float = 600.0) -> None:
         """Deliver, reconcile, mirror and probe until nothing is left to do, appointments within ``horizon`` s included.
 
@@ -182,7 +239,7 @@ class Process:
         for _ in range(limit):
             while self.cluster.outbox:
                 self.deliver(self.cluster.outbox.pop(0))
-            if self.step() is not None or self.mirror() or self.probe():
+            if self.step() is not None or self.mirror() or self.probe() or self.ask():
                 continue
             due = [
                 due

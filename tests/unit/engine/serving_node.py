@@ -158,7 +158,8 @@ class ServingNode:
 
     def _version(self, namespace: str, digest: str) -> str:
         for (kind, place, _), body in self.cluster.objects.items():
-            if (kind, place) == ("Deployment", namespace) and annotations_of(body)[meta.ANNOTATION_DIGEST] == digest:
+            serves = annotations_of(body).get(meta.ANNOTATION_DIGEST)
+            if (kind, place, serves) == ("Deployment", namespace, digest):
                 return labels_of(body)[meta.LABEL_VERSION]
         raise NotFound(404, "NotFound", digest)
 

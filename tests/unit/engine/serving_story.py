@@ -21,6 +21,7 @@ from tests.unit.engine.serving_node import ServingNode, ready
 
 if TYPE_CHECKING:
     from fiduciary.clients.kube import Body
+    from fiduciary.decide.world import Platform
 
 GUARD = "fiduciary-modelapproval"
 CHALLENGER = {"training": {"architecture": "Linear"}}
@@ -32,7 +33,13 @@ class ServingStory(Mortal):
     horizon = 10.0
 
     def __init__(
-        self, die_at: int = -1, order: tuple[Step, ...] = ORDER, *, gateway: bool = True, refusals: bool = False
+        self,
+        die_at: int = -1,
+        order: tuple[Step, ...] = ORDER,
+        *,
+        gateway: bool = True,
+        refusals: bool = False,
+        platform: Platform = PLATFORM,
     ) -> None:
         super().__init__(die_at, order)
         self.clock = Clock()
@@ -40,6 +47,7 @@ class ServingStory(Mortal):
         self.registry = MemoryRegistry()
         self.node = ServingNode(self.cluster, gateway=gateway)
         self.refusals = refusals
+        self.platform = platform
         self.expected: str | None = None  # digest that clients must get, whatever dies
         self._acts = 0
         label = {"app.kubernetes.io/part-of": "fiduciary"}
@@ -55,7 +63,7 @@ class ServingStory(Mortal):
             judge=financialmodel,
             order=self.order,
             checkpoint=self.point,
-            platform=PLATFORM,
+            platform=self.platform,
             servers=self.node,
             guards=(GUARD,),
             refusals=self.refusals,

@@ -15,7 +15,7 @@ from scipy.spatial import distance
 
 from fiduciary.evidence import cusum, histograms
 from fiduciary.evidence.codec import decode, encode
-from fiduciary.evidence.conformal import ConformalCusum, normal_score, uniform
+from fiduciary.evidence.conformal import Calibration, ConformalCusum, normal_score, uniform
 from fiduciary.evidence.refusal import Refusal, Why
 
 REFERENCE, CURRENT = [100, 200, 300, 250, 150], [10, 30, 60, 80, 70]
@@ -145,25 +145,26 @@ def test_ranks_of_exchangeable_scores_are_uniform_ties_included() -> None:
     assert abs(np.corrcoef(positions[1:], positions[:-1])[0, 1]) < 0.08
 
 
-def detector(seed: int, rng: np.random.Generator, run_time: float = 200.0) -> ConformalCusum:
-    return ok(ConformalCusum.start([float(x) for x in rng.lognormal(size=100)], run_time, seed))
+def calibration(seed: int, rng: np.random.Generator, run_time: float = 200.0) -> Calibration:
+    return ok(Calibration.of([float(x) for x in rng.lognormal(size=100)], run_time, seed))
 
 
 def test_a_shift_is_found_in_a_few_windows_and_a_replay_draws_alike() -> None:
     rng = np.random.default_rng(34)
     delays = []
     for seed in range(20):
-        stream: Any = detector(seed, rng)
+        its = calibration(seed, rng)
+        stream: Any = ConformalCusum()
         replay: Any = stream
         for window in range(40):
             score = float(rng.lognormal(2.5))
-            stream = ok(stream.fold(window, score))
-            replay = ok(ok(decode(ConformalCusum, json.loads(json.dumps(encode(replay))))).fold(window, score))
-            if stream.alarm:
+            stream = ok(stream.fold(its, window, score))
+            replay = ok(ok(decode(ConformalCusum, json.loads(json.dumps(encode(replay))))).fold(its, window, score))
+            if stream.cusum > its.height:
                 break
-        assert stream.alarm
+        assert stream.cusum > its.height
         assert stream == replay
-        assert not stream.reset().alarm
+        assert stream.reset().cusum == 0.0
         delays.append(stream.last + 1)
     assert np.median(delays) <= 5
 
@@ -172,11 +173,11 @@ def test_run_time_without_drift_is_near_the_configured_one() -> None:
     rng = np.random.default_rng(35)
     windows = alarms = 0
     for seed in range(25):
-        state = detector(seed, rng, 60.0)
+        its, state = calibration(seed, rng, 60.0), ConformalCusum()
         for window in range(240):
-            state = ok(state.fold(window, float(rng.lognormal())))
+            state = ok(state.fold(its, window, float(rng.lognormal())))
             windows += 1
-            if state.alarm:
+            if state.cusum > its.height:
                 alarms += 1
                 state = state.reset()
     # expected 100 alarms less the conservative shrinkage of rho to .1 (ratio 1.0-1.36); wide: 5 standard errors
@@ -184,8 +185,21 @@ def test_run_time_without_drift_is_near_the_configured_one() -> None:
     assert windows == 6000
 
 
+def test_the_sample_stands_still_after_some_windows_and_two_parts_rank_as_one() -> None:
+    rng = np.random.default_rng(36)
+    its, state = calibration(1, rng), ConformalCusum()
+    for window in range(120):
+        score = float(rng.lognormal())
+        whole = sorted([*its.ordered, *state.later])
+        expected = normal_score(whole, score, uniform(its.seed, 100 + window))
+        state = ok(state.fold(its, window, score))
+        assert state.score == expected
+    assert len(state.later) == 100
+    assert state.draws == 120
+
+
 def test_too_few_reference_blocks_are_descriptive_only() -> None:
-    refused = ConformalCusum.start([1.0] * 49, 200.0, 1)
+    refused = Calibration.of([1.0] * 49, 200.0, 1)
     assert isinstance(refused, Refusal)
     assert "descriptive" in refused.message
 
@@ -193,8 +207,8 @@ def test_too_few_reference_blocks_are_descriptive_only() -> None:
 @given(st.lists(st.floats(), min_size=50, max_size=60), st.floats(), st.integers(-1, 2**65), st.floats())
 @settings(max_examples=60, deadline=None)
 def test_detector_is_total(reference: list[float], run_time: float, seed: int, score: float) -> None:
-    assert isinstance(ConformalCusum.start(reference, run_time, seed), ConformalCusum | Refusal)
-    plain = ConformalCusum.start([math.sin(7.0 * i * i) for i in range(60)], 200.0, 1)
-    answer = ok(plain).fold(0, score)
+    assert isinstance(Calibration.of(reference, run_time, seed), Calibration | Refusal)
+    plain = ok(Calibration.of([math.sin(7.0 * i * i) for i in range(60)], 200.0, 1))
+    answer = ConformalCusum().fold(plain, 0, score)
     if isinstance(answer, ConformalCusum):
         assert math.isfinite(answer.cusum)

@@ -221,7 +221,7 @@ def test_resources(resources: dict[str, Any], expected: dict[str, str], threads:
     assert requests(model(spec)) == expected
     environment = {entry["name"]: entry["value"] for entry in container(job(spec))["env"]}
     assert environment["OMP_NUM_THREADS"] == threads
-    assert environment["HOME"] == "/work"
+    assert environment["HOME"] == "/scratch"
     assert limits(model(spec)) == resources.get("limits", {})
 
 

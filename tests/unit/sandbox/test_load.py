@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,16 @@ class Service:
         self.open.set()
         self.status = 200
         self.version = "1"
+        self.sizes: list[tuple[float, int]] = []  # when a request came, and how long its body was
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
+                size = int(self.headers["Content-Length"])
+                self.rfile.read(size)
+                service.sizes.append((time.time(), size))
                 service.open.wait(10)
                 self.send_response(service.status)
                 self.send_header("fiduciary-version", service.version)
@@ -147,3 +151,13 @@ def test_quantiles_are_by_nearest_rank() -> None:
     assert report.latency(1.0) == 1.0
     assert math.isnan(Report(()).latency(0.5))
     assert report.rate == 1.0
+
+
+def test_a_body_is_sent_for_as_long_as_it_dwells(service: Service) -> None:
+    """A day of a replay: every request of it is the same."""
+    with load.running(replace(service.target, dwell=1.0), rate=50) as client:
+        report = client.until(lambda report: len(report.sent) >= 75, "requests of both bodies")
+    began = report.sent[0].at
+    sizes = [size for at, size in service.sizes if at - began < 0.8]
+    assert set(sizes) == {1}, "the first body only"
+    assert {size for _, size in service.sizes} == {1, 2}

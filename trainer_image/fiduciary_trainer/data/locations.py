@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,13 @@ class Locations:
             "default_cache_type": "none",
             **given,
         }
+
+
+def secret_values(locations: Locations) -> list[str]:
+    """Values that no message may repeat: the mounted Secret and whatever the environment calls a secret."""
+    names = ("TOKEN", "PASSWORD", "SECRET", "ACCESS_KEY")
+    from_environment = [value for name, value in os.environ.items() if any(part in name for part in names)]
+    try:
+        return [*locations.secrets().values(), *from_environment]
+    except OSError:
+        return from_environment

@@ -61,15 +61,16 @@ def queries(template: Template, needs: Iterable[Need], scrape: int, most: int = 
         for need in sorted(group, key=lambda need: (need.workload.namespace, need.workload.name)):
             samples = template.series(need.thresholds) * max(1, need.units) * (1 + (need.until - need.since) // scrape)
             if part and size + samples > most:
-                made.append(_query(template, part, until))
+                made.append(query(template, part, until))
                 part, size = [], 0
             part.append(need)
             size += samples
-        made.append(_query(template, part, until))
+        made.append(query(template, part, until))
     return tuple(made)
 
 
-def _query(template: Template, needs: Sequence[Need], until: int) -> Query:
+def query(template: Template, needs: Sequence[Need], until: int) -> Query:
+    """One query for all these needs, up to ``until``, ms."""
     workloads = list(dict.fromkeys(need.workload for need in needs))
     thresholds = sorted({threshold for need in needs for threshold in need.thresholds})
     matchers = template.matchers(workloads, thresholds)

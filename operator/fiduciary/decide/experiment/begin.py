@@ -28,6 +28,7 @@ from fiduciary.evidence.spending import Margins, e_lond_level
 
 if TYPE_CHECKING:
     from fiduciary.api.experiment import Guardrail, Objective
+    from fiduciary.api.modelexperiment import ModelExperimentSpec
     from fiduciary.decide.experiment.world import Carried, Spending, World
 
 DAY = 86_400
@@ -54,6 +55,16 @@ def begin(world: World, now: int) -> State | Refusal:
     return State(terms, Evidence(-1, tuple(guardrails), objectives), Course())
 
 
+def replays(spec: ModelExperimentSpec, *, known: bool) -> bool:
+    """Whether objectives are judged on replayed days. ``known``: both procedures can be replayed.
+
+    Replayed days have losses and trade nothing.
+    """
+    how = spec.evidence.outcomes
+    losses = all(objective.metric == "PairedLoss" for objective in spec.objectives)
+    return how == "Prequential" or (how == "Auto" and known and losses)
+
+
 def seconds_of(duration: str) -> int:
     """Whole seconds of a duration of the spec, at least 0."""
     return round(timedelta_of(duration).total_seconds())
@@ -67,7 +78,7 @@ def recorded_margin(margin: float) -> float:
 def _terms(world: World, now: int) -> Terms | Refusal:
     spec = world.experiment.spec
     plan = spec.evidence
-    prequential = plan.outcomes == "Prequential" or (plan.outcomes == "Auto" and world.procedures_known)
+    prequential = replays(spec, known=world.procedures_known)
     block = max(1, seconds_of(plan.block))
     alpha = float(plan.alpha.promote)
     # A retrain of the same spec cannot beat itself: it claims no superiority and spends nothing of the sequence.

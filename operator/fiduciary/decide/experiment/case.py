@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide import identity
 from fiduciary.decide.belief import objection
-from fiduciary.decide.experiment import breakers
+from fiduciary.decide.experiment import breakers, comparison
 from fiduciary.decide.experiment.begin import begin, seconds_of
 from fiduciary.decide.experiment.course import with_block
 from fiduciary.decide.experiment.fold import fold_block
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fiduciary.api.modelapproval import ApprovalDecision, ModelApproval
     from fiduciary.api.modelexperiment import ModelExperimentSpec, ModelExperimentStatus
+    from fiduciary.decide.experiment.comparison import Standing
     from fiduciary.decide.experiment.state import State
     from fiduciary.decide.experiment.world import World
 
@@ -120,6 +121,11 @@ class Case:
     @cached_property
     def closure(self) -> Closure:
         return closure(self.spec.calendar, self.world.platform.calendars, self.moment)
+
+    @cached_property
+    def replay(self) -> Standing | None:
+        """How far the replay of both procedures is; None: there is none."""
+        return comparison.standing(self)
 
     @property
     def approvals_needed(self) -> int:

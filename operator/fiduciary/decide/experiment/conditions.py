@@ -26,6 +26,7 @@ NEEDS_A_PERSON = {
     reasons.EVIDENCE_REFUSED,
     reasons.MISROUTED,
     reasons.PROMOTION_ADVISED,
+    reasons.REPLAY_FAILED,
     reasons.SAMPLE_RATIO_MISMATCH,
     reasons.TOO_MANY_SERIES,
 }
@@ -59,7 +60,8 @@ def _ready(this: Outlook) -> Condition:
 
 def _reconciling(this: Outlook) -> Condition:
     reason, message = this.ruling.reason, this.ruling.message
-    if reason == reasons.VERDICT_RECORDED or reason in NEEDS_A_PERSON:
+    ended = this.ruling.rule.final and not this.case.started  # it changed nothing: there is nothing to record
+    if ended or reason == reasons.VERDICT_RECORDED or reason in NEEDS_A_PERSON:
         return this.condition(reasons.RECONCILING, "False", reasons.IDLE, "nothing is on its way")
     return this.condition(reasons.RECONCILING, "True", reason, message)
 
@@ -88,6 +90,14 @@ def _data_healthy(this: Outlook) -> Condition | None:
     if numbers.excess_series:
         return this.condition(reasons.DATA_HEALTHY, "False", reasons.TOO_MANY_SERIES, case.world.health.message)
     return this.condition(reasons.DATA_HEALTHY, "True", reasons.DATA_SEEN, "both arms are seen")
+
+
+def _replayed(this: Outlook) -> Condition | None:
+    replay = this.case.replay
+    if replay is None:
+        return None
+    status: Status = "True" if replay.phase == "Posted" else "False"
+    return this.condition(reasons.REPLAYED, status, replay.reason, replay.message)
 
 
 def _underpowered(this: Outlook) -> Condition:
@@ -163,6 +173,7 @@ CONDITIONS = (
     _reconciling,
     _stalled,
     _data_healthy,
+    _replayed,
     _underpowered,
     _approved,
     _queued,

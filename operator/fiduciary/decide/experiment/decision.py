@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from fiduciary.api.modeldecision import Reason, Traffic
     from fiduciary.api.modelexperiment import ModelExperimentStatus
-    from fiduciary.decide.decision import Event
+    from fiduciary.decide.decision import Child, Event
     from fiduciary.decide.experiment.rules import Rule, Verdict
     from fiduciary.decide.experiment.state import State
 
@@ -36,7 +36,7 @@ class Decision:
 
     Order of writes (protocols §1): the status with the state, before anything acts on it; then the FinancialModel's
     reconcile reads ``traffic`` and ``ruling`` and writes the record and the route. ``traffic`` None: no wish (queued,
-    or mode DryRun).
+    or mode DryRun). ``children`` come after the status, in this order: what confines a Job before the Job.
     """
 
     state: State | None  # None: not started
@@ -47,3 +47,4 @@ class Decision:
     wake_at: datetime
     summary: Mapping[str, Any] = field(default_factory=dict[str, Any])  # evidence.summary of the record; final only
     grounds: tuple[Reason, ...] = ()  # cause.reasons of the record; final only
+    children: tuple[Child, ...] = ()

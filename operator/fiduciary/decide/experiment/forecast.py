@@ -26,7 +26,7 @@ SESSIONS_A_YEAR = 252
 OPTIMISTIC = 0.2
 """Effect in sd that is assumed while few sessions were seen: the best case of statistics.md rule 14."""
 LEAST_SEEN = 63
-LEAST_BLOCKS = 60
+LEAST_BLOCKS, FEW_BLOCKS = 60, 5
 WAYS_OUT = (
     "ways out: outcomes: Prequential (both procedures replayed over past days), a panel of entities, labels within "
     "the day, more traffic or a larger final weight, a longer maxDuration"
@@ -137,6 +137,13 @@ def impossible(case: Case) -> str | None:
             "a Return model is compared by panel rank IC, which a single series does not have; give the data an entity "
             "column with more than one entity, or use label kind Direction or Volatility"
         )
+    if case.spec.evidence.outcomes == "Prequential":
+        traded = [objective.name for objective in case.spec.objectives if objective.metric == "PaperPnL"]
+        if traded:
+            return (
+                f"objective {', '.join(traded)} (PaperPnL) needs live sessions: replayed days have losses and trade "
+                "nothing; set evidence.outcomes to Live, or use PairedLoss"
+            )
     for one in expected(case):
         bounded = next((o for o in case.spec.objectives if o.name == one.name and o.loss_bound is not None), None)
         if bounded is not None and one.side == "Superiority" and late(case, one):
@@ -155,12 +162,15 @@ def _blocks_before(case: Case, state: State) -> int:
 
 
 def _requests_a_block(case: Case, state: State, name: str) -> float | None:
-    """Mean requests of a base block, of both arms and empty blocks included; before the first hour of the history."""
+    """Mean requests of a base block, of both arms and empty blocks included; in the first hour of the history, if it is
+    longer than that. A champion of a few minutes says nothing of what comes."""
     blocks = state.evidence.last + 1
     if blocks >= LEAST_BLOCKS:
         return state.evidence.requests / blocks
     history = next((history for history in case.world.history if history.name == name), None)
-    for scatter in () if history is None else reversed(history.dispersion.scatters):
-        if scatter.blocks:
-            return scatter.trials / (scatter.blocks * scatter.scale)
-    return None
+    scatters = () if history is None else history.dispersion.scatters
+    if scatters and scatters[0].blocks >= LEAST_BLOCKS:
+        for scatter in reversed(scatters):
+            if scatter.blocks:
+                return scatter.trials / (scatter.blocks * scatter.scale)
+    return state.evidence.requests / blocks if blocks >= FEW_BLOCKS else None

@@ -29,6 +29,8 @@ def missing(case: Case) -> tuple[str, ...]:
             found.append(
                 f"objective {objective.name}: log e {log:.2f} of {threshold:.2f} after {objective.folded} sessions"
             )
+    if case.replay is not None and case.replay.phase != "Posted":
+        found.append(case.replay.message)
     needed = noninferiority_threshold(terms)
     for guardrail in state.evidence.guardrails:
         log = guardrail.noninferiority_log_e
@@ -48,6 +50,7 @@ def held(case: Case, reading: Reading) -> str:
         (numbers.pinned, "the model's promotion.mode is Pinned"),
         (numbers.suspended, "the experiment or its model is suspended"),
         (case.refusal is not None, case.refusal or ""),
+        (numbers.unread, case.world.unread),
         (numbers.step >= 0 and not numbers.enforced, f"mode is {case.spec.mode}"),
         (not numbers.confirmed, "the weights that were asked for are not in force"),
         (

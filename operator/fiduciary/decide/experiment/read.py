@@ -90,6 +90,7 @@ def read(case: Case, impossible: str | None) -> Reading:
         infeasible=impossible is not None,
         relabelled=case.spec.purpose == "Refresh" and not case.world.same_configuration,
         refused=case.refusal is not None,
+        unread=bool(case.world.unread) and not case.started,
         pods_failed=pods is not None,
         breaker=trip is not None,
         harm_over=by_harm.log_e + level,
@@ -105,7 +106,7 @@ def _people(case: Case) -> Readings:
     """What the log, people, the model and the calendar say."""
     world, model, spec = case.world, case.world.model, case.spec
     recorded, metadata = world.recorded, world.experiment.metadata
-    promoted = recorded if recorded and recorded.verdict == "Promote" and recorded.rolled_back is None else None
+    promoted = recorded if recorded is not None and recorded.stands else None
     watching = promoted is not None and case.now < int(promoted.at.timestamp()) + model.rollback_window_seconds
     closure = case.closure
     return Readings(
@@ -155,7 +156,8 @@ def superseded(case: Case) -> str | None:
     world = case.world
     for name, version in (("champion", world.champion), ("challenger", world.challenger)):
         if version is None:
-            return f"the {name} of this experiment is not in the decision log, or was rejected since"
+            lost = "was rejected since" if name == "champion" else "was rejected since, or a newer one took its place"
+            return f"the {name} of this experiment is not in the decision log, or {lost}"
     serving, champion = world.model.champion, world.champion
     if serving is None or champion is None or serving.digest != champion.digest:
         now = "none" if serving is None else f"version {serving.version}"
@@ -180,6 +182,7 @@ def _data(case: Case, numbers: Readings) -> Readings:
         dark_seconds=float(case.now - since) if dark and since is not None else 0.0,
         excess_series=health.excess_series,
         missing_share=0.0 if sessions is None else sessions.missing_share,
+        replay_failed=case.replay is not None and case.replay.phase == "Failed",
         ratio_alarm=state is not None and state.evidence.ratio_alarm,
         shortfall=state is not None and state.evidence.shortfall,
         misrouted=0 if state is None else state.evidence.misrouted,
@@ -213,7 +216,9 @@ def _progress(case: Case, state: State, numbers: Readings) -> Readings:
         latched=course.latch is not None,
         blocks=course.blocks,
         elapsed=0.0 if course.started is None else float(case.now - course.started),
-        objectives_over=objectives_over(terms, evidence, case.world.spending.configurations),
+        objectives_over=-math.inf
+        if case.replay is not None and case.replay.phase != "Posted"
+        else objectives_over(terms, evidence, case.world.spending.configurations),
         noninferiority_over=noninferiority_over(terms, evidence),
         requested=course.request is not None and all(one.void is None for one in evidence.objectives),
     )

@@ -49,9 +49,11 @@ class Readings:
     challenger_dark: bool = False
     dark_seconds: float = 0.0
     max_hold: float = 7200.0
+    unread: bool = False  # before it starts: the champion's past is not read yet
     refused: bool = False  # a block or session is impossible, or the experiment cannot be begun
     excess_series: int = 0
     missing_share: float = 0.0  # entities without the champion's prediction
+    replay_failed: bool = False  # past days cannot be replayed, and nothing will be tried again
 
     # progress
     step: int = -1

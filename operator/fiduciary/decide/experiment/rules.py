@@ -169,8 +169,16 @@ def _missing(r: Readings) -> bool:
     return r.missing_share > MISSING_LIMIT
 
 
+def _replay_failed(r: Readings) -> bool:
+    return r.replay_failed
+
+
 def _suspended(r: Readings) -> bool:
     return r.suspended
+
+
+def _unread(r: Readings) -> bool:
+    return r.unread
 
 
 def _no_capacity(r: Readings) -> bool:
@@ -262,7 +270,9 @@ TABLE: tuple[Rule, ...] = (
     Rule(reasons.MISROUTED, "Hold", "Keep", _misrouted),
     Rule(reasons.SAMPLE_RATIO_MISMATCH, "Hold", "Keep", _ratio),
     Rule(reasons.CHAMPION_MISSING, "Hold", "Keep", _missing),
+    Rule(reasons.REPLAY_FAILED, "Hold", "Keep", _replay_failed),  # superiority cannot be shown: no further step
     Rule(reasons.SUSPENDED, "Hold", "Keep", _suspended),  # after safety and the end, before anything new
+    Rule(reasons.READING_HISTORY, None, "Keep", _unread),  # the plug-ins are fixed with the first step
     # Steps: never entered before its capacity is ready, left on blocks without harm.
     Rule(reasons.WAITING_FOR_CAPACITY, None, "Keep", _no_capacity),
     Rule(reasons.STEP_ENTERED, None, "Next", _starts),

@@ -8,11 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fiduciary.decide.experiment.recorded import VERDICTS
 from fiduciary.decide.experiment.summary import rows
 from fiduciary.decide.experiment.world import Anchor, Carried, Resumed, Spending
+from fiduciary.decide.trial import trial_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from fiduciary.api.modeldecision import ModelDecision, ModelDecisionSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,61 @@ class Spent:
         return self
 
 
+def spent(records: Iterable[ModelDecision]) -> Spent:
+    """What a log has used up."""
+    return charged(record.spec for record in records)
+
+
+def charged(records: Iterable[ModelDecisionSpec]) -> Spent:
+    """What records have used up, the one that is only being written included.
+
+    An experiment that got traffic and has no verdict with its numbers (it was removed by force, or its model was
+    deleted) has begun its test all the same.
+    """
+    found = Spent()
+    open_: dict[str, bool] = {}  # UID of a trial -> whether it claims superiority
+    promoted: dict[str, tuple[str, str]] = {}  # UID -> its pair
+    for spec in records:
+        if spec.action == "Retire":
+            found, open_ = replace(found, tests=found.tests + sum(open_.values())), {}
+        trial = trial_of(spec)
+        if trial is None:
+            continue
+        if spec.action == "Shift":
+            open_.setdefault(trial.uid, trial.purpose == "Improve")
+        elif spec.action in VERDICTS:
+            claims, summary = open_.pop(trial.uid, False), spec.evidence.summary
+            if "test" not in summary:
+                found = replace(found, tests=found.tests + claims)
+                continue
+            its = promoted.get(trial.uid) or pair_of(spec)
+            if spec.action == "Promote":
+                promoted[trial.uid] = its
+            found = found.after(VERDICTS[spec.action], *its, summary)
+    return found
+
+
+def pair_of(record: ModelDecisionSpec) -> tuple[str, str]:
+    """Digests of (champion, challenger) of a verdict: its two versions, unless its summary says otherwise."""
+    told = record.evidence.summary.get("pair")
+    if told is not None:
+        return str(told[0]), str(told[1])
+    before, after = ("" if ref is None else ref.digest or "" for ref in (record.from_, record.to))
+    return (after, before) if record.action == "RollBack" else (before, after)
+
+
+def tried(records: Iterable[ModelDecision]) -> int:
+    """N: distinct configurations whose outer results were seen since the last discovery; the challenger's at least."""
+    found: set[str] = set()
+    for record in records:
+        summary = record.spec.evidence.summary
+        if "configKey" in summary and "measured" in summary:
+            found.add(str(summary["configKey"]))
+        elif record.spec.action == "Promote" and summary.get("purpose") == "Improve":
+            found.clear()
+    return max(1, len(found))
+
+
 def _ended(before: Pair | None, champion: str, challenger: str, summary: Mapping[str, Any]) -> Pair:
     """A refresh asks nothing of objectives: what an earlier test on the pair has shown of them stays."""
     resumed, carried = None if before is None else before.resumed, _carried(summary)
@@ -118,7 +177,8 @@ def _carried(summary: Mapping[str, Any]) -> tuple[Carried, ...]:
             margin = float(kept["margin"])
             carried.append(Carried(name, "NonInferiority", kept["what"], float(kept["notWorse"]), margin))
     for name, kept in summary["objectives"].items():
-        through = int(summary["through"])
+        # A live ledger belongs to one experiment: the next one has another, whose rows begin with 0.
+        through = -1 if kept["what"].endswith(" Live") else int(summary["through"])
         carried.append(Carried(name, "Superiority", kept["what"], float(kept["logE"]), through=through))
     return tuple(carried)
 

@@ -173,6 +173,10 @@ def _missing(_: Case, reading: Reading) -> str:
     )
 
 
+def _unread(case: Case, _: Reading) -> str:
+    return f"the champion's last seven days are being read: {case.world.unread}"
+
+
 def _capacity(case: Case, reading: Reading) -> str:
     route = case.world.route
     return f"{route.challenger_ready} pods of the challenger are ready, {route.champion_ready} of the champion"
@@ -261,6 +265,10 @@ def _unsigned(case: Case, reading: Reading) -> str:
     )
 
 
+def _replay(case: Case, _: Reading) -> str:
+    return "" if case.replay is None else f"{case.replay.reason}: {case.replay.message}"
+
+
 def _calendar(case: Case, _: Reading) -> str:
     return case.closure.unknown or ""
 
@@ -301,6 +309,8 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.MISROUTED: _misrouted,
     reasons.SAMPLE_RATIO_MISMATCH: _requests,
     reasons.CHAMPION_MISSING: _missing,
+    reasons.REPLAY_FAILED: _replay,
+    reasons.READING_HISTORY: _unread,
     reasons.WAITING_FOR_CAPACITY: _capacity,
     reasons.STEP_ENTERED: _entered,
     reasons.ROUTE_NOT_CONFIRMED: _unconfirmed,

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fiduciary.api.data import LabelKind
+    from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.experiment.state import State
-    from fiduciary.decide.world import Platform
+    from fiduciary.decide.world import Platform, PodView, QuotaView, ReferenceView
     from fiduciary.evidence.dispersion import Dispersion
+    from fiduciary.manifests.comparison import Scorer
 
 NONE = Counts(0, 0)
 
@@ -199,6 +201,12 @@ class Recorded:
     sequence: int
     at: datetime
     rolled_back: int | None = None  # sequence of the record that went back on a promotion
+    left: int | None = None  # sequence of the record after it that made another version champion
+
+    @property
+    def stands(self) -> bool:
+        """Whether the promoted version is champion by this very promotion."""
+        return self.verdict == "Promote" and self.rolled_back is None and self.left is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +229,50 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparisonJob:
+    """A Job that replays both procedures, with the pods that it made."""
+
+    name: str
+    uid: str
+    attempt: int
+    ledger: str  # that it was made to post
+    owner_uid: str  # of the ModelExperiment
+    created_at: datetime
+    suspended: bool = False  # by Kueue
+    succeeded: bool = False
+    failed: bool = False
+    reason: str = ""  # of the Failed condition
+    message: str = ""
+    finished_at: datetime | None = None
+    deleting: bool = False
+    pods: tuple[PodView, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return self.succeeded or self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class PostedLedger:
+    """What the scorer says of the prequential ledger of this pair. It comes complete or not at all."""
+
+    rows: int  # 0: there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that the replay of both procedures depends on (statistics.md rule 15)."""
+
+    model: FinancialModel  # the data, Secrets, claims and pods that its training uses are the replay's, too
+    scorer: Scorer | None  # None: the operator's settings have none
+    jobs: tuple[ComparisonJob, ...] = ()  # with this experiment as owner, oldest first
+    ledger: PostedLedger | None = None  # None: the scorer was not asked yet, or does not answer
+    unreachable: str = ""  # why it does not
+    references: tuple[ReferenceView, ...] = ()  # Secrets and claims that the Job would mount
+    quotas: tuple[QuotaView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything that ``decide`` may look at for one ModelExperiment."""
 
@@ -231,7 +283,7 @@ class World:
     challenger: VersionRef | None
     state: State | None = None  # folded so far; None: not started
     blocks: tuple[ClosedBlock, ...] = ()
-    sessions: tuple[LedgerRow, ...] = ()
+    sessions: tuple[LedgerRow, ...] = ()  # of a replay all at once; it counts when it is whole
     history: tuple[History, ...] = ()
     spending: Spending = field(default_factory=Spending)
     live: Live = field(default_factory=Live)
@@ -239,7 +291,9 @@ class World:
     health: Health = field(default_factory=Health)
     approvals: tuple[ModelApproval, ...] = ()  # of the model, oldest first
     recorded: Recorded | None = None
+    unread: str = ""  # what of the champion's past has still to be read before it can start; empty: nothing
     transport: bool = False  # the gateway's and the pods' counts are both known
     same_configuration: bool = True  # equal configKeys of both versions (protocols §2): else a Refresh is none
     procedures_known: bool = False  # of both versions, so that the trainer can replay them: Auto means Prequential
+    comparison: Comparison | None = None  # None: the FinancialModel is gone, nothing can be replayed
     scrape_seconds: int = 15

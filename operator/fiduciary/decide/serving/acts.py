@@ -11,7 +11,9 @@ from fiduciary.decide import reasons, records
 from fiduciary.decide.decision import Event
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
 from fiduciary.decide.serving.arrival import arrival
+from fiduciary.decide.serving.following import ALL
 from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.verdicts import concluded, followed, recorded_step, vanished
 from fiduciary.decide.serving.will import approvals_given, passes, rejection, will
 from fiduciary.decide.step import Step
 from fiduciary.manifests import versionnames
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from fiduciary.decide.case import Case
     from fiduciary.decide.serving.will import Will
 
-ALL = Traffic(champion=100)
 NONE = Traffic(champion=0)
 
 
@@ -81,8 +82,8 @@ def incompatible(case: Case) -> Step | None:
 
 
 def moved(case: Case) -> Step | None:
-    """What people want happens as soon as the version could take all requests: promotion and rollback are one record
-    and one write to the route."""
+    """What people or an experiment want happens as soon as the version could take all requests: promotion and rollback
+    are one record and one write to the route."""
     wish, able = will(case, case.history), ability(case)
     if wish is None:
         return None
@@ -92,6 +93,11 @@ def moved(case: Case) -> Step | None:
     elif able is not None:
         return None  # what serves is frozen: a record would say what no route can do
     traffic = ALL if isinstance(able, Able) else None
+    if wish.experiment is not None:
+        message, before = _cause(case, wish).message, case.history.champion
+        return recorded_step(
+            case, wish.experiment, wish.action, message, before=before, to=wish.version, traffic=traffic
+        )
     entry = _record(case, wish.action, _cause(case, wish), wish.version, traffic, wish)
     event = reasons.PROMOTED if wish.action == "Promote" else reasons.ROLLED_BACK
     return _step(entry, Event("Normal" if wish.action == "Promote" else "Warning", event, entry.cause.message))
@@ -162,6 +168,9 @@ POLICIES = (
     withdrawn,
     rejected,  # before an approval of the same moment: a doubt beats a consent
     incompatible,
+    concluded,
+    vanished,
     moved,
+    followed,
     first,  # last: where people want another version, the first one needs no traffic
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fiduciary.manifests.plans import Arm, Mirrored
@@ -46,3 +46,10 @@ def routing(history: History) -> Routing | None:
     if history.kill_serves is not None:
         return Routing(history.routed, history.routed_at, (Arm(history.kill_serves, 100),))
     return Routing(history.routed, history.routed_at, (Arm(champion, 0),), blocked=True)
+
+
+def without_challenger(routing: Routing | None) -> Routing | None:
+    """The same with all requests to the champion: harm was found, and its record cannot be written yet."""
+    if routing is None or routing.blocked or len(routing.arms) + len(routing.mirrored) < 2:
+        return routing
+    return replace(routing, arms=(Arm(routing.arms[0].version, 100),), mirrored=())

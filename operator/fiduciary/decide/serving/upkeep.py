@@ -15,14 +15,19 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving import objects, podfacts
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
-from fiduciary.decide.serving.again import as_before
+from fiduciary.decide.serving.again import as_before, moving
 from fiduciary.decide.serving.arrival import arrival, direct, imitating
+from fiduciary.decide.serving.following import harmful, window_end
 from fiduciary.decide.serving.inforce import RouteState, gateway_of, host_of, route_state, through_route
 from fiduciary.decide.serving.listing import listed
 from fiduciary.decide.serving.lost import lost_records
-from fiduciary.decide.serving.routing import routing
+from fiduciary.decide.serving.queueing import cleared, made
+from fiduciary.decide.serving.routing import routing, without_challenger
+from fiduciary.decide.serving.scoring import scorer
+from fiduciary.decide.serving.split import split
+from fiduciary.decide.serving.verdicts import rising
 from fiduciary.decide.serving.waits import promotion_pending
-from fiduciary.decide.serving.wanted import view_of, wanted, window_end
+from fiduciary.decide.serving.wanted import view_of, wanted
 from fiduciary.decide.serving.will import act_refused, passes, pin_refused, will
 from fiduciary.decide.step import Note
 from fiduciary.manifests import versionnames
@@ -32,6 +37,7 @@ from fiduciary.manifests.plans import RoutePlan
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from fiduciary.api.modelstatus import TrafficStatus
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
     from fiduciary.decide.decision import Child
@@ -57,6 +63,7 @@ class Upkeep:
         pending: why a challenger, or the version that people want, is not champion yet.
         refused: a person's act that cannot be carried out.
         hijacked: who answers instead of this model.
+        traffic: the split of requests, and since when it is in force.
     """
 
     route: tuple[Child, ...] = ()
@@ -69,6 +76,7 @@ class Upkeep:
     pending: Note | None = None
     refused: Note | None = None
     hijacked: str | None = None
+    traffic: TrafficStatus | None = None
     endpoint: Endpoint | None = None
     runtime: str | None = None
     wake_at: datetime | None = None
@@ -87,43 +95,51 @@ def upkeep(case: Case, history: History) -> Upkeep:
 
 
 def _active(case: Case, history: History, able: Able) -> Upkeep:
-    route = routing(history)
+    harm = harmful(case, history)
+    route = without_challenger(routing(history)) if harm else routing(history)
     lost = lost_records(case, history)
     obstacle = route_obstacle(case, able)
     wish = None if history.broken else will(case, history)
     versions = wanted(case, history, able, route, wish)
-    writes, told = _route(case, history, able, route, versions, blocked_by=lost or obstacle)
+    writes, told = _route(case, history, able, route, versions, blocked_by=lost or obstacle, harm=harm)
     state = _state(case, history, able, route, lost or obstacle)
     settled, settles_at = _settled(case, route, state)
     kept = objects.keep(case, able, versions, answering=route.answering if route else frozenset())
     gone = objects.surplus(case, able, versions) if settled and history.broken is None and lost is None else ()
     shrunk = objects.scaled(case, versions, down=settled and history.broken is None)
+    whole = history.broken is None and lost is None
+    queued, queued_told = made(case, history) if whole else ((), ())
+    over = cleared(case, history) if whole else ()
     coming = arrival(case, history, able, wish.version, compatible=wish.compatible) if wish is not None else None
     answered = route is not None and not route.blocked and state.note is None
     lacking = None if answered else _lacking(case, history, able, route, state)
     hijacked = state.hijacked
-    before = as_before(case, history, state)
+    before, brought = as_before(case, history, state), None
+    if before is None and (before := moving(case, history, route, state)) is not None:
+        brought = state.note
     if before is not None:
         lacking, hijacked = before.lacking, before.hijacked
     pending = promotion_pending(case, history, wish, coming)
     on_its_way = pending if wish is not None else None
     rolling = None if lacking is not None else _rolling(case, route)
-    told_of = (pin_refused(case, history), lacking, on_its_way, rolling, kept.waiting)
+    told_of = (pin_refused(case, history), lacking, on_its_way, brought, rolling, kept.waiting)
     notes = [note for note in told_of if note is not None]
-    moments = [settles_at, state.look, kept.look, coming.look if coming is not None else None]
+    expected = coming if coming is not None else rising(case, history, able)
+    moments = [settles_at, state.look, kept.look, expected.look if expected is not None else None]
     moments += [podfacts.next_look(view, case.now) for view in case.world.deployments]
     moments += [_window(case, history), before.until if before is not None else None]
     return Upkeep(
         route=writes,
-        children=(*kept.children, *shrunk, *gone),
+        children=(*kept.children, *scorer(case, able, versions), *shrunk, *gone, *queued, *over),
         probes=_probes(case, history, able, route, wish),
-        events=(*told, *kept.events),
+        events=(*told, *kept.events, *queued_told),
         served=lacking is None and history.champion is not None,
         lacking=lacking,
         notes=tuple(notes),
         pending=pending,
         refused=act_refused(case, history),
         hijacked=hijacked,
+        traffic=split(case, history, route, state),
         endpoint=_endpoint(case, able) if route is not None else None,
         runtime=_runtime(case, history),
         wake_at=_earliest(moments),
@@ -141,15 +157,16 @@ def _route(
     versions: tuple[Wanted, ...],
     *,
     blocked_by: Note | None,
+    harm: bool,
 ) -> tuple[tuple[Child, ...], tuple[Event, ...]]:
     """(writes to the route, events).
 
-    The number on the route never falls. A kill is written all the same, under the number that is there: it only takes
-    away.
+    The number on the route never falls. A kill is written all the same, under the number that is there, and so is harm
+    that no record can be written of: they only take away.
     """
     view = case.world.route
     killed = history.kill is not None and history.kill.engaged
-    if blocked_by is not None and not (killed and blocked_by.reason == reasons.LOG_BROKEN):
+    if blocked_by is not None and not ((killed or harm) and blocked_by.reason == reasons.LOG_BROKEN):
         return _silenced(case, history), ()
     if route is None:
         gone: tuple[Child, ...] = ()

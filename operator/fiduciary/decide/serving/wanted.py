@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiduciary.api.quantities import timedelta_of
+from fiduciary.decide.serving.following import exposure, pods_for, window_end
 from fiduciary.decide.serving.will import ways_back
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
     from fiduciary.decide.history import History
@@ -46,15 +44,19 @@ def wanted(case: Case, history: History, able: Able, routing: Routing | None, wi
         if all(other.version.digest != version.digest for other in found):
             found.append(Wanted(version, replicas, autoscaled))
 
-    usual, champion = usual_replicas(able), history.champion
+    usual, champion, challenger = usual_replicas(able), history.champion, history.challenger
+    full = max(usual, ready_of(case, champion))
+    tried = pods_for(exposure(case, history), full) if challenger is not None else 0
     answering = routing.answering if routing is not None else frozenset[str]()
     scales = able.serving.autoscaling is not None
     for arm in routing.arms if routing is not None else ():
         if arm.weight > 0:
             # With the switch engaged a version answers that may have been kept small: it gets what a champion has.
-            add(arm.version, usual, autoscaled=scales)
+            mine = tried if _same(arm.version, challenger) and not _same(arm.version, champion) else usual
+            taking_over = will is not None and _same(arm.version, will.version)
+            add(arm.version, max(mine, full) if taking_over else mine, autoscaled=scales)
     if will is not None:
-        add(will.version, max(usual, ready_of(case, champion)))
+        add(will.version, full)
     if champion is not None:
         # Blocked, or not routed yet: it keeps what it has, and gets what it will need.
         kept = _replicas(case, champion) if champion.digest not in answering and routing is not None else 0
@@ -64,7 +66,7 @@ def wanted(case: Case, history: History, able: Able, routing: Routing | None, wi
         # The way back, and what was left: whoever left it in error goes forth again.
         for version in (*ways[:1], *history.former[:1]):
             add(version, max(usual, _replicas(case, version)))
-    add(history.challenger, KEPT_REPLICAS)
+    add(challenger, max(KEPT_REPLICAS, tried))
     for version in ways[: able.serving.keep_versions - 1]:
         add(version, KEPT_REPLICAS)
     return tuple(found)
@@ -76,11 +78,8 @@ def usual_replicas(able: Able) -> int:
     return autoscaling.min if autoscaling is not None else able.serving.replicas or 1
 
 
-def window_end(case: Case, history: History) -> datetime:
-    """Until when the previous champion keeps its replicas."""
-    champion = history.champion
-    since = champion.since if champion is not None and champion.since is not None else case.now
-    return since + timedelta_of(case.spec.promotion.rollback_window)
+def _same(one: VersionRef, other: VersionRef | None) -> bool:
+    return other is not None and one.digest == other.digest
 
 
 def view_of(case: Case, version: VersionRef | None) -> DeploymentView | None:

@@ -1,4 +1,4 @@
-"""Which version people want as champion: by a pin, by a RollBack, by approvals of the challenger."""
+"""Which version should be champion: by a pin, a RollBack, approvals of the challenger, or by its experiment."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from fiduciary.decide import reasons
+from fiduciary.decide.experiment.facts import verdict_on
+from fiduciary.decide.serving.following import active, by_uid, experiments_decide, unanswered, watches
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import CauseKind
+    from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
-    from fiduciary.decide.history import History, Verdict
+    from fiduciary.decide.history import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +33,20 @@ class Will:
     user: str | None = None
     acts: tuple[str, ...] = field(default=())  # names of the ModelApprovals that this answers, the newest last
     compatible: bool = False
+    experiment: ModelExperiment | None = None  # whose verdict it is
 
 
 def will(case: Case, history: History) -> Will | None:
-    """What people want and the log does not say yet; None where nothing is to be changed.
+    """What people or an experiment want and the log does not say yet; None where nothing is to be changed.
 
-    A pin beats every act of a person but the kill switch: Git says what serves, and who wants something else changes
-    it there.
+    A pin beats every experiment, and every act of a person but the kill switch: Git says what serves, and who wants
+    something else changes it there. Harm of a champion that was just promoted beats people: it waits for nobody.
     """
     if history.champion is None:
         return None
     if case.spec.promotion.mode == "Pinned":
         return _pinned(case, history)
-    return _rollback(case, history) or _approved(case, history)
+    return _harmful(case, history) or _rollback(case, history) or _approved(case, history) or _shown(case, history)
 
 
 def pin_refused(case: Case, history: History) -> Note | None:
@@ -53,7 +57,7 @@ def pin_refused(case: Case, history: History) -> Note | None:
     if history.champion is None and not history.verdicts:
         return None  # nothing was trained yet: the pin may name what is about to come
     name = f"version {pinned.version} ({pinned.digest})"
-    verdict = _verdict(history, pinned.digest)
+    verdict = verdict_on(history, pinned.digest)
     if verdict is None:
         same = next((one for one in _accepted(history) if one.version == pinned.version), None)
         hint = f"; version {same.version} in the log has digest {same.digest}" if same is not None else ""
@@ -67,7 +71,11 @@ def pin_refused(case: Case, history: History) -> Note | None:
 
 
 def act_refused(case: Case, history: History) -> Note | None:
-    """Why the newest RollBack that was asked for cannot be carried out; None if it can, or if there is none."""
+    """Why what a person asked for is not carried out: the newest RollBack, else the newest Approve; None if it is."""
+    return _roll_back_refused(case, history) or _approve_refused(case, history)
+
+
+def _roll_back_refused(case: Case, history: History) -> Note | None:
     act = next(iter(_pending(case, history, "RollBack")[::-1]), None)
     if act is None or history.champion is None:
         return None
@@ -86,11 +94,50 @@ def act_refused(case: Case, history: History) -> Note | None:
     return Note(reasons.ROLL_BACK_IMPOSSIBLE, message)
 
 
+def _approve_refused(case: Case, history: History) -> Note | None:
+    """Somebody approves the model's challenger itself, though an experiment decides about it."""
+    challenger = history.challenger
+    if challenger is None or people_decide(case):
+        return None
+    followed = active(case, history)
+    judge = followed if followed is not None and not watches(followed, history) else None
+    request = judge.status.approval_request if judge is not None else None
+    # Those on earlier challengers stay where they are, and are about nothing any more.
+    since = challenger.since.timestamp() if challenger.since is not None else 0.0
+    evidence = (history.challenger_evidence, *(() if request is None else (request.digest,)))
+    acts = [
+        act
+        for act in case.approvals("Approve")
+        if act.spec.experiment is None and (act.spec.evidence_digest in evidence or _created(act) >= since)
+    ]
+    if not acts:
+        return None
+    which = "a ModelExperiment of its own" if judge is None else f"ModelExperiment {judge.metadata.name}"
+    if judge is None:
+        todo = "wait for it, and approve what its status.approvalRequest shows"
+    elif request is None:
+        todo = "it asks nobody for an approval now; once it does, its status.approvalRequest has the digest to approve"
+    else:
+        wanted = f"{{decision: Approve, experiment: {judge.metadata.name}, evidenceDigest: {request.digest}}}"
+        todo = f"create a ModelApproval {wanted}"
+    name, version = acts[-1].metadata.name, challenger.version
+    message = (
+        f"ModelApproval {name} approves version {version} itself, but {which} decides about it: {todo}. To promote it "
+        "without evidence, pin it"
+    )
+    return Note(reasons.EXPERIMENT_DECIDES, message)
+
+
 def approvals_needed(case: Case) -> int:
-    """People who have to approve a challenger. At least one until experiments can decide by themselves."""
+    """People who have to approve a challenger where no experiment judges it: one at least."""
     promotion = case.spec.promotion
     experiment = promotion.experiment.approvals if promotion.experiment is not None else 0
     return max(1, promotion.approvals, experiment)
+
+
+def people_decide(case: Case) -> bool:
+    """Whether a challenger is promoted by approvals of the model itself; else those of its experiment count."""
+    return not experiments_decide(case)
 
 
 def approvals_given(case: Case, history: History) -> tuple[tuple[ModelApproval, ...], Note | None]:
@@ -115,7 +162,7 @@ def _pinned(case: Case, history: History) -> Will | None:
     pinned = case.spec.promotion.pinned
     if pinned is None or _is_champion(history, pinned.digest) or pin_refused(case, history) is not None:
         return None
-    verdict = _verdict(history, pinned.digest)
+    verdict = verdict_on(history, pinned.digest)
     if verdict is None or verdict.version is None:
         return None
     back = any(version.digest == pinned.digest for version in ways_back(history))  # forth again is a promotion
@@ -140,6 +187,8 @@ def _approved(case: Case, history: History) -> Will | None:
     challenger = history.challenger
     if challenger is None or case.spec.suspend or case.killed or rejection(case, history) is not None:
         return None
+    if not people_decide(case):
+        return None
     acts, _ = approvals_given(case, history)
     if len(acts) < approvals_needed(case):
         return None
@@ -149,6 +198,40 @@ def _approved(case: Case, history: History) -> Will | None:
         challenger, "Promote", "Approval", f"approved by {people}", user=acts[-1].spec.approver, acts=names,
         compatible=True,
     )  # fmt: skip
+
+
+def _harmful(case: Case, history: History) -> Will | None:
+    """The champion did harm in the window after its promotion: back to the one before it."""
+    found = next((one for one in unanswered(case) if watches(one, history) and _ruled(one, "RollBack")), None)
+    if found is None or found.status.ruling is None:
+        return None
+    # Newer gates that the old champion would fail today are no reason to stay with harm.
+    ways = ways_back(history) or [one for one in history.former if one.digest not in history.refused]
+    compared = found.status.champion
+    before = [one for one in ways if compared is not None and one.digest == compared.digest]
+    if not ways:
+        return None
+    return Will((before or ways)[0], "RollBack", "Experiment", found.status.ruling.message, experiment=found)
+
+
+def _shown(case: Case, history: History) -> Will | None:
+    """The challenger's experiment showed all that it had to."""
+    trial, challenger, champion = history.trial, history.challenger, history.champion
+    found = by_uid(case, trial.uid) if trial is not None else None
+    if found is None or not _ruled(found, "Promote") or challenger is None or champion is None:
+        return None
+    if case.spec.suspend or case.killed or rejection(case, history) is not None:
+        return None
+    fixed, ruling = (found.status.champion, found.status.challenger), found.status.ruling
+    if ruling is None or [one and one.digest for one in fixed] != [champion.digest, challenger.digest]:
+        return None  # another version is champion meanwhile
+    why = f"ModelExperiment {found.metadata.name}: {ruling.message}"
+    return Will(challenger, "Promote", "Experiment", why, compatible=True, experiment=found)
+
+
+def _ruled(experiment: ModelExperiment, verdict: str) -> bool:
+    ruling = experiment.status.ruling
+    return ruling is not None and ruling.verdict == verdict
 
 
 def _about_challenger(case: Case, history: History, decision: Literal["Approve", "Reject"]) -> list[ModelApproval]:
@@ -168,8 +251,13 @@ def _pending(case: Case, history: History, decision: Literal["RollBack"]) -> lis
         for act in case.approvals(decision)
         if act.metadata.name not in history.approvals
         and act.metadata.creation_timestamp is not None
-        and act.metadata.creation_timestamp.timestamp() >= since
+        and _created(act) >= since
     ]
+
+
+def _created(act: ModelApproval) -> float:
+    created = act.metadata.creation_timestamp
+    return 0.0 if created is None else created.timestamp()
 
 
 def _way_back(act: ModelApproval, history: History) -> VersionRef | None:
@@ -186,18 +274,12 @@ def ways_back(history: History) -> list[VersionRef]:
 
 def passes(history: History, version: VersionRef) -> bool:
     """Whether the newest verdict on the artifact lets it serve. One whose records were exported did pass once."""
-    verdict = _verdict(history, version.digest or "")
+    verdict = verdict_on(history, version.digest or "")
     return verdict is None or verdict.action == "Accept"
 
 
 def _is_champion(history: History, digest: str) -> bool:
     return history.champion is not None and history.champion.digest == digest
-
-
-def _verdict(history: History, digest: str) -> Verdict | None:
-    """The newest verdict on an artifact: gates may have judged it again."""
-    found = [one for one in history.verdicts.values() if one.version is not None and one.version.digest == digest]
-    return max(found, key=lambda verdict: verdict.record.sequence, default=None)
 
 
 def _accepted(history: History) -> list[VersionRef]:

@@ -325,6 +325,13 @@ def test_profit_is_refused_where_max_duration_makes_it_infeasible() -> None:
     assert "lossBound 20" in refused.ruling.message
 
 
+def test_profit_needs_live_sessions() -> None:
+    assert not improve(spec=PROFIT).state.terms.prequential  # type: ignore[union-attr]
+    refused = improve(spec={**PROFIT, "evidence": {"outcomes": "Prequential"}}).decisions[-1]
+    assert refused.ruling.reason == reasons.INFEASIBLE
+    assert "trade nothing" in refused.ruling.message
+
+
 def test_profit_is_judged_by_its_declared_bound() -> None:
     trial = improve(spec={**PROFIT, "evidence": {"outcomes": "Live"}, "stopping": {"maxDuration": "2000d"}})
     trial.ledger = profits(1.0, 1500)

@@ -145,6 +145,15 @@ def test_the_same_question_goes_on_where_it_ended() -> None:
     assert guardrail.noninferiority_log_e == pytest.approx(before.noninferiority_log_e, abs=1e-4)
 
 
+def test_live_rows_of_the_next_experiment_begin_anew() -> None:
+    """Each experiment has a live ledger of its own: none of its rows is in what an earlier one has shown."""
+    live = {"evidence": {"outcomes": "Live"}}
+    found = ended(**live)
+    state = begun(again(found), **live)
+    assert (state.terms.test, state.terms.objectives[0].through) == (1, -1)
+    assert state.terms.objectives[0].carried == pytest.approx(found.state.evidence.objectives[0].log_e, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "spec",
     [

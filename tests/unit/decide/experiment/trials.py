@@ -15,6 +15,7 @@ from fiduciary.decide.experiment.state import State
 from fiduciary.decide.experiment.world import (
     ArmCounts,
     ClosedBlock,
+    Comparison,
     Health,
     History,
     LedgerRow,
@@ -133,6 +134,7 @@ class Trial:
     champion: VersionRef | None = CHAMPION
     challenger: VersionRef | None = CHALLENGER
     recorded: Recorded | None = None
+    comparison: Comparison | None = None
     approvals: tuple[Any, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     now: datetime = T0
@@ -155,6 +157,7 @@ class Trial:
             mx, self.model, self.platform, self.champion, self.challenger, self.state, self.blocks, self.ledger,
             self.history, self.spending, self.live, route, self.health, self.approvals, self.recorded,
             procedures_known=self.procedures_known, same_configuration=self.same_configuration,
+            comparison=self.comparison,
         )  # fmt: skip
 
     def evaluate(self) -> Decision:

@@ -1,0 +1,283 @@
+"""What alarms ask for, and what holds it: a chain of small rules, the first that holds says why.
+
+Input drift alone never rolls back: the version before has seen even older data. What is asked for is published, and
+carried out by the FinancialModel alone, one request at a time, through its decision log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from fiduciary.api.quantities import timedelta_of
+from fiduciary.decide import identity, reasons
+from fiduciary.decide.calendar import CalendarUnknown, is_session, zone_of
+from fiduciary.decide.drift import health
+from fiduciary.decide.drift.state import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fiduciary.api.driftpolicy import Monitor
+    from fiduciary.decide.drift.case import Case
+    from fiduciary.decide.drift.state import Alarm
+    from fiduciary.decide.drift.world import Acted, Asked, ModelFacts
+
+WEEK, DAY = timedelta(days=7), timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Why what alarms ask for is not asked of the model. ``until``: when that ends by itself."""
+
+    reason: str
+    message: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One action that firing alarms ask for; ``held`` None: it is asked of the model."""
+
+    kind: Asked
+    alarms: tuple[Alarm, ...]
+    held: Held | None
+
+    @property
+    def digest(self) -> str:
+        return identity.digest([self.kind, sorted(alarm.digest for alarm in self.alarms)])
+
+
+def wishes(case: Case) -> tuple[Wish, ...]:
+    """The actions that alarms ask for, the strongest first: a rollback serves within seconds, a retrain in hours."""
+    found: list[Wish] = []
+    for kind in ("RollBack", "Retrain"):
+        alarms = _asking(case, kind)
+        if alarms:
+            found.append(
+                Wish(kind, alarms, next((held for rule in RULES[kind] if (held := rule(case)) is not None), None))
+            )
+    return tuple(found)
+
+
+def request(case: Case, asked: tuple[Wish, ...]) -> Request | None:
+    """What is published: the request that stands while its alarms do and nothing holds it, else a new one."""
+    free = [wish for wish in asked if wish.held is None]
+    standing = case.state.request if case.state is not None else None
+    if standing is not None:
+        same = next((wish for wish in free if wish.kind == standing.kind), None)
+        alarmed = () if same is None else tuple(alarm.monitor for alarm in same.alarms)
+        stronger = any(wish.kind == "RollBack" for wish in free) and standing.kind != "RollBack"
+        if same is not None and not stronger and any(monitor in alarmed for monitor in standing.monitors):
+            return standing
+    if not free:
+        return None
+    wish = free[0]
+    message = "; ".join(f"{alarm.monitor}: {alarm.message}" for alarm in wish.alarms)
+    return Request(wish.kind, tuple(alarm.monitor for alarm in wish.alarms), wish.digest, case.now, message)
+
+
+def may_roll_back(monitor: Monitor) -> bool:
+    """Only where the inputs are broken or the results are worse than the previous version's on the same sessions."""
+    if monitor.realised_loss is not None:
+        return monitor.realised_loss.against == "PreviousVersion"
+    return monitor.histogram is None
+
+
+def _asking(case: Case, kind: Asked) -> tuple[Alarm, ...]:
+    monitors = {its.name: its for its in case.spec.monitors}
+    firing = () if case.state is None else tuple(alarm for alarm in case.state.alarms if alarm.until is None)
+    return tuple(
+        alarm
+        for alarm in firing
+        if (its := monitors.get(alarm.monitor)) is not None
+        and kind in its.actions
+        and (kind != "RollBack" or may_roll_back(its))
+    )
+
+
+# --- what holds any action -------------------------------------------------------------------------------------------
+
+
+def _killed(case: Case) -> Held | None:
+    if case.model is not None and case.model.killed:
+        return Held(reasons.KILL_ENGAGED, "the kill switch of the model is engaged; only a person clears it")
+    return None
+
+
+def _suspended(case: Case) -> Held | None:
+    if case.model is not None and case.model.suspended:
+        return Held(reasons.SUSPENDED, "the model is suspended (spec.suspend): nothing new is started")
+    return None
+
+
+def _deleted(case: Case) -> Held | None:
+    if case.world.policy.metadata.deletion_timestamp is not None:
+        return Held(reasons.DELETING, "the policy is being deleted")
+    return None
+
+
+def _dry_run(case: Case) -> Held | None:
+    return Held(reasons.DRY_RUN, "guards.dryRun is true: nothing is asked for") if case.spec.guards.dry_run else None
+
+
+def _unseen(case: Case) -> Held | None:
+    """No data is never a reason to act: an alarm of before stands, and waits until it can be seen whether it lasts."""
+    blind = health.blind(case)
+    if blind is None or blind.reason in (reasons.FIRST_WINDOW, reasons.WINDOW_NOT_JUDGED, reasons.EVIDENCE_REFUSED):
+        return None
+    return Held(blind.reason, blind.message)
+
+
+# --- a retrain -------------------------------------------------------------------------------------------------------
+
+
+def _fixed(case: Case) -> Held | None:
+    if case.model is not None and not case.model.rolling:
+        return Held(
+            reasons.NOTHING_NEW, "spec.data.asOf of the model is a fixed date: a retrain would read the same rows"
+        )
+    return None
+
+
+def _frozen(case: Case) -> Held | None:
+    stretches = case.spec.guards.freeze
+    if not stretches:
+        return None
+    try:
+        zone = zone_of(case.calendars, case.exchange)
+    except CalendarUnknown as error:
+        return Held(reasons.CALENDAR_UNKNOWN, f"{error}; days without retrain cannot be told from others")
+    today = case.moment.astimezone(zone).date()
+    for stretch in stretches:
+        try:
+            first, last = (date.fromisoformat(day) for day in stretch.split("/"))
+        except ValueError:  # a day such as 2026-02-31, which no rule of the API server sees
+            return Held(reasons.CALENDAR_UNKNOWN, f"guards.freeze {stretch} is no stretch of days: correct it")
+        if first <= today <= last:
+            thaw = datetime.combine(last + DAY, datetime.min.time(), zone) if last < date.max else None
+            return Held(reasons.IN_FREEZE, f"guards.freeze: no retrain from {first} to {last}", thaw)
+    return None
+
+
+def _busy(case: Case) -> Held | None:
+    if case.model is not None and case.model.busy:
+        return Held(reasons.MODEL_BUSY, f"{case.model.busy}: one thing at a time")
+    return None
+
+
+def _cooling(case: Case) -> Held | None:
+    mine = [one for one in _done(case, "Retrain") if one.policy == case.name]
+    cooldown = timedelta_of(case.spec.actions.retrain.cooldown)
+    last = max((one.at for one in mine), default=None)
+    if last is None or case.moment >= last + cooldown:
+        return None
+    until = last + cooldown
+    return Held(
+        reasons.COOLING_DOWN,
+        f"the last retrain was asked for at {last:%Y-%m-%d %H:%M} UTC; {_not_before(until)}",
+        until,
+    )
+
+
+def _week_used_up(case: Case) -> Held | None:
+    return _used_up(case, "Retrain", WEEK, case.spec.actions.retrain.max_per_week, "retrains in seven days")
+
+
+def _few_rows(case: Case) -> Held | None:
+    needed = case.spec.actions.retrain.min_new_rows
+    model = case.model
+    if needed == 0 or model is None or model.champion is None:
+        return None
+    try:
+        since = date.fromisoformat(model.champion.as_of or "")
+    except ValueError:
+        return Held(reasons.TOO_FEW_NEW_ROWS, "it is not known up to which date the version was trained")
+    new = new_rows(case, since, needed)
+    if new >= needed:
+        return None
+    return Held(
+        reasons.TOO_FEW_NEW_ROWS,
+        f"{new} new rows per entity since {since}, actions.retrain.minNewRows is {needed}: wait for them",
+    )
+
+
+def new_rows(case: Case, since: date, enough: int) -> int:
+    """Rows per entity after ``since`` up to yesterday, by the exchange's sessions; counting ends at ``enough``.
+
+    Days that the calendar does not hold are not counted: too few rows wait, too many would train on nothing new.
+    """
+    grid = None if case.calibrated is None else case.calibrated.grid
+    a_day = 1.0
+    if grid is not None and grid.length and grid.per_entity:
+        a_day = max(1.0, grid.per_entity * 86_400_000 / grid.length)
+    rows, day, today = 0.0, since + DAY if since < date.max else since, case.moment.date()
+    while day < today and rows < enough:
+        try:
+            rows += a_day * is_session(case.calendars, case.exchange, day)
+        except CalendarUnknown:
+            if case.exchange not in case.calendars:
+                break
+        day += DAY
+    return int(rows)
+
+
+# --- a rollback ------------------------------------------------------------------------------------------------------
+
+
+def _nothing_before(case: Case) -> Held | None:
+    model = case.model
+    if model is None or model.previous is None:
+        return Held(reasons.ROLL_BACK_IMPOSSIBLE, "there is no approved version before this one")
+    return None
+
+
+def _pinned(case: Case) -> Held | None:
+    if case.model is not None and case.model.mode == "Pinned":
+        return Held(reasons.OVERRIDDEN_BY_PIN, "promotion.mode is Pinned: the pinned version serves; change the pin")
+    return None
+
+
+def _too_late(case: Case) -> Held | None:
+    within = timedelta_of(case.spec.actions.roll_back.only_within)
+    since = None if case.model is None or case.model.champion is None else case.model.champion.since
+    if since is not None and case.moment < since + within:
+        return None
+    when = "it is not known when" if since is None else f"it was promoted at {since:%Y-%m-%d %H:%M} UTC and"
+    return Held(
+        reasons.TOO_LATE_TO_ROLL_BACK,
+        f"{when} actions.rollBack.onlyWithin is {case.spec.actions.roll_back.only_within}: the version before has "
+        "drifted as well",
+    )
+
+
+def _day_used_up(case: Case) -> Held | None:
+    return _used_up(case, "RollBack", DAY, case.spec.actions.roll_back.max_per_day, "rollbacks in 24 hours")
+
+
+RULES = {
+    "RollBack": (_killed, _suspended, _deleted, _dry_run, _unseen, _pinned, _nothing_before, _too_late, _day_used_up),
+    "Retrain": (
+        *(_killed, _suspended, _deleted, _dry_run, _unseen, _fixed, _frozen, _busy),
+        *(_cooling, _week_used_up, _few_rows),
+    ),
+}
+
+
+def _done(case: Case, kind: Asked) -> Iterable[Acted]:
+    model: ModelFacts | None = case.model
+    return () if model is None else tuple(one for one in model.acted if one.kind == kind)
+
+
+def _used_up(case: Case, kind: Asked, span: timedelta, most: int, what: str) -> Held | None:
+    """Of all policies of the model together: two of them must not do twice what one may do once."""
+    recent = sorted(one.at for one in _done(case, kind) if one.at > case.moment - span)
+    if len(recent) < most:
+        return None
+    until = recent[-most] + span
+    return Held(reasons.BUDGET_USED_UP, f"{len(recent)} {what}, at most {most}; {_not_before(until)}", until)
+
+
+def _not_before(moment: datetime) -> str:
+    return f"not before {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

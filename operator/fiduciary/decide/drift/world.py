@@ -1,0 +1,96 @@
+"""What one reconcile of a DriftPolicy may look at: plain, frozen data that the engine gathered.
+
+Readings, values and sessions are those that the stored state has not folded yet; older ones do no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from fiduciary.api.data import LabelKind
+    from fiduciary.api.driftpolicy import DriftPolicy
+    from fiduciary.api.versions import StandingVersion, VersionRef
+    from fiduciary.decide.drift.calibrate import Calibrated
+    from fiduciary.decide.drift.state import Reading, State
+    from fiduciary.decide.world import Platform
+    from fiduciary.evidence.refusal import Refusal
+
+Asked = Literal["Retrain", "RollBack"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryValue:
+    """Answer to one query monitor at the end of a window. ``value`` None: no series, several, NaN, or an error."""
+
+    monitor: str
+    at: int  # ms, the time of the window's last reading
+    value: float | None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLoss:
+    """One closed session of the scorer's ledger: losses summed over the same entities, those with both predictions."""
+
+    number: int  # in the ledger, from 0, without holes
+    session: str  # YYYY-MM-DD
+    entities: int
+    loss: float  # of the version that serves
+    previous: float | None = None  # of the previous champion, where the ledger has it
+    dropped: int = 0  # predictions that our own transport lost
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """A record of the model's log that carried out what a policy asked for."""
+
+    kind: Asked
+    policy: str
+    digest: str  # of the request
+    at: datetime
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the FinancialModel's spec, status and log say that this policy depends on."""
+
+    label: LabelKind
+    champion: StandingVersion | None
+    previous: VersionRef | None = None  # the last approved version that was not rejected since
+    calendar: str = "24/7"  # exchange of the model's data
+    rolling: bool = True  # asOf moves, so that a retrain reads new rows
+    mode: Literal["Auto", "Manual", "Pinned"] = "Auto"
+    suspended: bool = False
+    killed: bool = False
+    busy: str = ""  # training or experiment that is under way, in words
+    acted: tuple[Acted, ...] = ()  # of all policies of the model, at least eight days back
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether counters could be read."""
+
+    message: str = ""  # why not, and what to do; empty: they could
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that ``decide`` may look at for one DriftPolicy."""
+
+    policy: DriftPolicy  # metadata, spec and status as stored
+    model: ModelFacts | None  # None: there is no such FinancialModel
+    platform: Platform
+    calibrated: Calibrated | Refusal | None = None
+    """Of the serving version, this spec and :func:`fiduciary.decide.drift.calibrate.calibrated`; None: not read yet."""
+    state: State | None = None  # folded so far
+    readings: tuple[Reading, ...] = ()  # of the serving version, in the order of their times
+    queries: tuple[QueryValue, ...] = ()
+    sessions: tuple[SessionLoss, ...] = ()
+    reference: str | None = None  # hash of the edges that the counters are over, as the scorer says
+    health: Health = field(default_factory=Health)

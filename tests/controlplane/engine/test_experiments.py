@@ -1,0 +1,188 @@
+"""A retrain that is tried on live requests, by the real process on the real API server, with a real Prometheus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fiduciary.api.modelexperiment import ModelExperiment
+from fiduciary.engine.experiments.kept import Stored, stored
+from tests.controlplane.engine import models
+from tests.controlplane.engine.counting import Clients
+from tests.controlplane.engine.serving import ServingNode
+from tests.controlplane.engine.test_serving import SERVED, is_ready, trained
+from tests.controlplane.server import GROUP, path_of, until
+from tests.unit.decide.worlds import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.controlplane.engine.process import OperatorProcess
+    from tests.controlplane.server import Api, Body, Server
+
+TEMPLATE: dict[str, Any] = {
+    "traffic": {
+        "steps": [
+            {"name": "shadow", "mirror": 100, "minBlocks": 1},
+            {"name": "half", "weight": 50, "minBlocks": 4},
+        ]
+    },
+    "evidence": {"block": "3s", "dispersion": "1"},
+    "guardrails": [{"name": "errors", "metric": "ErrorRate", "margin": {"absolute": "0.05"}}],
+    "stopping": {"minDuration": "5s", "maxDuration": "1d"},
+}
+TRIED = merged(
+    SERVED,
+    {
+        "data": {"asOf": "Rolling"},
+        "serving": {"replicas": 1},
+        "promotion": {"mode": "Auto", "rollbackWindow": "15s", "experiment": TEMPLATE},
+    },
+)
+
+
+@pytest.fixture
+def serving(server: Server, namespace: str) -> Iterator[ServingNode]:
+    node = ServingNode(server.admin, namespace).start().install()
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def clients(server: Server, namespace: str, serving: ServingNode, tmp_path: Path) -> Iterator[Clients]:
+    found = Clients(server.admin, serving, namespace, tmp_path)
+    try:
+        yield found.start()
+    finally:
+        found.stop()
+
+
+def experiments(api: Api, namespace: str) -> list[Body]:
+    return api.get(f"/apis/{GROUP}/namespaces/{namespace}/modelexperiments")["items"]
+
+
+def mx(api: Api, namespace: str) -> Body:
+    found = experiments(api, namespace)
+    return found[0] if found else {}
+
+
+def status(api: Api, namespace: str) -> Body:
+    return mx(api, namespace).get("status") or {}
+
+
+def evidence(api: Api, namespace: str) -> Stored | None:
+    body = mx(api, namespace)
+    found = ModelExperiment.model_validate(body).status.evidence if body else None
+    read = None if found is None else stored(found)
+    assert read is None or isinstance(read, Stored), read
+    return read
+
+
+def blocks(api: Api, namespace: str) -> int:
+    found = evidence(api, namespace)
+    return -1 if found is None else found.state.evidence.last
+
+
+def actions(api: Api, namespace: str) -> list[str]:
+    return [record["action"] for record in models.records(api, namespace)]
+
+
+def retrain(api: Api, namespace: str) -> None:
+    api.create(
+        {
+            "apiVersion": GROUP,
+            "kind": "ModelApproval",
+            "metadata": {"name": "again", "namespace": namespace},
+            "spec": {"modelRef": {"name": "spx"}, "decision": "Retrain", "approver": "ana", "reason": "a test"},
+        }
+    )
+
+
+@pytest.mark.timeout(600)
+def test_an_equal_retrain_is_promoted_though_the_operator_is_killed_again_and_again(
+    server: Server,
+    namespace: str,
+    mlflow: str,
+    operator: Callable[..., OperatorProcess],
+    serving: ServingNode,
+    clients: Clients,
+) -> None:
+    api = server.admin
+    process = operator(**serving.settings(), **clients.settings())
+    process.start(network=serving.network).ready()
+    api.create(models.model(namespace, change=TRIED))
+    first = trained(api, namespace, mlflow)
+    until("it serves", lambda: is_ready(api, namespace), 90)
+    retrain(api, namespace)
+    second = trained(api, namespace, mlflow)
+    until("the experiment has begun", lambda: blocks(api, namespace) >= 0, 120)
+    assert mx(api, namespace)["spec"]["purpose"] == "Refresh"
+    assert mx(api, namespace)["metadata"]["finalizers"] == ["fiduciary.dev/finalizer"]
+    until("copies go to it", lambda: status(api, namespace).get("step") == "shadow", 60)
+    for kill in range(4):
+        seen, chain = blocks(api, namespace), evidence(api, namespace)
+        until(f"blocks go on ({kill})", lambda seen=seen: blocks(api, namespace) > seen, 60)
+        process.kill()
+        before = evidence(api, namespace)
+        assert before is not None
+        assert chain is not None
+        process.start(network=serving.network)
+    until("it is promoted", lambda: actions(api, namespace)[-1] == "Promote", 180)
+    until("clients get it", lambda: serving.clients(namespace) == {second}, 60)
+    until("the experiment is over", lambda: status(api, namespace).get("evidence", {}).get("counters") == "", 90)
+    assert (status(api, namespace)["phase"], status(api, namespace)["verdict"]) == ("Promoted", "Promote")
+    assert actions(api, namespace) == ["Accept", "Shift", "Accept", "Shift", "Shift", "Promote"]
+    record = models.records(api, namespace)[-1]
+    assert record["evidence"]["summary"]["guardrails"]["errors"][0] == "ErrorRate"
+    assert record["cause"]["experiment"] == "spx-2"
+    assert first != second
+    until("it is ready again", lambda: is_ready(api, namespace), 60)
+    shown = server.kubectl(namespace)("get", "mx")
+    print(shown)
+    assert "Promoted" in shown
+    metrics = process.get("/metrics")[1]
+    assert 'fiduciary_prometheus_queries_total{template="Runtime"}' in metrics
+    assert "fiduciary_experiments_counted 0.0" in metrics
+    # what was ruled is not judged again, and deleting it is held by nothing
+    api.delete(path_of("ModelExperiment", namespace, "spx-2"))
+    until("it is gone", lambda: not experiments(api, namespace), 30)
+
+
+@pytest.mark.timeout(600)
+def test_a_worse_one_is_rolled_back_and_prometheus_may_be_away_meanwhile(
+    server: Server,
+    namespace: str,
+    mlflow: str,
+    operator: Callable[..., OperatorProcess],
+    serving: ServingNode,
+    clients: Clients,
+) -> None:
+    api = server.admin
+    operator(**serving.settings(), **clients.settings()).start(network=serving.network).ready()
+    slow = merged(TRIED, {"promotion": {"experiment": merged(TEMPLATE, {"stopping": {"minDuration": "1h"}})}})
+    api.create(models.model(namespace, change=slow))
+    first = trained(api, namespace, mlflow)
+    until("it serves", lambda: is_ready(api, namespace), 90)
+    retrain(api, namespace)
+    trained(api, namespace, mlflow)
+    until("half of the requests are its", lambda: status(api, namespace).get("step") == "half", 180)
+    counted = blocks(api, namespace)
+    until("blocks are counted there", lambda: blocks(api, namespace) > counted, 60)
+    clients.prometheus.kill()
+    until("it holds blind", lambda: status(api, namespace).get("reason") == "BothDark", 60)
+    assert "PrometheusUnreachable" in status(api, namespace)["dataHealth"]["message"]
+    until("the champion answers all", lambda: serving.clients(namespace) == {first}, 60)
+    clients.prometheus.start()
+    seen = blocks(api, namespace)
+    until("it sees again", lambda: blocks(api, namespace) > seen, 90)
+    until("the challenger has its share again", lambda: len(serving.clients(namespace)) == 2, 90)
+    assert "ruling" not in status(api, namespace)
+    clients.bad["2"] = 0.5
+    until("it is rolled back", lambda: actions(api, namespace)[-1] == "RollBack", 120)
+    until("the champion answers all", lambda: serving.clients(namespace) == {first}, 60)
+    until("it is over", lambda: status(api, namespace).get("evidence", {}).get("counters") == "", 60)
+    assert status(api, namespace)["ruling"]["reason"] == "HarmShown"
+    assert (status(api, namespace)["phase"], status(api, namespace)["weight"]) == ("RolledBack", 0)
+    print(server.kubectl(namespace)("get", "mx", "-o", "wide"))

@@ -1,0 +1,391 @@
+"""A policy from its first window to alarm, recovery, blindness and another version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fiduciary.decide.drift.calibrate import MOST_DETECTORS, Calibrated, calibrated
+from fiduciary.decide.drift.notices import cloud_event, postable
+from fiduciary.decide.drift.report import folded
+from fiduciary.decide.drift.state import FeatureCounts, Reading, State, Stream
+from fiduciary.decide.drift.world import Health, QueryValue, SessionLoss
+from fiduciary.evidence.codec import encode
+from fiduciary.evidence.conformal import ConformalCusum
+from fiduciary.evidence.refusal import Refusal
+from tests.unit.decide.drift.watch import FACTS, T0, Watch, draw, policy, reference
+
+MISSING = {"name": "gone", "missing": {"above": "0.02"}, "actions": ["Alert", "RollBack"]}
+
+
+def condition(decision: Any, kind: str) -> Any:
+    return next(one for one in decision.status.conditions if one.type == kind)
+
+
+def rng(seed: int = 5) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_before_the_first_window_it_is_unknown_and_says_how_many_rows_are_wanting() -> None:
+    its = Watch()
+    its.serve(draw(rng(), 13))
+    first = its.evaluate()
+    assert first.status.phase == "Unknown"
+    assert condition(first, "Ready").reason == "FirstWindow"
+    assert condition(first, "Ready").message == "13 of the 21 rows of the first window were counted"
+    assert condition(first, "Drifted").status == "Unknown"
+    assert first.alerts == ()
+    second = its.window(rng())
+    assert second.status.phase == "Stable"
+    assert condition(second, "Ready").status == "True"
+    assert condition(second, "Drifted").message.endswith("raise one in 200 windows on average over references")
+
+
+def test_a_slow_feature_is_named_unknown_while_the_others_are_judged() -> None:
+    its = Watch()
+    message = its.window(rng()).status.monitors[0].message or ""
+    assert "1 of 3 features are Unknown (slow): it averages over 66 rows, so that windows need at least 330" in message
+
+
+def test_an_alarm_ends_when_windows_look_like_the_reference_again() -> None:
+    its, noise = Watch(spec={"actions": {"retrain": {"minNewRows": 1_000_000}}}), rng()
+    alarm = its.until_alarm(noise, 1.5)
+    assert [one.reason for one in alarm.events] == ["DriftShown"]
+    assert alarm.alerts[0].ends_at is None
+    assert alarm.alerts[0].annotations["features"] == "fast"
+    for _ in range(30):
+        decision = its.window(noise)
+        if decision.status.phase != "Drifted":
+            break
+    assert decision.status.phase == "Stable"
+    assert decision.alerts[0].ends_at is not None
+    assert [(one.type, one.reason) for one in decision.events] == [("Normal", "BackToReference")]
+    its.serve(draw(noise, 2))
+    assert its.evaluate().alerts == ()  # a day later nobody is told any more
+
+
+def test_a_drift_smaller_than_the_minimum_effect_never_alarms() -> None:
+    monitor = {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["Alert"]}
+    its, noise = Watch(spec={"monitors": [{**monitor, "minEffect": "0.9"}]}), rng()
+    for _ in range(25):
+        decision = its.window(noise, 0.6)
+    inputs = decision.status.monitors[0]
+    assert float(inputs.score) > float(inputs.threshold)
+    assert float(inputs.distance) < 0.9
+    assert inputs.state == "Drifting"
+    assert decision.alerts == ()
+    assert its.until_alarm(noise, 3.0).status.monitors[0].drifted == ("fast",)
+
+
+def test_windows_in_a_row_are_counted_before_the_alarm() -> None:
+    monitor = {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "KS", "actions": ["Alert"]}
+    its, noise, seen = Watch(spec={"monitors": [{**monitor, "forWindows": 3}]}), rng(), []
+    for _ in range(8):
+        its.window(noise, 1.5)
+        assert its.state is not None
+        seen.append((its.state.streams[0].above, its.state.streams[0].alarm is not None))
+    first = next(k for k, (above, _) in enumerate(seen) if above)
+    assert seen[first : first + 4] == [(1, False), (2, False), (3, True), (4, True)]
+
+
+def test_prometheus_away_for_many_windows_is_unknown_without_action_and_is_caught_up_with() -> None:
+    its, same = Watch(), Watch()
+    noise, again = rng(), rng()
+    for _ in range(3):
+        its.window(noise)
+        same.window(again)
+    held: Any = None
+    for _ in range(8):
+        drifted = draw(noise, 21, 1.5)
+        its.serve(drifted)
+        kept, its.readings = its.readings, ()
+        held = its.health
+        its.health = Health("Prometheus does not answer: 503")
+        decision = its.evaluate()
+        its.health, its.readings = held, kept
+        assert decision.status.phase == "Unknown"
+        assert condition(decision, "DataHealthy").reason == "CountersUnreachable"
+        assert decision.requested_action is None
+        same.serve(drifted)
+        same.evaluate()
+    decision = its.evaluate()  # Prometheus kept the samples
+    assert decision.state is not None
+    assert same.state is not None
+    assert replace(decision.state, request=None) == replace(same.state, request=None)
+    assert decision.status.phase == "Drifted"
+
+
+def test_an_alarm_stands_while_nothing_is_seen_and_asks_for_nothing() -> None:
+    its = Watch()
+    assert its.until_alarm(rng(), 1.5).requested_action is not None
+    its.health = Health("Prometheus does not answer")
+    decision = its.evaluate()
+    assert decision.status.phase == "Drifted"
+    assert decision.requested_action is None
+    assert decision.status.next_action == "Retrain held: CountersUnreachable"
+
+
+def test_rows_that_do_not_come_are_stale_by_the_exchange() -> None:
+    its = Watch()
+    its.now = T0  # Monday after the close
+    assert its.window(rng()).status.phase == "Stable"
+    its.now += timedelta(days=2)
+    assert its.evaluate().status.phase == "Stable"
+    its.now += timedelta(days=3)
+    decision = its.evaluate()
+    assert decision.status.phase == "Unknown"
+    assert condition(decision, "Ready").reason == "Stale"
+    assert "XNYS has closed 3 sessions since" in condition(decision, "Ready").message
+
+
+@pytest.mark.parametrize(("edges", "reason"), [("f" * 64, "ReferenceDiffers"), (None, "ReferenceDiffers")])
+def test_counts_over_other_edges_are_never_compared(edges: str | None, reason: str) -> None:
+    its = Watch(edges=edges)
+    decision = its.window(rng(), 5.0)
+    assert decision.status.phase == "Unknown"
+    assert condition(decision, "Ready").reason == reason
+    assert decision.state is not None
+    assert decision.state.edge is None
+
+
+def test_a_window_that_is_too_large_is_not_judged_and_says_so() -> None:
+    its = Watch()
+    its.window(rng())
+    its.serve(draw(rng(), 50))
+    its.readings = its.readings[-1:]
+    decision = its.evaluate()
+    assert decision.status.phase == "Unknown"
+    assert condition(decision, "Ready").reason == "WindowNotJudged"
+    assert decision.state is not None
+    assert (decision.state.folded, decision.state.skipped) == (1, 1)
+    its.serve(draw(rng(), 13))  # the next edge is where it always was, and so is the one after it
+    assert (
+        condition(its.evaluate(), "Ready").message == "the last window was not judged: 13 rows, at least 15 are needed"
+    )
+    assert its.window(rng()).status.phase == "Stable"
+
+
+def test_missing_rows_beyond_the_limit_and_beyond_chance_alarm_at_once() -> None:
+    its = Watch(spec={"monitors": [MISSING]}, missing=(1, 0, 0))
+    one = its.window(rng())
+    assert one.status.phase == "Stable"  # one of 21 is 4.8 %, and may be chance
+    its.missing = (4, 2, 0)
+    decision = its.window(rng())
+    assert decision.status.phase == "Drifted"
+    assert decision.status.monitors[0].drifted == ("fast", "heavy")
+    assert decision.status.monitors[0].score == "0.1905"
+    its.missing = (0, 0, 0)
+    assert its.window(rng()).status.phase == "Stable"
+    tolerant = Watch(spec={"monitors": [{**MISSING, "missing": {"above": "0.5"}}]}, missing=(9, 0, 0))
+    assert tolerant.window(rng()).status.phase == "Stable"  # more than chance, and not more than is tolerated
+
+
+def test_a_feature_that_is_mostly_missing_is_unknown_and_not_drifted() -> None:
+    its = Watch(missing=(9, 0, 0))
+    inputs = its.window(rng()).status.monitors[0]
+    assert "2 of 3 features are Unknown (fast, slow): it has a value in 12 rows" in (inputs.message or "")
+
+
+def test_a_query_needs_its_windows_in_a_row_and_no_value_is_neither() -> None:
+    query = {"name": "volume", "query": "sum(x)", "below": "10", "forWindows": 2, "actions": ["Alert"]}
+    its = Watch(spec={"monitors": [query]})
+    seen: list[tuple[str, str]] = []
+    for hour, value in enumerate((50.0, 5.0, None, float("nan"), 4.0, 4.0, None, 20.0)):
+        at = int((T0 + timedelta(hours=hour)).timestamp() * 1000)
+        its.queries = (QueryValue("volume", at, value, "" if value is not None else "no series"),)
+        shown = its.evaluate().status.monitors[0]
+        seen.append((shown.state, shown.score or ""))
+    assert seen == [
+        ("Stable", "50"),
+        ("Drifting", "5"),
+        ("Unknown", "5"),
+        ("Unknown", "5"),
+        ("Drifted", "4"),
+        ("Drifted", "4"),
+        ("Drifted", "4"),
+        ("Stable", "20"),
+    ]
+
+
+def test_a_query_that_reads_another_namespace_needs_a_person() -> None:
+    query = {"name": "volume", "query": 'sum(x{namespace="other"})', "above": "1", "actions": ["Alert"]}
+    decision = Watch(spec={"monitors": [query]}).evaluate()
+    assert decision.status.monitors[0].state == "Unknown"
+    assert condition(decision, "Stalled").reason == "QueryRefused"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "stalled"),
+    [
+        ({"model": None}, "ModelMissing", "True"),
+        ({"model": replace(FACTS, champion=None)}, "NothingServes", "False"),
+        ({"spec": {"window": {"rows": 22}}}, "SpecRefused", "True"),
+    ],
+)
+def test_what_keeps_it_from_watching(change: dict[str, Any], reason: str, stalled: str) -> None:
+    decision = Watch(**change).evaluate()
+    assert condition(decision, "Ready").reason == reason
+    assert condition(decision, "Stalled").status == stalled
+    assert decision.status.phase == "Unknown"
+
+
+def test_a_killed_model_is_watched_and_nothing_is_asked_of_it() -> None:
+    its = Watch(model=replace(FACTS, killed=True))
+    decision = its.until_alarm(rng(), 1.5)
+    assert decision.status.phase == "Suspended"
+    assert condition(decision, "Drifted").status == "True"
+    assert decision.requested_action is None
+
+
+def test_another_version_begins_anew_and_its_predecessors_alarm_is_over() -> None:
+    its = Watch()
+    its.until_alarm(rng(), 1.5)
+    champion = FACTS.champion
+    assert champion is not None
+    its.model = replace(FACTS, champion=champion.model_copy(update={"version": "9", "digest": "sha256:" + "9" * 64}))
+    its.readings = ()
+    decision = its.evaluate()
+    assert decision.state is not None
+    assert decision.state.folded == 0
+    assert decision.requested_action is None
+    assert decision.alerts[0].ends_at is not None
+    assert [one.reason for one in decision.events] == ["BegunAnew", "FirstWindow"]
+
+
+def session(
+    number: int, loss: float, previous: float | None = None, dropped: int = 0, entities: int = 1
+) -> SessionLoss:
+    day = T0 + timedelta(days=number)
+    return SessionLoss(number, f"{day:%Y-%m-%d}", entities, loss, previous, dropped)
+
+
+def test_the_loss_is_compared_with_that_of_the_walk_forward_by_windows_of_sessions() -> None:
+    loss = {"name": "loss", "realisedLoss": {"against": "Reference"}, "actions": ["Alert"]}
+    its, noise = Watch(spec={"monitors": [loss]}), rng()
+    its.sessions = tuple(session(k, float(noise.chisquare(1))) for k in range(20))
+    before = its.evaluate().status.monitors[0]
+    assert before.state == "Unknown"
+    assert before.message == "20 of 21 sessions of the first window have their outcomes"
+    its.sessions = (session(20, 1.0), session(21, 9.0, dropped=1), session(22, 9.0, entities=0))
+    decision = its.evaluate()
+    assert decision.status.monitors[0].state == "Stable"
+    assert decision.state is not None
+    assert (decision.state.losses.windows, decision.state.losses.dropped, decision.state.losses.empty) == (1, 1, 1)
+    its.sessions = tuple(session(k, float(2.5 * noise.chisquare(1))) for k in range(23, 23 + 21 * 12))
+    decision = its.evaluate()
+    assert decision.status.monitors[0].state == "Drifted"
+    assert "the loss rose: mean loss" in (decision.status.monitors[0].message or "")
+
+
+def test_worse_than_the_previous_version_on_the_same_sessions_rolls_back() -> None:
+    worse = {"name": "worse", "realisedLoss": {}, "actions": ["Alert", "RollBack"]}
+    its = Watch(spec={"monitors": [worse], "actions": {"rollBack": {"onlyWithin": "30d"}}}, now=T0 + timedelta(days=1))
+    noise = rng()
+    its.sessions = tuple(session(k, 1.0 + float(noise.normal()) + 3.0, 1.0) for k in range(15))
+    assert its.evaluate().status.monitors[0].state == "Unknown"
+    its.sessions = tuple(session(k, 1.0 + float(noise.normal()) + 3.0, 1.0) for k in range(15, 200))
+    decision = its.evaluate()
+    assert decision.status.monitors[0].state == "Drifted"
+    assert decision.requested_action is not None
+    assert decision.requested_action.kind == "RollBack"
+    assert "worse than the previous version on the same sessions: log evidence" in decision.requested_action.reason
+    its.model = replace(FACTS, previous=None)
+    assert its.evaluate().status.monitors[0].message == "there is no previous version to compare with"
+
+
+def test_a_hole_in_the_ledger_is_refused_and_everything_else_goes_on() -> None:
+    worse = {"name": "worse", "realisedLoss": {}, "actions": ["Alert"]}
+    its = Watch(spec={"monitors": [worse]})
+    its.sessions = (session(0, 1.0, 1.0), session(2, 1.0, 1.0))
+    decision = its.evaluate()
+    assert decision.state is not None
+    assert decision.state.losses.last == 0
+    assert condition(decision, "Ready").reason == "EvidenceRefused"
+
+
+def test_the_record_names_windows_scores_thresholds_and_digests_and_fits() -> None:
+    its = Watch(spec={"monitors": [
+        {"name": f"m{k:02}", "histogram": {"metric": "feature"}, "statistic": s, "actions": ["Alert", "Retrain"]}
+        for k, s in enumerate(("PSI", "JS", "KS", "Wasserstein") * 8)
+    ]})  # fmt: skip
+    decision = its.until_alarm(rng(), 2.0)
+    for _ in range(6):
+        decision = its.window(rng(), 2.0)
+    text = json.dumps(decision.record, separators=(",", ":"))
+    assert len(text) <= 3072
+    assert decision.record["versionDigest"] == "sha256:" + "8" * 64
+    asked = decision.requested_action
+    assert asked is not None
+    assert decision.record["asked"] == {"kind": "Retrain", "digest": asked.digest}
+    assert decision.record["alarms"][0]["detectors"][0][0] == "fast"
+    assert len(json.dumps(encode(its.state))) < 262_144 if its.state else False
+
+
+def test_what_kubectl_shows() -> None:
+    its = Watch()
+    its.until_alarm(rng(), 1.5)
+    body = {**policy().body(), "status": its.status.body()}
+    cells = [
+        next((str(value) for value in (body["status"].get(name),) if value), "")
+        for name in ("phase", "worst", "score", "lastWindow", "nextAction")
+    ]
+    assert cells[0] == "Drifted"
+    assert cells[1] == "inputs"
+    assert float(cells[2].split("/")[0]) > float(cells[2].split("/")[1]) > 0
+    assert cells[4] == "Retrain asked for"
+
+
+def test_the_largest_state_fits_into_a_status_and_more_detectors_are_refused() -> None:
+    monitors = [
+        {"name": f"m{k}", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["Alert"]}
+        for k in range(32)
+    ]
+    found = Watch(spec={"monitors": monitors}).calibrated
+    assert isinstance(found, Calibrated)
+    gauges = [found.gauges[0]] * MOST_DETECTORS
+    noise = rng()
+    later = tuple(sorted(float(f"{value:.6g}") for value in noise.lognormal(9.0, 0.1, size=100)))
+    detector = ConformalCusum(later, 10**6, 10**6, 3.123456789012345, 3.123456789012345)
+    streams = tuple(
+        Stream("a-monitor-with-a-name", f"feature_{k}", detector, 10**6, (10**5,) * 10, 99, 10**6, 0.123456789012345)
+        for k in range(len(gauges))
+    )
+    counts = tuple(FeatureCounts(f"feature_{k}", (10**9,) * 10, 10**6) for k in range(MOST_DETECTORS))
+    state = replace(Watch().evaluate().state or State(""), streams=streams, edge=Reading(10**13, 10**10, counts))
+    assert len(folded(state).state) < 240_000  # of 262,144: alarms and the request take the rest
+    many = policy({"monitors": monitors}).spec
+    wide = replace(reference(), features=(reference().features[0],) * 6)
+    refused = calibrated(many, "uid", "sha256:" + "8" * 64, "Volatility", wide)
+    assert isinstance(refused, Refusal)
+    assert "192 detectors (monitors × features), a status holds at most 150" in refused.message
+
+
+def test_alerts_as_alertmanager_and_a_cloudevents_sink_take_them() -> None:
+    its, noise = Watch(spec={"actions": {"alert": {"severity": "critical"}, "retrain": {"minNewRows": 10**6}}}), rng()
+    alarm = its.until_alarm(noise, 1.5).alerts[0]
+    posted = postable(alarm)
+    assert posted["labels"] == {
+        "alertname": "FiduciaryDrift",
+        "namespace": "quant",
+        "model": "spx-volatility",
+        "policy": "spx",
+        "monitor": "inputs",
+        "severity": "critical",
+    }
+    assert posted["startsAt"].endswith("Z")
+    assert "endsAt" not in posted
+    event = cloud_event(alarm)
+    assert event["source"] == "/apis/fiduciary.dev/v1alpha1/namespaces/quant/driftpolicies/spx"
+    assert event["type"] == "dev.fiduciary.drift.alarm.begun.v1"
+    assert event["data"]["features"] == "fast"
+    while its.decisions[-1].status.phase == "Drifted":
+        its.window(noise)
+    over = its.decisions[-1].alerts[0]
+    assert postable(over)["endsAt"] > postable(over)["startsAt"] == posted["startsAt"]
+    assert cloud_event(over)["id"] == f"{over.annotations['evidence']}/ended" != event["id"]
+    assert cloud_event(over)["time"] == postable(over)["endsAt"]

@@ -1,0 +1,102 @@
+"""From the scorer's own metrics, as Prometheus stores them, to readings."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fiduciary.decide.counters.samples import Series
+from fiduciary.decide.drift.series import (
+    COUNTERS,
+    Watched,
+    counts_query,
+    reading_of,
+    reference_of,
+    rows_of,
+    rows_query,
+)
+from fiduciary.decide.drift.state import FeatureCounts, Reading
+from fiduciary_outcomes.metrics import _of_versions  # pyright: ignore[reportPrivateUsage]
+
+DIGEST = "sha256:" + "89abcdef" * 8
+WATCHED = Watched("quant", "quant.spx-volatility", "7", DIGEST)
+
+
+def exported(pod: str = "fiduciary-outcomes-6d5f-x2x9k", extra: float = 0.0, **change: Any) -> list[Series]:
+    """What the scorer shows of one version, with the labels of its scrape target."""
+    arm = SimpleNamespace(
+        model="quant.spx-volatility",
+        version="7",
+        digest=DIGEST,
+        results={"first": 21.0},
+        dropped=0,
+        rows=21 + extra,
+        layout=SimpleNamespace(reference="ab" * 32, features=("rv_d", "rv_w")),
+        bins=((4, 6 + extra, 11), (20, 0)),
+        missing=(0, 1),
+        prediction_bins=(10, 11),
+    )
+    vars(arm).update(change)
+    return [
+        Series({**sample.labels, "__name__": sample.name, "namespace": "quant", "pod": pod}, ((60_000, sample.value),))
+        for family in _of_versions([arm])  # type: ignore[list-item]
+        for sample in family.samples
+    ]
+
+
+def test_a_reading_is_what_the_scorer_counted() -> None:
+    found = reading_of(exported(), WATCHED, 60_000)
+    features = (FeatureCounts("rv_d", (4, 6, 11), 0), FeatureCounts("rv_w", (20, 0), 1))
+    assert found == Reading(60_000, 21, features, (10, 11), ())
+    assert reference_of(exported(), WATCHED) == "ab" * 32
+    assert {series.labels["__name__"] for series in exported()} >= {*COUNTERS} - {"fiduciary_joint_rows_total"}
+
+
+def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger() -> None:
+    moved = [*exported(), *exported("fiduciary-outcomes-6d5f-zzzzz", extra=1.0)]
+    found = reading_of(moved, WATCHED, 60_000)
+    assert found is not None
+    assert (found.rows, found.features[0].bins) == (22, (4, 7, 11))
+    assert rows_of(moved, WATCHED) == ((60_000, 22),)
+    assert rows_of(moved[::-1], WATCHED) == ((60_000, 22),)
+    assert reading_of(moved[::-1], WATCHED, 60_000) == found
+
+
+@pytest.mark.parametrize(
+    "watched",
+    [
+        Watched("other", "quant.spx-volatility", "7", DIGEST),
+        Watched("quant", "quant.other", "7", DIGEST),
+        Watched("quant", "quant.spx-volatility", "8", DIGEST),
+        Watched("quant", "quant.spx-volatility", "7", "sha256:" + "0" * 64),
+    ],
+)
+def test_what_is_somebody_elses_is_not_read(watched: Watched) -> None:
+    assert reading_of(exported(), watched, 60_000) is None
+    assert reference_of(exported(), watched) is None
+    assert rows_of(exported(), watched) == ()
+
+
+def test_no_count_is_no_reading_and_a_hole_is_no_zero() -> None:
+    assert reading_of(exported(rows=float("nan")), WATCHED, 1) is None
+    assert reading_of([], WATCHED, 1) is None
+    holed = [series for series in exported() if series.labels.get("bin") != "1" or "feature" not in series.labels]
+    found = reading_of(holed, WATCHED, 1)
+    assert found is not None
+    assert [its.bins for its in found.features] == [(), (20,)]
+    two = [*exported(), *exported(layout=SimpleNamespace(reference="cd" * 32, features=("rv_d", "rv_w")))]
+    assert reference_of(two, WATCHED) is None
+
+
+def test_queries_name_the_scorers_pods_by_their_scrape_target() -> None:
+    assert rows_query([WATCHED], 90_000) == (
+        '{__name__=~"fiduciary_histogram_rows_total",namespace=~"quant",pod=~"fiduciary-outcomes-[a-z0-9]+-[a-z0-9]+",'
+        'model=~"quant\\\\.spx-volatility",version=~"7"}[90000ms]'
+    )
+    other = Watched("desk", "desk.rates", "12", DIGEST)
+    text = counts_query([WATCHED, other], namespace="kubernetes_namespace")
+    assert 'kubernetes_namespace=~"desk|quant"' in text
+    assert 'version=~"12|7"' in text
+    assert text.endswith('"}')

@@ -1,0 +1,290 @@
+"""Asking Prometheus for experiments together: how many questions, when, and what an answer that is none becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+
+from fiduciary.decide.counters.blocks import START, read
+from fiduciary.decide.counters.exposure import Change
+from fiduciary.decide.counters.templates import Contour, Runtime, Workload
+from fiduciary.engine.experiments.gather import Gatherer, Sources, Want
+from fiduciary.engine.experiments.past import DAY, Past, Pasts
+from fiduciary.engine.metrics import Metrics
+from tests.unit.decide.counters.played import ORIGIN, plan
+from tests.unit.engine.counting import SCRAPE, Counter, MemoryPrometheus
+
+SOURCES = Sources(Runtime(), None, scrape_seconds=15, timeout_seconds=10)
+BOTH = Sources(Runtime(), Contour(("projectcontour",)), scrape_seconds=15, timeout_seconds=10)
+EDGE = ORIGIN * 1000
+MINUTE = 60_000
+SETTLED = 2 * SCRAPE + 10_000
+
+
+class Asked:
+    """A gatherer over pods that count ten requests a second, and its clock."""
+
+    def __init__(self, count: int = 1, sources: Sources = SOURCES, **options: Any) -> None:
+        self.now = EDGE
+        self.prometheus = MemoryPrometheus()
+        self.changed: list[Any] = []
+        self.metrics = Metrics()
+        self.gatherer = Gatherer(
+            self.prometheus, sources, self.changed.append, self.metrics, now=lambda: self.now, **options
+        )
+        for number in range(count):
+            for arm in "ab":
+                pod = f"m{number}-{arm}-7d9c5-x1"
+                self.prometheus.pods[pod] = Counter("quant", pod, EDGE - 10 * MINUTE)
+        self.scraped = EDGE - 10 * MINUTE
+        self.scrape()
+
+    def scrape(self) -> None:
+        while self.scraped + SCRAPE <= self.now:
+            self.scraped += SCRAPE
+            for counter in self.prometheus.pods.values():
+                counter.take(150, 0.02)
+            self.prometheus.scrape(self.scraped)
+
+    def want(self, number: int = 0, last: int = -1, **changes: Any) -> Want:
+        each = changes.pop("each_scrape", False)
+        champion, challenger = (Workload("quant", f"m{number}-{arm}") for arm in "ab")
+        return Want(plan(**changes), champion, challenger, last, each)
+
+    def until(self, at: int) -> None:
+        """Play to this moment, asking when it is due."""
+        while True:
+            due = self.gatherer.next_due()
+            if due is None or due > at:
+                self.now = at
+                self.scrape()
+                return
+            self.now = max(self.now, due)
+            self.scrape()
+            asyncio.run(self.gatherer.ask())
+
+    def blocks(self, last: int = -1) -> Any:
+        want, result = self.want(last=last), self.gatherer.results(0, last)
+        assert result is not None
+        return read(want.plan, START, result.samples, (Change(0, 0, 50, 0),), result.at)
+
+
+def test_it_asks_when_an_edge_is_settled_and_what_is_answered_closes_its_block() -> None:
+    asked = Asked()
+    asked.gatherer.aim(0, asked.want())
+    asked.until(EDGE + MINUTE + SETTLED - 1)
+    assert asked.prometheus.queries == []
+    asked.until(EDGE + MINUTE + SETTLED)
+    assert [at for _, at in asked.prometheus.queries] == [EDGE + MINUTE + SETTLED]
+    assert asked.changed == [0]
+    (block,) = asked.blocks().blocks
+    assert (block.first, block.last, block.requests) == (0, 0, (600, 600))
+    # until it is folded it is asked for again with each scrape, then with the next edge
+    asked.until(EDGE + MINUTE + SETTLED + 2 * SCRAPE)
+    assert len(asked.prometheus.queries) == 3
+    asked.gatherer.aim(0, asked.want(last=0))
+    asked.until(EDGE + 2 * MINUTE + SETTLED)
+    assert [at for _, at in asked.prometheus.queries[3:]] == [EDGE + 2 * MINUTE + SETTLED]
+
+
+def test_breakers_are_fed_at_each_scrape_at_the_same_moments() -> None:
+    asked = Asked(count=3)
+    for number in range(3):
+        asked.gatherer.aim(number, asked.want(number, each_scrape=number < 2))
+    asked.until(EDGE + 4 * MINUTE)
+    moments = sorted({at for _, at in asked.prometheus.queries})
+    assert len(moments) == len(asked.prometheus.queries), "one question for all"
+    apart = [later - at for at, later in itertools.pairwise(moments[1:])]
+    assert set(apart) == {SCRAPE}
+    assert EDGE + MINUTE + SETTLED in moments
+
+
+def test_two_hundred_experiments_are_a_handful_of_questions() -> None:
+    asked = Asked(count=200, most=50_000)
+    for number in range(200):
+        asked.gatherer.aim(number, asked.want(number))
+    asked.until(EDGE + MINUTE + SETTLED)
+    assert len(asked.prometheus.queries) == 4, "nobody knows yet how many pods there are"
+    assert sorted(asked.changed) == list(range(200))
+    for number in range(200):
+        asked.gatherer.aim(number, asked.want(number, last=0))
+    asked.until(EDGE + 2 * MINUTE + SETTLED)
+    assert len(asked.prometheus.queries) == 4 + 2
+    text = asked.metrics.render().decode()
+    assert 'fiduciary_prometheus_queries_total{template="Runtime"}' in text
+    assert "fiduciary_experiments_counted 200.0" in text
+
+
+def test_gateway_and_pods_are_one_question_each() -> None:
+    asked = Asked(sources=BOTH)
+    asked.gatherer.aim(0, asked.want(source="Gateway"))
+    asked.until(EDGE + MINUTE + SETTLED)
+    names = [query for query, _ in asked.prometheus.queries]
+    assert len(names) == 2
+    assert sum("envoy_cluster_upstream_rq_total" in name for name in names) == 1
+
+
+def test_what_is_no_answer_is_a_result_with_its_reason_and_is_counted() -> None:
+    asked = Asked()
+    asked.prometheus.away = "PrometheusTimeout"
+    asked.gatherer.aim(0, asked.want())
+    asked.until(EDGE + MINUTE + SETTLED)
+    result = asked.gatherer.results(0, -1)
+    assert result is not None
+    assert result.error is not None
+    assert (result.error.reason, result.samples.champion) == ("PrometheusTimeout", {})
+    assert 'errors_total{reason="PrometheusTimeout",template="Runtime"} 1.0' in asked.metrics.render().decode()
+    asked.until(EDGE + MINUTE + SETTLED + SCRAPE)
+    assert len(asked.prometheus.queries) == 2, "the next scrape asks again, nothing sooner"
+    asked.prometheus.away = None
+    asked.until(EDGE + MINUTE + SETTLED + 2 * SCRAPE)
+    assert len(asked.blocks().blocks) == 1
+
+
+def test_an_answer_that_does_not_reach_back_far_enough_is_none() -> None:
+    asked = Asked()
+    asked.gatherer.aim(0, asked.want(last=3))
+    asked.until(EDGE + 5 * MINUTE + SETTLED)
+    assert asked.gatherer.results(0, 3) is not None
+    assert asked.gatherer.results(0, 4) is not None
+    assert asked.gatherer.results(0, 2) is None, "the status write was lost: what it needs lies before"
+
+
+def test_what_piled_up_is_read_in_stretches_and_closes_every_block() -> None:
+    asked = Asked(most=2_000)
+    asked.now = EDGE + 600 * MINUTE  # ten hours nobody looked
+    asked.scrape()
+    last, closed, state = -1, [], START
+    while last < 595:
+        asked.gatherer.aim(0, asked.want(last=last))
+        asyncio.run(asked.gatherer.ask())
+        result = asked.gatherer.results(0, last)
+        assert result is not None
+        reading = read(asked.want().plan, state, result.samples, (Change(0, 0, 50, 0),), result.at)
+        assert reading.blocks
+        closed += reading.blocks
+        last, state = reading.state.last, reading.state
+    assert [block.first for block in closed] == list(range(last + 1)), "each by itself, none merged"
+    sizes = [len(query) for query, _ in asked.prometheus.queries]
+    assert len(sizes) > 5
+
+
+def test_a_gap_that_is_longer_than_a_stretch_is_passed() -> None:
+    asked = Asked(most=2_000)
+    asked.prometheus.blind = True
+    asked.now = EDGE + 600 * MINUTE
+    asked.scrape()
+    asked.prometheus.blind = False
+    asked.now += 10 * MINUTE
+    asked.scrape()
+    asked.gatherer.aim(0, asked.want())
+    for _ in range(12):
+        asyncio.run(asked.gatherer.ask())
+        if asked.blocks().blocks:
+            break
+    first = asked.blocks().blocks[0]
+    assert (first.first, first.merged) == (0, True)
+    assert first.last >= 599
+
+
+def test_nobody_is_asked_about_what_is_over() -> None:
+    asked = Asked()
+    asked.gatherer.aim(0, asked.want())
+    asked.gatherer.drop(0)
+    assert asked.gatherer.next_due() is None
+    asyncio.run(asked.gatherer.ask())
+    assert asked.prometheus.queries == []
+
+
+@pytest.mark.timeout(30)
+def test_the_task_asks_by_itself_and_ends_when_it_is_closed() -> None:
+    async def life() -> None:
+        asked = Asked()
+        asked.now = EDGE + MINUTE + SETTLED
+        asked.scrape()
+        told = asyncio.Event()
+        asked.gatherer._changed = lambda key: told.set()
+        task = asyncio.create_task(asked.gatherer.run())
+        await asyncio.sleep(0)
+        asked.gatherer.aim(0, asked.want())
+        await asyncio.wait_for(told.wait(), 20)
+        asked.gatherer.close()
+        await asyncio.wait_for(task, 20)
+
+    asyncio.run(life())
+
+
+# --- the champion's past
+
+
+class Before(Asked):
+    """A champion that has been counting for ``days``."""
+
+    def __init__(self, days: float, **options: Any) -> None:
+        super().__init__()
+        self.now = EDGE + round(days * DAY) * 1000
+        self.scrape()
+        self.pasts = Pasts(self.prometheus, SOURCES, self.changed.append, self.metrics, now=lambda: self.now, **options)
+
+    def read(self) -> None:
+        self.pasts.aim(0, plan(), Workload("quant", "m0-a"))
+        while self.pasts.next_due() is not None:
+            asyncio.run(self.pasts.step())
+
+
+def test_a_day_of_blocks_is_counted_up_to_now_and_numbered_up_to_minus_one() -> None:
+    before = Before(1.1)
+    before.read()
+    assert before.pasts.unread(0) == ""
+    assert before.changed == [0]
+    errors = next(history for history in before.pasts.history(0) if history.name == "errors")
+    assert errors.dispersion.last == -1
+    blocks = errors.dispersion.scatters[0].blocks
+    assert 1_550 <= blocks <= 1_600
+    assert abs(errors.counts.trials - 600 * blocks) <= 600 * 12
+    assert errors.counts.bad == pytest.approx(0.02 * errors.counts.trials, rel=0.01)
+    assert errors.dispersion.estimate(1_440) == pytest.approx(1.0)
+
+
+def test_stretches_make_no_difference_but_for_where_the_first_block_begins() -> None:
+    short, long = Before(0.3, most=3_000), Before(0.3, most=40_000)
+    short.read()
+    long.read()
+    one, other = short.pasts.history(0)[0], long.pasts.history(0)[0]
+    assert abs(one.dispersion.scatters[0].blocks - other.dispersion.scatters[0].blocks) <= 10
+    assert one.counts.trials == pytest.approx(other.counts.trials, rel=0.02)
+    assert one.dispersion.estimate(100) == other.dispersion.estimate(100) == 1.0
+    assert len(short.prometheus.queries) > 2 * len(long.prometheus.queries)
+
+
+def test_a_champion_without_a_past_may_begin() -> None:
+    before = Before(0.01)
+    before.prometheus.pods.clear()
+    before.read()
+    assert before.pasts.unread(0) == ""
+    assert all(history.counts.trials == 0 for history in before.pasts.history(0))
+
+
+def test_without_an_answer_it_says_why_and_asks_again_a_while_later() -> None:
+    before = Before(0.5)
+    before.prometheus.away = "PrometheusUnauthorized"
+    before.pasts.aim(0, plan(), Workload("quant", "m0-a"))
+    asyncio.run(before.pasts.step())
+    assert before.pasts.unread(0).startswith("PrometheusUnauthorized")
+    due = before.pasts.next_due()
+    assert due is not None
+    assert due > before.now
+    before.prometheus.away = None
+    before.read()
+    assert before.pasts.unread(0) == ""
+
+
+def test_too_much_for_one_answer_makes_the_past_shorter() -> None:
+    before = Before(2.0)
+    past = Past.begin(plan(), Workload("quant", "m0-a"), before.now)
+    later = past.later(before.now - DAY * 1000)
+    assert past.plan.origin < later.plan.origin < before.now // 1000 - DAY
+    assert later.plan.origin % later.plan.block == 0
