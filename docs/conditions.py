@@ -37,6 +37,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "CheckpointNotWritten": ("The checkpoint cannot be written.", "Make room or give access there; it is retried."),
     "CheckpointUnreachable": ("The checkpoint cannot be read.", "Wait: it is retried."),
     "ConstantColumn": ("A column that is used has one value in all rows.", "Repair the data, or leave the column out."),
+    "DeadColumn": (
+        "A column that always moved has not moved for the last rows: its feed seems to have ended.",
+        "Repair the feed, set `data.asOf` before its end, or leave the column out.",
+    ),
     "DataChanged": (
         "The data up to asOf are not those that the version was measured on (comparison).",
         "Train the version again.",
@@ -85,6 +89,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "A column lacks a larger share of values than `checks.maxMissing`.",
         "Repair the data, or raise the limit.",
     ),
+    "MixedSeries": (
+        "Several instruments seem to take turns in one sequence.",
+        "Name their column in `data.entity`, or deliver one instrument.",
+    ),
     "NegativePrices": ("A price is zero or negative; logarithms are used.", "Repair the data."),
     "NoCommonDays": (
         "The two versions were tested on no common day (comparison).",
@@ -99,6 +107,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "NotAvailable": (
         "A part of the API that this trainer does not have yet.",
         "Use what the message offers, or an image of yours.",
+    ),
+    "RepeatedRows": (
+        "More bars than `checks.maxMissing` equal another bar in every column: filled gaps or copies.",
+        "Leave gaps empty and remove copies.",
     ),
     "SameVersion": (
         "Champion and challenger are the same artifact (comparison).",
@@ -117,6 +129,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "StaleData": (
         "The newest row is older, counted from asOf, than `checks.maxStaleness`.",
         "Deliver newer rows, or set `data.asOf`.",
+    ),
+    "TooManySplits": (
+        "CombinatorialPurged would train more than 1,000 times.",
+        "Use fewer folds, or `testFolds: 2`.",
     ),
     "Terminated": (
         "The pod was told to stop. A checkpoint was written where the spec has one.",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILE = ROOT / "trainer_image" / "Dockerfile"
 NEEDED = {program: requirements.NODE[program] for program in ("mmdebstrap", "buildah", "unshare")}
-MOUNTS = {ROOT / name: f"/scratch/{name}" for name in ("tests", "trainer_image", "operator", "deploy/samples")}
+MOUNTS = {ROOT / name: f"/scratch/{name}" for name in ("tests", "trainer_image", "operator", "bench", "deploy/samples")}
 SECONDS = 1500
 
 

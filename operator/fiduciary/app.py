@@ -334,6 +334,7 @@ class Operator:
                     connection.tracking_uri,
                     connection.trainer_uri or connection.tracking_uri,
                     connection.artifacts,
+                    connection.web_uri or connection.tracking_uri,
                 )
                 for name, connection in settings.connections.items()
             },

@@ -41,6 +41,12 @@ class ConnectionSettings(_Strict):
 
     tracking_uri: str = Field(validation_alias=_names("trackingUri"), pattern=r"^https?://[^\s/]+(/\S*)?$")
     trainer_uri: str = Field(default="", validation_alias=_names("trainerUri"), pattern=r"^(https?://[^\s/]+(/\S*)?)?$")
+    web_uri: str = Field(
+        default="",
+        validation_alias=_names("webUri"),
+        pattern=r"^(https?://[^\s/]+(/\S*)?)?$",
+        description="where people open MLflow in a browser, for links in status; default trackingUri",
+    )
     token_file: Path | None = Field(default=None, validation_alias=_names("tokenFile"))
     artifacts: str | None = Field(
         default=None,

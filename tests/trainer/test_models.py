@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fiduciary_trainer import baselines, contract, data
-from fiduciary_trainer.models import modules, ridge
+from fiduciary_trainer.models import modules, ridge, sequences
 from fiduciary_trainer.models.ridge import Coefficients
 from fiduciary_trainer.prepared import prepare
 from fiduciary_trainer.walkforward import FinalModel, WalkForward, fit_final, run_walk_forward
@@ -114,7 +114,7 @@ def test_missing_input_stays_visible_in_every_module() -> None:
         (modules.Constant(0.53), (1, 2)),
         (modules.Affine(weights, probability=True), (1, 2)),
         (modules.Smoothed(np.full(3, 1 / 3)), (1, 3, 2)),
-        (modules.Skipped(modules.Affine(weights, probability=False), modules.Recurrent(2, 4)), (1, 3, 2)),
+        (modules.Skipped(modules.Affine(weights, probability=False), sequences.Recurrent("LSTM", 2, 4)), (1, 3, 2)),
     ]
     for module, shape in made:
         assert module(torch.zeros(shape)).shape == (1, 1)

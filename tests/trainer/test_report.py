@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +13,9 @@ from fiduciary_trainer.measure import Rows, measure
 from fiduciary_trainer.measure.measurement import SKILLS
 
 pytest.importorskip("matplotlib", reason="runs in the trainer image")
-from fiduciary_trainer.report import Report, write_report
+from fiduciary_trainer.report import Report, page, write_report
+from fiduciary_trainer.report.validation_plots import market_regimes
+from fiduciary_trainer.validation import calibration, comparison, results, track_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +86,31 @@ def report(kind: str, given: Rows, **more: Any) -> Report:
         counts={"rows_read": 4778, "rows_used": 4711, "dropped_lookback": 66, "dropped_no_label": 1},
         chosen=[{"alpha": 0.15}] * 6,
         leakage_scores={"range": 0.2, "rv_d": 0.1},
+        validation=validation(kind, given),
     )  # fmt: skip
+
+
+def validation(kind: str, given: Rows) -> dict[str, Any]:
+    """As the trainer writes it, but for the fits behind paths and importance."""
+    if not np.all(np.isfinite(given.prediction)):
+        return {}
+    skill = f"{SKILLS[kind][0]}_skill"
+    found: dict[str, Any] = {
+        "comparison": comparison.compare(given, 7),
+        "byYear": results.by_year(given),
+        "importance": {"range": {"share": 0.2, "sd": 0.05}, "rv_d": {"share": -0.01, "sd": 0.02}},
+        "combinatorial": {"splits": 15, "paths": 5, "note": "n", "metrics": {
+            skill: {"mean": 0.02, "sd": 0.01, "min": 0.0, "max": 0.03, "values": [0.0, 0.01, 0.02, 0.03, 0.03]}}},
+        "intervals": {"ece": {"low": 0.01, "high": 0.03, "replications": 1000, "block": 20}},
+        "r2OutOfSample": {"e": 0.1, "se": 0.02, "n": 3100},
+        "overfitting": {"probability": 0.31, "trials": 20, "choices": 12870},
+    }  # fmt: skip
+    if kind == "Direction":
+        found["calibration"] = calibration.summary(given)
+    if kind != "Volatility":
+        net = given.daily(given.returns)
+        found["trackRecord"] = track_record.record(net, net)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -95,9 +123,10 @@ def report(kind: str, given: Rows, **more: Any) -> Report:
 )
 def test_each_label_kind_has_its_plots(tmp_path: Path, kind: str, own: str) -> None:
     files = write_report(tmp_path, report(kind, rows(kind), history=history()))
-    assert set(files) == {"skill_by_fold.png", "predicted_against_realised.png", "calibration.png", own,
-                          "learning_curves.png", "model-card.md"}  # fmt: skip
-    for name in files[:-1]:
+    assert set(files) == {"skill_by_fold.png", "predicted_against_realised.png", "calibration.png", own, "regimes.png",
+                          "residuals.png", "learning_curves.png", "skill_by_year.png", "importance.png", "paths.png",
+                          "model-card.md", "report.html"}  # fmt: skip
+    for name in files[:-2]:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
         assert 10_000 < (tmp_path / name).stat().st_size < 400_000
 
@@ -130,7 +159,52 @@ def test_a_panel_warns_of_survivorship(tmp_path: Path) -> None:
 def test_predictions_that_are_not_finite_give_a_card_without_plots(tmp_path: Path) -> None:
     given = rows("Volatility", 300)
     given.prediction[5] = np.nan
-    assert write_report(tmp_path, report("Volatility", given)) == ["model-card.md"]
+    assert write_report(tmp_path, report("Volatility", given)) == ["model-card.md", "report.html"]
+    assert "Nothing could be measured" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("kind", ["Volatility", "Direction", "Return"])
+def test_the_page_needs_nothing_but_itself(tmp_path: Path, kind: str) -> None:
+    files = write_report(tmp_path, report(kind, rows(kind), history=history()))
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == len(files) - 2, "every plot, each once"
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', text)
+    assert all(source.startswith(("data:image/png", "#")) for source in sources), "nothing is loaded"
+    assert "default-src 'none'" in text
+    anchors = set(re.findall(r'<h2 id="([^"]+)"', text))
+    assert anchors == set(re.findall(r'href="#([^"]+)"', text))
+    assert {"in-short", "out-of-sample-numbers", "plots", "validation", "limits", "not-measured"} <= anchors
+    assert "confidence set" in text
+    # A single series has no ranks; everything else is there.
+    assert text.count("unavailable") == (1 if kind == "Return" else 0)
+
+
+def test_words_of_other_people_are_text_on_the_page() -> None:
+    made = page.page("# <script>alert(1)</script>\n\n[x](javascript:alert(1))\n", {}, "</title><script>").decode()
+    assert "<script>" not in made
+    assert 'href="javascript' not in made
+
+
+def test_the_first_paragraph_says_what_a_reader_would_ask(tmp_path: Path) -> None:
+    write_report(tmp_path, report("Direction", rows("Direction")))
+    card = (tmp_path / "model-card.md").read_text()
+    short = card.split("## In short")[1].split("##")[0]
+    assert "Measured out of sample on 3,100 days" in short
+    assert "than that of the base rate (95% interval: " in short
+    assert "always saying up would have been right on" in short
+    assert "Sharpe ratio of" in short
+    assert "largest drawdown was" in short
+
+
+def test_regimes_are_known_before_the_day() -> None:
+    """The group of a day may not depend on what that day, or a later one, brought."""
+    given = rows("Direction", 1200)
+    before = market_regimes(given)
+    changed = replace(given, returns=np.where(np.arange(1200) >= 900, 0.2, given.returns))
+    after = dict(market_regimes(changed))
+    for label, days in before:
+        if label in ("near its high", "10% below its high"):
+            assert np.array_equal(days[:901], after[label][:901])
 
 
 def test_a_perfect_forecast_can_be_drawn(tmp_path: Path) -> None:

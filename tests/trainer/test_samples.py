@@ -10,11 +10,13 @@ import pytest
 
 pytest.importorskip("torch", reason="runs in the trainer image")
 pytest.importorskip("yaml", reason="reads the samples")
+pytest.importorskip("fiduciary", reason="operator/ is not mounted beside the tests")
 import yaml
 
 from fiduciary_trainer import contract as contracts
 from fiduciary_trainer import pipeline
 from fiduciary_trainer.data import Locations
+from tests.trainer.judged import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +28,8 @@ CONFIDENT = 2.0
 """Standard errors; gates use 1.64 for the first configuration, more for later ones."""
 
 
-def measured(tmp_path: Path, sample: str) -> Mapping[str, Any]:
+def measured(tmp_path: Path, sample: str, refused_for: set[str], trials: int = 1) -> Mapping[str, Any]:
+    """Metrics of a sample, of which the operator's gates must say exactly ``refused_for``."""
     manifest = yaml.safe_load((SAMPLES / sample).read_text())
     spec = manifest["spec"]
     document = {
@@ -47,17 +50,18 @@ def measured(tmp_path: Path, sample: str) -> Mapping[str, Any]:
     assert checks["leakage_max_score"] < 0.4
     assert checks["onnx_max_diff"] <= 1e-5
     assert checks["future_cut_max_diff"] == 0.0
+    assert set(refusals(done, spec["training"]["architecture"], trials)) == refused_for
     return done.result["metrics"]
 
 
 def test_har_is_as_good_as_the_tuned_ewma(tmp_path: Path) -> None:
-    skill = measured(tmp_path, "spx-volatility.yaml")["ewma_skill"]
+    skill = measured(tmp_path, "spx-volatility.yaml", set())["ewma_skill"]
     assert skill["e"] - CONFIDENT * skill["se"] > -0.02
     assert abs(skill["e"]) < 0.01, "facts F: tuned EWMA equals HAR here"
 
 
 def test_linear_beats_the_tuned_ewma_honestly(tmp_path: Path) -> None:
-    metrics = measured(tmp_path, "spx-volatility-linear.yaml")
+    metrics = measured(tmp_path, "spx-volatility-linear.yaml", set(), trials=2)
     skill = metrics["ewma_skill"]
     assert skill["e"] == pytest.approx(0.07, abs=0.015), "facts G2: .070 with an embargo of 66 days"
     assert skill["e"] - CONFIDENT * skill["se"] > 0.03
@@ -65,7 +69,7 @@ def test_linear_beats_the_tuned_ewma_honestly(tmp_path: Path) -> None:
 
 
 def test_direction_shows_no_skill_over_the_base_rate(tmp_path: Path) -> None:
-    metrics = measured(tmp_path, "spx-direction.yaml")
+    metrics = measured(tmp_path, "spx-direction.yaml", {"NoSkill"})
     skill = metrics["base_rate_skill"]
     assert skill["e"] - CONFIDENT * skill["se"] < 0.0
     assert abs(skill["e"]) < 0.01

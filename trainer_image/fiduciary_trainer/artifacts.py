@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fiduciary_features import signature
+from fiduciary_features import FeatureSpec, Transform, signature
 from fiduciary_trainer import export, version
 from fiduciary_trainer.drift_reference import Reference, drift_reference
 from fiduciary_trainer.ledger import ledger
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
     from fiduciary_trainer.walkforward import FinalModel
 
 _BATCH = 4096
+REPLAYED = 16
+"""Newest rows of an entity that the written version answers from raw data, as the server will."""
+REPLAYED_ENTITIES = 16
 
 
 @dataclass(frozen=True)
 class Built:
-    """A version on disk, and how far its ONNX file is from torch."""
+    """A version on disk, and how far what is written there is from what was trained."""
 
     digest: str
     probe: export.Probe
@@ -61,7 +65,49 @@ def build(folder: Path, contract: Contract, bars: Bars, rows: Rows, model: Final
             _reference(bars, model, onnx), rows.days, rows.daily(squared_error(rows.y, rows.prediction))
         ),
     }
-    return Built(version.build(folder, files), export.probe(onnx, model.module, model.examples))
+    digest = version.build(folder, files)
+    probe = export.probe(onnx, model.module, model.examples)
+    return Built(digest, export.Probe(max(probe.max_diff, replay(folder, bars, model)), probe.rows))
+
+
+def replay(folder: Path, bars: Bars, model: FinalModel) -> float:
+    """Largest difference between the written version, asked as the server asks it, and the trained module.
+
+    The version is read back from its files alone: definitions and transform of ``features.json``, ``signature.json``
+    for how many raw rows a prediction gets, ``model.onnx``. The trained module is fed with the trainer's own features
+    and transform. A transform that is fitted and not written, features of mixed instruments or a lookback that is too
+    short show here, and nowhere in a comparison of two networks on the same inputs.
+    """
+    document = json.loads((folder / "features.json").read_bytes())
+    features, transform = FeatureSpec.from_json(document), Transform.from_json(document["transform"])
+    asked = json.loads((folder / "signature.json").read_bytes())
+    shape, rows = asked["inputs"][0]["shape"], int(asked["raw"]["rows"])
+    window = int(shape[1]) if len(shape) == 3 else 1
+    predictor = export.Predictor((folder / "model.onnx").read_bytes())
+    trained = model.transform.apply(model.features.compute(bars))
+    worst = 0.0
+    for own in _entities(bars):
+        for last in range(max(len(own) - REPLAYED, rows - 1), len(own)):
+            part = own[last - rows + 1 : last + 1]
+            raw = features.of_series({name: bars.column(name)[part] for name in features.columns})[-window:]
+            expected = trained[own[last - window + 1 : last + 1]]
+            if not np.all(np.isfinite(expected)):
+                continue  # the trainer itself has no features here, and the server refuses such a request
+            if not np.all(np.isfinite(raw)):
+                return float("inf")
+            served, known = transform.apply(raw).astype(np.float32), expected.astype(np.float32)
+            if len(shape) == 2:
+                served, known = served[-1], known[-1]
+            answer = export.evaluate(model.module, known[None])
+            worst = max(worst, export.difference(predictor(served[None]), answer))
+    return worst
+
+
+def _entities(bars: Bars) -> list[NDArray[np.int64]]:
+    """Rows of up to :data:`REPLAYED_ENTITIES` entities, by name, in order of time."""
+    names = np.unique(bars.entity)
+    chosen = names[np.unique(np.linspace(0, len(names) - 1, min(REPLAYED_ENTITIES, len(names))).astype(np.int64))]
+    return [np.flatnonzero(bars.entity == name) for name in chosen]
 
 
 def _reference(bars: Bars, model: FinalModel, onnx: bytes) -> Reference:

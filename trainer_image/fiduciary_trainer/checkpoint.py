@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 Epochs = list[dict[str, float | bool]]
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass

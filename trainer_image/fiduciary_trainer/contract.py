@@ -16,28 +16,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fiduciary_features import LABEL_KINDS, SETS, FeatureSpec, LabelKind, label_columns
-from fiduciary_trainer.models.hyperparameters import EWMA_WINDOW, settings
+from fiduciary_trainer import splits
+from fiduciary_trainer.models.hyperparameters import EWMA_WINDOW, NETWORKS, SEQUENCES, Settings, parts, settings
 from fiduciary_trainer.outcome import CONTRACT_VERSION, BadContract
+from fiduciary_trainer.validation import combinatorial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-ARCHITECTURES = ("EWMA", "HAR", "BaseRate", "Logistic", "Linear", "MLP", "LSTM")
+ARCHITECTURES = ("EWMA", "HAR", "BaseRate", "Logistic", "Linear", *NETWORKS)
 REFERENCES = ("EWMA", "HAR", "BaseRate")
-LATER = ("GRU", "TCN", "Transformer", "Ensemble")
 LABELS_OF: Mapping[str, tuple[LabelKind, ...]] = {
     "EWMA": ("Volatility",),
     "HAR": ("Volatility",),
     "BaseRate": LABEL_KINDS,
     "Logistic": ("Direction",),
     "Linear": ("Volatility", "Return"),
-    "MLP": LABEL_KINDS,
-    "LSTM": LABEL_KINDS,
+    **dict.fromkeys(NETWORKS, LABEL_KINDS),
 }
 """Labels that an architecture can predict."""
 
 FORMATS = ("CSV", "Parquet")
+SCHEMES = ("WalkForward", "CombinatorialPurged")
 MAX_SEED = 2**31 - 1
 
 
@@ -93,12 +94,19 @@ class Data:
 
 @dataclass(frozen=True)
 class Validation:
-    """``training.validation``; ``purge`` and ``embargo`` in rows of one entity, ``cost_bps`` in basis points."""
+    """``training.validation``; ``purge`` and ``embargo`` in rows of one entity, ``cost_bps`` in basis points.
+
+    Attributes:
+        window: sessions that a fold of the walk-forward trains on at most; None: all before it.
+        test_folds: folds that are tested at a time by CombinatorialPurged, which comes on top; None: it is not run.
+    """
 
     folds: int
     purge: int
     embargo: int
     cost_bps: float
+    window: int | None = None
+    test_folds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +114,14 @@ class Training:
     """``training``; ``settings`` are the user's hyperparameters and the architecture's defaults for the others."""
 
     architecture: str
-    settings: Mapping[str, int | float | None]
+    settings: Settings
     seed: int
     validation: Validation
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Architectures of the networks that are averaged."""
+        return parts(self.settings, self.architecture)
 
 
 @dataclass(frozen=True)
@@ -153,12 +166,21 @@ class Contract:
         """Rows of one input; 1 where the architecture reads a single row."""
         if self.training.architecture == "EWMA":
             return EWMA_WINDOW
-        return int(self.training.settings.get("window") or 1)
+        return int(self.training.settings.get("window") or 1) if self.windowed else 1
 
     @property
     def windowed(self) -> bool:
         """Whether inputs are ``[batch, window, F]`` rather than ``[batch, F]``."""
-        return self.training.architecture in ("EWMA", "LSTM")
+        return self.training.architecture == "EWMA" or any(part in SEQUENCES for part in self.training.parts)
+
+    @property
+    def fits(self) -> int:
+        """How often the procedure is carried out: folds, the final model, splits of CombinatorialPurged."""
+        validation = self.training.validation
+        extra = 0
+        if validation.test_folds is not None:
+            extra, _ = combinatorial.count(validation.folds, validation.test_folds)
+        return validation.folds + 1 + extra
 
     @property
     def lookback(self) -> int:
@@ -288,12 +310,6 @@ def _features(node: _Node) -> FeatureSpec:
 
 def _training(node: _Node) -> Training:
     architecture = node.get("architecture", str)
-    if architecture in LATER:
-        raise BadContract(
-            "NotAvailable",
-            f"training.architecture {architecture} is not available in this trainer yet; "
-            f"use one of {', '.join(ARCHITECTURES)}, or a trainer image of yours",
-        )
     if architecture not in ARCHITECTURES:
         raise BadContract(
             "UnknownArchitecture",
@@ -305,21 +321,23 @@ def _training(node: _Node) -> Training:
         )
     hyperparameters = node.get("hyperparameters", dict, default={})
     validation = node.child("validation")
-    scheme = validation.get("scheme", str, default="WalkForward")
+    scheme = validation.choice("scheme", SCHEMES, default="WalkForward")
+    folds = validation.get("folds", int, default=6, low=2, high=50)
+    test_folds = None
     if scheme == "CombinatorialPurged":
-        raise BadContract(
-            "NotAvailable", f"training.validation.scheme {scheme} is not available in this trainer yet; use WalkForward"
-        )
-    validation.choice("scheme", ("WalkForward",), default="WalkForward")
+        test_folds = validation.get("testFolds", int, low=1, high=folds - 1)
+        combinatorial.count(folds, test_folds)
     return Training(
         architecture=architecture,
         settings=settings(architecture, hyperparameters),
         seed=node.get("seed", int, default=0, low=0, high=MAX_SEED),
         validation=Validation(
-            folds=validation.get("folds", int, default=6, low=2, high=50),
+            folds=folds,
             purge=validation.get("purge", int, default=1, low=0, high=10_000),
             embargo=validation.get("embargo", int, default=66, low=0, high=10_000),
             cost_bps=validation.decimal("costBps", default=2.0, low=0, high=10_000),
+            window=validation.get("window", int, default=None, low=splits.MIN_TRAIN_DAYS, high=100_000),
+            test_folds=test_folds,
         ),
     )
 

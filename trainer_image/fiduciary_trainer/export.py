@@ -117,16 +117,22 @@ def probe(model: bytes, module: torch.nn.Module, inputs: Floats, rows: int = PRO
     """
     chosen = np.unique(np.linspace(0, len(inputs) - 1, min(rows, len(inputs))).astype(np.int64))
     batch = np.ascontiguousarray(inputs[chosen], dtype=np.float32)
-    with torch.no_grad():
-        expected = module.eval()(torch.from_numpy(batch)).numpy().reshape(-1)
+    expected = evaluate(module, batch)
     predictor = Predictor(model)
     # Row by row too: a graph that was specialised to a batch size fails or differs only then.
     singles = np.concatenate([predictor(batch[i : i + 1]) for i in range(min(8, len(batch)))])
-    difference = max(_difference(predictor(batch), expected), _difference(singles, expected[: len(singles)]))
-    return Probe(difference, len(batch))
+    worst = max(difference(predictor(batch), expected), difference(singles, expected[: len(singles)]))
+    return Probe(worst, len(batch))
 
 
-def _difference(a: Floats, b: Floats) -> float:
+def evaluate(module: torch.nn.Module, inputs: Floats) -> Floats:
+    """The trained module's own answers, ``(n,)``."""
+    with torch.no_grad():
+        return module.eval()(torch.from_numpy(np.ascontiguousarray(inputs))).numpy().reshape(-1)
+
+
+def difference(a: Floats, b: Floats) -> float:
+    """Largest absolute difference; infinite where one side is finite and the other is not."""
     if np.any(np.isfinite(a) != np.isfinite(b)):
         return float("inf")
     finite = np.isfinite(a)

@@ -197,10 +197,35 @@ def future_cut_max_diff(
     return worst
 
 
-def cut_dates(dates: Dates, shares: Sequence[float] = (0.35, 0.5, 0.65, 0.8, 0.95)) -> list[np.datetime64]:
-    """Dates at the given shares of the sample; several, because a leak may be visible only near a cut."""
+GAP_CUTS = 5
+"""Cuts inside gaps of the data: a gap that was filled backwards shows only there."""
+
+
+def cut_dates(
+    dates: Dates,
+    shares: Sequence[float] = (0.35, 0.5, 0.65, 0.8, 0.95),
+    *,
+    lookback: int = 1,
+    gaps: NDArray[np.bool_] | None = None,
+) -> list[np.datetime64]:
+    """Dates at the given shares of the sample; several, because a leak may be visible only near a cut.
+
+    Args:
+        dates: of each row.
+        shares: of the distinct dates.
+        lookback: rows of the slowest feature. One cut lies inside it, before any row can have all features: what is
+            filled backwards there is known only by later rows.
+        gaps: rows that miss a value. Up to :data:`GAP_CUTS` cuts lie on such rows, spread evenly.
+    """
     distinct = np.unique(dates)
-    return [distinct[min(int(share * len(distinct)), len(distinct) - 1)] for share in shares]
+    places = {min(int(share * len(distinct)), len(distinct) - 1) for share in shares}
+    if lookback > 2:
+        places.add(min(lookback // 2, len(distinct) - 1))
+    cuts = {distinct[place] for place in places}
+    if gaps is not None and bool(gaps.any()):
+        holes = np.unique(dates[gaps])
+        cuts |= {holes[place] for place in np.linspace(0, len(holes) - 1, min(GAP_CUTS, len(holes))).astype(int)}
+    return sorted(cuts)
 
 
 def _by_row(dates: Dates, entity: NDArray[np.str_], features: Floats) -> tuple[NDArray[np.str_], Floats]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fiduciary_features import labels
+from fiduciary_features import label_columns, labels
 from fiduciary_trainer import leakage
 from fiduciary_trainer.ledger import iso
 from fiduciary_trainer.measure import Measurement, Rows, measure
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fiduciary_features import Bars
     from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.export import Probe
-    from fiduciary_trainer.walkforward import WalkForward
+    from fiduciary_trainer.walkforward import FinalModel, WalkForward
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,9 @@ def future_cut(bars: Bars, contract: Contract) -> float:
     """Largest difference between features and labels from all rows and from rows that end at several dates."""
     features, data = contract.features, contract.data
     known = labels(bars, data.label, data.column, data.horizon)
-    cuts = leakage.cut_dates(bars.time)
+    read = {*features.columns, *label_columns(data.label, data.column)}
+    gaps = np.any([~np.isfinite(bars.column(name)) for name in sorted(read)], axis=0)
+    cuts = leakage.cut_dates(bars.time, lookback=contract.lookback, gaps=gaps)
 
     def features_until(cut: np.datetime64) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         part = bars.take(bars.time <= cut)
@@ -126,11 +128,19 @@ def future_cut(bars: Bars, contract: Contract) -> float:
     )
 
 
+def with_kept_weights(checked: Checked, walk: WalkForward, model: FinalModel) -> Checked:
+    """The checks with the loss that the kept weights are above the best ones, for models that have epochs."""
+    known = [value for value in (walk.kept_excess, model.kept_excess) if value is not None]
+    if not known:
+        return checked
+    return Checked({**checked.values, "kept_loss_excess": max(known)}, checked.unavailable, checked.leakage_scores)
+
+
 def with_probe(checked: Checked, probe: Probe) -> Checked:
-    """The checks with the comparison of ONNX and torch added."""
+    """The checks with the comparison of the written version and torch added."""
     if math.isfinite(probe.max_diff):
         return Checked({**checked.values, "onnx_max_diff": probe.max_diff}, checked.unavailable, checked.leakage_scores)
-    reason = "torch and ONNX Runtime disagree on which predictions are finite"
+    reason = "the written version and torch disagree on which predictions are finite"
     return Checked(
         {**checked.values, "onnx_max_diff": None},
         {**checked.unavailable, "onnx_max_diff": reason},

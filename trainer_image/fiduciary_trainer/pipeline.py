@@ -19,7 +19,8 @@ from fiduciary_trainer.contract import Dataset
 from fiduciary_trainer.finished import Finished, Point
 from fiduciary_trainer.outcome import CONTRACT_VERSION, Diverged, encode, significant
 from fiduciary_trainer.report import Report, write_report
-from fiduciary_trainer.walkforward import fit_final, run_walk_forward
+from fiduciary_trainer.validation import results
+from fiduciary_trainer.walkforward import fit_final, run_combinatorial, run_walk_forward
 
 if TYPE_CHECKING:
     import threading
@@ -69,11 +70,15 @@ def train(
         checked = measuring.checks_of(walk, rows, measured, loaded.bars, contract)
     with step("final fit"), _listening(attempt, stop):
         model = fit_final(loaded.bars, contract, progress, attempt)
+    scattered = None
+    if contract.training.validation.test_folds is not None:
+        with step("combinatorial purged"), _listening(attempt, stop):
+            scattered = run_combinatorial(loaded.bars, contract, progress, attempt)
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         content = Path(scratch)
         with step("version"):
             built = artifacts.build(content / "version", contract, loaded.bars, rows, model)
-            checked = measuring.with_probe(checked, built.probe)
+            checked = measuring.with_kept_weights(measuring.with_probe(checked, built.probe), walk, model)
         facts = {
             "digest": built.digest,
             "dataDigest": loaded.digest,
@@ -84,6 +89,8 @@ def train(
             "code": provenance.code(),
             "seed": contract.training.seed,
         }
+        with step("validation"):
+            validated = results.write(content / "validation", walk, rows, contract, scattered)
         with step("report"):
             report = Report(
                 job=contract.document,
@@ -96,6 +103,7 @@ def train(
                 counts=walk.counts,
                 chosen=walk.chosen,
                 leakage_scores=checked.leakage_scores,
+                validation=validated,
             )
             write_report(content / "report", report)
             folds = {"folds": measuring.fold_table(walk, measured), "leakageScores": checked.leakage_scores}

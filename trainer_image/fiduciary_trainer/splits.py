@@ -67,10 +67,15 @@ def stretch_bounds(days: Times, folds: int) -> Times:
     return np.append(days[edges[:-1]], days[-1:] + np.timedelta64(1, "ns"))
 
 
-def walk_forward(calendar: Calendar, folds: int, bounds: Times | None = None) -> list[tuple[Ints, Ints]]:
-    """Expanding training rows and the test rows that follow.
+def walk_forward(
+    calendar: Calendar, folds: int, window: int | None = None, bounds: Times | None = None
+) -> list[tuple[Ints, Ints]]:
+    """Training rows and the test rows that follow.
 
     Args:
+        calendar: of the rows.
+        folds: how many test stretches.
+        window: sessions that train at most, the latest (rolling); None: all before (expanding).
         bounds: where the test stretches begin and end; None: :func:`stretch_bounds` of the calendar's own sessions.
 
     Raises:
@@ -84,6 +89,8 @@ def walk_forward(calendar: Calendar, folds: int, bounds: Times | None = None) ->
     result: list[tuple[Ints, Ints]] = []
     for first, end in pairwise(edges):
         train = calendar.before(int(first), every)
+        if window is not None and len(train):
+            train = train[calendar.day[train] > calendar.day[train].max() - window]
         test = every[(calendar.day >= first) & (calendar.day < end)]
         train_days = len(np.unique(calendar.day[train]))
         if train_days < MIN_TRAIN_DAYS or end - first < MIN_TEST_DAYS:

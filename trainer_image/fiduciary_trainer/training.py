@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fiduciary_trainer.steps import Steps
 
 _EVALUATION_BATCH = 8192
-_GRADIENT_NORM = 1.0
+GRADIENT_NORM = 1.0
 """A crisis day's gradient may not undo what a hundred ordinary days taught."""
 
 
@@ -35,6 +35,7 @@ class Network:
         fit_rows, watch_rows: usable rows to fit on, and the inner tail.
         probability: log loss rather than squared error.
         loss_unit: what one unit of loss is in the unit of the label squared.
+        weights: ``(2,)`` of the classes 0 and 1 in the log loss; None: equal.
     """
 
     module: nn.Module
@@ -45,18 +46,21 @@ class Network:
     watch_rows: Tensor
     probability: bool
     loss_unit: float
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> Network:
         tensors = (self.inputs, self.windows, self.target, self.fit_rows, self.watch_rows)
         inputs, windows, target, fit_rows, watch_rows = (tensor.to(device) for tensor in tensors)
         module = self.module.to(device)
-        return Network(module, inputs, windows, target, fit_rows, watch_rows, self.probability, self.loss_unit)
+        weights = None if self.weights is None else self.weights.to(device)
+        return Network(module, inputs, windows, target, fit_rows, watch_rows, self.probability, self.loss_unit, weights)
 
     def loss(self, rows: Tensor) -> Tensor:
         """Mean over ``rows``."""
         score = self.module(self.inputs[self.windows[rows]])[:, 0]
         if self.probability:
-            return functional.binary_cross_entropy_with_logits(score, self.target[rows])
+            weight = None if self.weights is None else self.weights[self.target[rows].long()]
+            return functional.binary_cross_entropy_with_logits(score, self.target[rows], weight)
         return functional.mse_loss(score, self.target[rows])
 
     def watched(self) -> float:
@@ -69,11 +73,17 @@ class Network:
 
 @dataclass(frozen=True)
 class Trained:
-    """A module on the CPU, in eval mode, with the best epoch's weights."""
+    """A module on the CPU, in eval mode, with the best epoch's weights.
+
+    Attributes:
+        kept_excess: by how much, as a share, the module's loss on the inner tail is above the smallest that any epoch
+            recorded; 0 where the best weights were kept.
+    """
 
     module: nn.Module
     best_epoch: int
     history: Epochs
+    kept_excess: float
 
 
 def make_deterministic() -> None:
@@ -93,7 +103,7 @@ def derived_seed(*parts: int) -> int:
 
 def train_member(
     network: Network,
-    settings: Mapping[str, int | float | None],
+    settings: Mapping[str, int | float | str | None],
     key: tuple[int, int, int],
     steps: Steps,
     attempt: Attempt | None,
@@ -117,7 +127,7 @@ def train_member(
     if attempt is not None and (found := attempt.trained(number, member)) is not None:
         steps.skip(epochs)
         _restore(network.module, found.best)
-        return Trained(network.module.eval(), found.best_epoch, found.history)
+        return finished(network, found.best_epoch, found.history)
 
     network = network.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     parameters = [parameter for parameter in network.module.parameters() if parameter.requires_grad]
@@ -146,13 +156,22 @@ def train_member(
     _restore(network.module, running.best)
     if attempt is not None:
         attempt.finish(number, member, Done(running.best_epoch, running.best, running.history))
-    return Trained(network.module.cpu().eval(), running.best_epoch, running.history)
+    return finished(network, running.best_epoch, running.history)
+
+
+def finished(network: Network, best_epoch: int, history: Epochs) -> Trained:
+    """The finished member. Its loss is computed anew, from what is kept: a record of the best epoch proves nothing."""
+    recorded = min((float(entry["inner_loss"]) for entry in history), default=None)
+    excess = 0.0
+    if recorded:
+        excess = max(0.0, network.watched() * network.loss_unit / recorded - 1.0)
+    return Trained(network.module.cpu().eval(), best_epoch, history, excess)
 
 
 def _epoch(
     network: Network,
     optimizer: torch.optim.Optimizer,
-    settings: Mapping[str, int | float | None],
+    settings: Mapping[str, int | float | str | None],
     seed: int,
     attempt: Attempt | None,
 ) -> float:
@@ -167,7 +186,7 @@ def _epoch(
         optimizer.zero_grad()
         loss = network.loss(rows)
         loss.backward()
-        nn.utils.clip_grad_norm_(network.module.parameters(), _GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(network.module.parameters(), GRADIENT_NORM)
         optimizer.step()
         total += float(loss.detach()) * len(rows)
     return total / len(order)

@@ -19,9 +19,10 @@ from fiduciary_trainer.models.fitting import Fitted, Fitter
 from fiduciary_trainer.prepared import Prepared, prepare
 from fiduciary_trainer.steps import Steps
 from fiduciary_trainer.training import make_deterministic
+from fiduciary_trainer.validation import importance, scatter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
 
@@ -97,10 +98,14 @@ class WalkForward:
         history: per fold, for each epoch of each member
             ``{"member", "epoch", "train_loss", "inner_loss", "best"}``; empty for models without epochs. Losses are
             in the unit of ``y`` squared, Direction: log loss.
-        fold_seconds: wall time of each fold's fit. Not reproducible, so it belongs into no artifact of the version.
+        fold_seconds: wall time of each fold; fits that are made together share theirs evenly. Not reproducible, so it
+            belongs into no artifact of the version.
         counts: ``rows_read``, ``rows_used``, and what was left out: ``dropped_lookback``, ``dropped_missing``,
             ``dropped_no_label``; ``lookback`` (rows that the slowest feature needs), ``train_rows_min``.
         chosen: per fold what was tuned inside the training rows (penalty, EWMA constant, epochs of each member).
+        kept_excess: largest over the folds of :attr:`fiduciary_trainer.models.fitting.Fitted.kept_excess`.
+        calendar: of the rows, by which they were split.
+        importance: of each fold: see :func:`fiduciary_trainer.validation.importance.of_fold`.
     """
 
     dates: Times
@@ -117,6 +122,9 @@ class WalkForward:
     fold_seconds: tuple[float, ...]
     counts: Mapping[str, int]
     chosen: tuple[Mapping[str, Any], ...] = field(default=())
+    kept_excess: float | None = None
+    calendar: splits.Calendar | None = None
+    importance: tuple[Floats, ...] = ()
 
     @property
     def test_rows(self) -> Ints:
@@ -139,6 +147,7 @@ class FinalModel:
         examples: float32 transformed inputs of the last rows, ``(n, F)`` or ``(n, window, F)``, to probe an export.
         chosen: what was tuned (penalty, EWMA constant, epochs of each member).
         history: as in :class:`WalkForward`, of this fit.
+        kept_excess: likewise.
     """
 
     module: torch.nn.Module
@@ -149,6 +158,7 @@ class FinalModel:
     examples: NDArray[np.float32]
     chosen: Mapping[str, Any]
     history: tuple[Mapping[str, float | bool], ...]
+    kept_excess: float | None = None
 
 
 def run_walk_forward(
@@ -175,23 +185,27 @@ def run_walk_forward(
     make_deterministic()
     prepared, calendar = _prepare(frame, contract)
     validation = contract.training.validation
-    splitted = splits.walk_forward(calendar, validation.folds, bounds)
-    per_fit = _steps_of_a_fit(contract)
-    fitter = Fitter(contract, prepared, calendar, Steps(progress, per_fit * (len(splitted) + 1)), attempt)
+    splitted = splits.walk_forward(calendar, validation.folds, validation.window, bounds)
+    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=0), attempt)
 
     prediction = np.full(len(prepared.y), np.nan)
     against: dict[str, Floats] = {}
     fits: list[Fitted] = []
     seconds: list[float] = []
+    shuffled: list[Floats] = []
+    began = time.monotonic()
+    trained = fitter.fit_all([(number, train) for number, (train, _) in enumerate(splitted)])
+    share = (time.monotonic() - began) / len(splitted)
     for number, (train, test) in enumerate(splitted):
         began = time.monotonic()
-        fitted = fitter.fit(number, train)
+        fitted = trained[number]
         prediction[test] = fitter.predict(fitted, test)
         transform = Transform.fit(prepared.x[train], contract.features.names)
         for name, values in baselines.fit_predict(prepared, contract.data.label, transform, train, test).items():
             against.setdefault(name, np.full(len(prepared.y), np.nan))[test] = values
         fits.append(fitted)
-        seconds.append(time.monotonic() - began)
+        seconds.append(share + time.monotonic() - began)
+        shuffled.append(importance.of_fold(fitter, fitted, test, [contract.training.seed, number]))
     return WalkForward(
         dates=prepared.dates,
         label_end=prepared.label_end,
@@ -207,6 +221,9 @@ def run_walk_forward(
         fold_seconds=tuple(seconds),
         counts={**prepared.counts, "train_rows_min": min(len(train) for train, _ in splitted)},
         chosen=tuple(fitted.chosen for fitted in fits),
+        kept_excess=_largest([fitted.kept_excess for fitted in fits]),
+        calendar=calendar,
+        importance=tuple(shuffled),
     )
 
 
@@ -214,9 +231,8 @@ def fit_final(frame: Bars, contract: Contract, progress: Progress, attempt: Atte
     """Refit on all rows whose label is known at asOf, by the procedure of the folds. Same errors."""
     make_deterministic()
     prepared, calendar = _prepare(frame, contract)
-    folds, per_fit = contract.training.validation.folds, _steps_of_a_fit(contract)
-    steps = Steps(progress, per_fit * (folds + 1), before=per_fit * folds)
-    fitter = Fitter(contract, prepared, calendar, steps, attempt)
+    folds = contract.training.validation.folds
+    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=folds), attempt)
     fitted = fitter.fit(folds, np.arange(len(prepared.y)))
     return FinalModel(
         module=fitted.module.eval(),
@@ -227,7 +243,28 @@ def fit_final(frame: Bars, contract: Contract, progress: Progress, attempt: Atte
         examples=fitter.examples(fitted.transform, EXAMPLES),
         chosen=fitted.chosen,
         history=fitted.history,
+        kept_excess=fitted.kept_excess,
     )
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known, default=None)
+
+
+def run_combinatorial(
+    frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None = None
+) -> scatter.Scatter:
+    """Fit every split of combinatorial purged cross-validation, after the walk-forward and the final model.
+
+    Raises:
+        DataRefused, Retryable: as :func:`run_walk_forward`.
+    """
+    make_deterministic()
+    prepared, calendar = _prepare(frame, contract)
+    done = contract.training.validation.folds + 1
+    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=done), attempt)
+    return scatter.run(fitter, contract, first_number=done)
 
 
 def _prepare(frame: Bars, contract: Contract) -> tuple[Prepared, splits.Calendar]:
@@ -237,6 +274,8 @@ def _prepare(frame: Bars, contract: Contract) -> tuple[Prepared, splits.Calendar
     return prepared, calendar
 
 
-def _steps_of_a_fit(contract: Contract) -> int:
+def _steps(contract: Contract, progress: Progress, before: int) -> Steps:
+    """Counts on where ``before`` fits of the training have ended."""
     settings = contract.training.settings
-    return int(settings.get("epochs") or 1) * int(settings.get("members") or 1)
+    per_fit = int(settings.get("epochs") or 1) * int(settings.get("members") or 1) * len(contract.training.parts)
+    return Steps(progress, per_fit * contract.fits, before=per_fit * before)

@@ -26,7 +26,9 @@ GateMetric = Literal[
     "mean_skill",
     "rank_ic",
     "sharpe",
+    "probabilistic_sharpe",
     "deflated_sharpe",
+    "min_track_record",
     "max_drawdown",
     "turnover",
     "pnl",
@@ -37,7 +39,9 @@ GateMetric = Literal[
 
 _TRADED: tuple[GateMetric, ...] = (
     "sharpe",
+    "probabilistic_sharpe",
     "deflated_sharpe",
+    "min_track_record",
     "max_drawdown",
     "turnover",
     "pnl",
@@ -77,7 +81,8 @@ class Gate(ApiModel):
     """What is tested, measured out of sample by the walk-forward. Skills are 1 - loss / loss of the baseline.
     Volatility: ewma_skill, har_skill, ols_skill, persistence_skill, mse, qlike. Direction: base_rate_skill,
     persistence_skill, ols_skill, accuracy, balanced_accuracy, brier, log_loss, ece. Return: mean_skill, ols_skill,
-    persistence_skill, rank_ic. Direction and Return: sharpe, deflated_sharpe, max_drawdown, turnover, pnl,
+    persistence_skill, rank_ic. Direction and Return: sharpe, probabilistic_sharpe (that the ratio is above 0),
+    deflated_sharpe, min_track_record (sessions that it takes to say so), max_drawdown, turnover, pnl,
     buy_and_hold_excess. All: worst_fold_skill, effective_rows."""
     above: Decimal | None = None
     """The lower confidence bound has to be above this number (the value itself, for a metric without an interval)."""

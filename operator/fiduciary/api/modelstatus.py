@@ -100,6 +100,8 @@ class RunRecord(ApiModel):
     """Digest of the artifact, if there is one."""
     decision: Annotated[int, Field(ge=1)] | None = None
     """Sequence number of the ModelDecision with the verdict."""
+    report: str | None = Field(default=None, max_length=2048)
+    """Where its report can be read in a browser, in MLflow: what was measured, with plots."""
     finished_at: Time | None = None
     """When the verdict was recorded."""
 

@@ -26,6 +26,8 @@ Architecture = Literal[
     "Ensemble",
 ]
 REFERENCE_ARCHITECTURES: frozenset[str] = frozenset({"EWMA", "HAR", "BaseRate"})
+NETWORK_ARCHITECTURES: frozenset[str] = frozenset({"MLP", "LSTM", "GRU", "TCN", "Transformer", "Ensemble"})
+"""Trained by epochs."""
 
 
 def _cron_field(value: str) -> str:
@@ -123,6 +125,9 @@ class Validation(ApiModel):
     embargo: Annotated[int, Field(ge=0, le=10_000, json_schema_extra={"format": "int32"})] = 66
     """Rows left out between test and training data, at least the longest memory of the features, so that a test row
     shares no input with a training row. Default: 66."""
+    window: Annotated[int, Field(ge=100, le=100_000, json_schema_extra={"format": "int32"})] | None = None
+    """Sessions that a fold of the walk-forward trains on at most, the latest before it (rolling). Absent: all before it
+    (expanding)."""
     cost_bps: NonNegativeDecimal = "2"
     """Cost of a trade in basis points of its value, for profit, Sharpe ratio and drawdown. Default: "2"."""
 

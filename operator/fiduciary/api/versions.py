@@ -42,3 +42,5 @@ class StandingVersion(VersionRef):
     """When it took this place."""
     decision: int | None = Field(default=None, ge=1)
     """Sequence number of the ModelDecision that gave it this place."""
+    report: str | None = Field(default=None, max_length=2048)
+    """Where its report can be read in a browser, in MLflow: what was measured, with plots."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fiduciary.api.training import REFERENCE_ARCHITECTURES
+from fiduciary.api.training import NETWORK_ARCHITECTURES, REFERENCE_ARCHITECTURES
 from fiduciary.decide import reasons
 from fiduciary.evidence import sharpe
 from fiduciary.evidence.bounds import Bounds, bounds
@@ -32,6 +32,8 @@ EFFECTIVE_ROWS = 250.0
 """Fewest effective out-of-sample rows: about one trading year; below it an interval over 6 folds means little."""
 ONNX_LIMIT = 1e-5
 """Largest difference between the exported and the trained network on real rows, in the label's unit."""
+KEPT_LIMIT = 1e-3
+"""Largest share by which the kept weights' loss may be above the smallest that an epoch recorded."""
 SPREAD = 1e-3
 """Least standard deviation of the forecasts within folds, as a share of the outcomes'."""
 ONE_CLASS = 0.005
@@ -49,7 +51,9 @@ BASELINE_NAMES = {
     "persistence": "persistence",
 }
 #: Metrics that exist as one number without an interval.
-POINT_METRICS = frozenset({"max_drawdown", "worst_fold_skill", "effective_rows", "deflated_sharpe"})
+POINT_METRICS = frozenset({"max_drawdown", "worst_fold_skill", "effective_rows"})
+#: Metrics that are computed here, from the Sharpe ratio and its moments.
+OF_SHARPE = frozenset({"probabilistic_sharpe", "deflated_sharpe", "min_track_record"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +236,26 @@ def export(subject: Subject) -> Iterator[Result]:
         same,
         reasons.EXPORT_DIFFERS,
         f"onnx_max_diff: the exported model differs by at most {difference:.2g} from the trained one, "
-        f"{ONNX_LIMIT:g} is allowed",
+        f"{ONNX_LIMIT:g} is allowed"
+        + ("" if same else ": the network, its transform or its features are not what was measured"),
+    )
+
+
+def kept_weights(subject: Subject) -> Iterator[Result]:
+    """A network must keep the weights of its best epoch, not those that training happened to end with."""
+    if subject.architecture not in NETWORK_ARCHITECTURES:
+        return
+    excess = subject.measurement.checks.get("kept_loss_excess")
+    if excess is None:
+        yield _missing("kept_weights", subject.measurement, "kept_loss_excess")
+        return
+    best = excess <= KEPT_LIMIT
+    yield Result(
+        "kept_weights",
+        best,
+        reasons.WEIGHTS_NOT_BEST,
+        f"kept_loss_excess: the kept weights' loss on the inner tail is {excess:.2%} above the best epoch's, at most "
+        f"{KEPT_LIMIT:.1%} is allowed" + ("" if best else ": other weights than the best were kept"),
     )
 
 
@@ -242,6 +265,7 @@ BUILT_IN: tuple[Callable[[Subject], Iterator[Result]], ...] = (
     degenerate,
     skill,
     worst_fold,
+    kept_weights,
     export,
 )
 
@@ -272,8 +296,8 @@ def _user_gate(subject: Subject, gate: Gate) -> Result:
     assert written is not None, "the CRD demands exactly one of above and below"
     threshold = float(written)
     label = f"{name} {side} {written}"
-    if name == "deflated_sharpe":
-        return _deflated(subject, label, side, written)
+    if name in OF_SHARPE:
+        return _of_sharpe(subject, name, label, side, written)
     metric = measured.metrics.get(name)
     if metric is None:
         return _missing(label, measured, name)
@@ -292,21 +316,28 @@ def _user_gate(subject: Subject, gate: Gate) -> Result:
     return Result(label, passed, reasons.GATE_FAILED, message)
 
 
-def _deflated(subject: Subject, label: str, side: str, written: str) -> Result:
+def _of_sharpe(subject: Subject, name: str, label: str, side: str, written: str) -> Result:
     metric = subject.measurement.metrics.get("sharpe")
     if metric is None or metric.skew is None or metric.kurtosis is None or metric.n is None:
         return _missing(label, subject.measurement, "sharpe")
-    value = sharpe.deflated_sharpe(metric.estimate, metric.n, metric.skew, metric.kurtosis, subject.trials)
+    if name == "deflated_sharpe":
+        value = sharpe.deflated_sharpe(metric.estimate, metric.n, metric.skew, metric.kurtosis, subject.trials)
+    elif name == "probabilistic_sharpe":
+        value = sharpe.probabilistic_sharpe(metric.estimate, 0.0, metric.n, metric.skew, metric.kurtosis)
+    else:
+        value = sharpe.min_track_record(metric.estimate, 0.0, metric.skew, metric.kurtosis, ALPHA)
     if value is None:
-        message = (
-            f"deflated_sharpe is unavailable: skew {metric.skew:g} and kurtosis {metric.kurtosis:g} give no variance"
-        )
-        return Result(label, False, reasons.UNAVAILABLE, message)
+        why = f"skew {metric.skew:g} and kurtosis {metric.kurtosis:g} give no variance"
+        if name == "min_track_record" and metric.estimate <= 0.0:
+            why = f"a Sharpe ratio of {metric.estimate:.4f} is not above 0, however long the record"
+        return Result(label, False, reasons.UNAVAILABLE, f"{name} is unavailable: {why}")
     passed = value > float(written) if side == "above" else value < float(written)
     verdict = "is" if passed else "is not"
+    tried = f", {subject.trials} configurations tried" if name == "deflated_sharpe" else ""
+    figure = f"{value:,.0f} sessions" if name == "min_track_record" else f"{value:.4f}"
     message = (
-        f"deflated_sharpe: {value:.4f} (Sharpe ratio {metric.estimate:.4f} a period, {metric.n:,} periods, "
-        f"{subject.trials} configurations tried, convention of {sharpe.CONVENTION}) {verdict} {side} {written}"
+        f"{name}: {figure} (Sharpe ratio {metric.estimate:.4f} a period, {metric.n:,} periods{tried}, "
+        f"convention of {sharpe.CONVENTION}) {verdict} {side} {written}"
     )
     return Result(label, passed, reasons.GATE_FAILED, message)
 

@@ -13,6 +13,7 @@ from fiduciary.decide.conditions import Outlook, conditions
 from fiduciary.decide.decision import Event, Mirror
 from fiduciary.decide.due import following_tick
 from fiduciary.decide.experiment.spent import charged
+from fiduciary.decide.reportlink import linked, of_verdict
 from fiduciary.decide.schedule import ScheduleImpossible
 from fiduciary.decide.serving.following import active
 from fiduciary.decide.serving.split import split
@@ -46,17 +47,17 @@ def report(
         observed_generation=case.generation,
         phase=_phase(outlook),
         conditions=found,
-        champion=history.champion,
-        previous_champion=history.previous_champion,
-        anchor=history.anchor,
-        challenger=history.challenger,
+        champion=linked(case, history, history.champion),
+        previous_champion=linked(case, history, history.previous_champion),
+        anchor=linked(case, history, history.anchor),
+        challenger=linked(case, history, history.challenger),
         approval_request=approval_request(case, history),
         active_experiment=_followed(case, history),
         traffic=care.traffic or split(case, history, None, None),
         kill=history.kill,
         rejected_versions=history.rejected,
         training=step.training,
-        runs=_runs(history),
+        runs=_runs(case, history),
         alpha_spending=_spending(case, step, history),
         gates_digest=current.gates_digest if current is not None and current.gates_digest else None,
         serving_runtime_digest=care.runtime,
@@ -109,12 +110,12 @@ def _serving_phase(outlook: Outlook) -> str | None:
     return "Shifting" if care.lacking is not None and care.lacking.reason in _ON_THE_MOVE else "Degraded"
 
 
-def _runs(history: History) -> tuple[RunRecord, ...]:
+def _runs(case: Case, history: History) -> tuple[RunRecord, ...]:
     newest = sorted(history.verdicts.values(), key=lambda verdict: verdict.record.sequence, reverse=True)
-    return tuple(_run(verdict) for verdict in newest[:RUNS_KEPT])
+    return tuple(_run(case, verdict) for verdict in newest[:RUNS_KEPT])
 
 
-def _run(verdict: Verdict) -> RunRecord:
+def _run(case: Case, verdict: Verdict) -> RunRecord:
     record, summary = verdict.record, verdict.record.evidence.summary
     return RunRecord(
         key=verdict.training_key,
@@ -130,6 +131,7 @@ def _run(verdict: Verdict) -> RunRecord:
         version=record.to.version if record.to is not None else None,
         digest=record.to.digest if record.to is not None else None,
         decision=record.sequence,
+        report=of_verdict(case, verdict),
         finished_at=record.decided_at,
     )
 

@@ -156,6 +156,7 @@ class Connection:
     tracking_uri: str
     trainer_uri: str  # the address that pods in model namespaces use; often the same
     artifacts: str | None = None  # where mlflow-artifacts:/ really are, for servers that do not ask MLflow
+    web_uri: str = ""  # the address that people's browsers use; empty: the tracking address
 
 
 @dataclass(frozen=True, slots=True)

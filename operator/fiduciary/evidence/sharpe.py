@@ -34,6 +34,17 @@ def probabilistic_sharpe(sharpe: float, benchmark: float, periods: int, skew: fl
     return None if variance <= 0.0 else normal_cdf((sharpe - benchmark) / math.sqrt(variance))
 
 
+def min_track_record(sharpe: float, benchmark: float, skew: float, kurtosis: float, alpha: float) -> float | None:
+    """Periods after which the ratio would be above the benchmark at level ``alpha``; None where it is not above it.
+
+    ``1 + (1 - g₃ SR + (g₄-1)/4 SR²) (Z_{1-α} / (SR - SR*))²``. Source: Bailey & López de Prado (2012), equation 13.
+    """
+    spread = 1.0 - skew * sharpe + 0.25 * (kurtosis - 1.0) * sharpe * sharpe
+    if sharpe <= benchmark or spread <= 0.0:
+        return None
+    return 1.0 + spread * (normal_quantile(1.0 - alpha) / (sharpe - benchmark)) ** 2
+
+
 def expected_maximum(trials: int) -> float:
     """Expected maximum of N independent standard normals: ``(1-γ) Φ⁻¹(1 - 1/N) + γ Φ⁻¹(1 - 1/(N e))``; 0 for N = 1.
 

@@ -55,6 +55,16 @@ def test_checks_at_their_limits(name: str, good: float, bad: float, gate: str, r
     assert failures(subject(change={"checks": {name: bad}})) == [(gate, reason)]
 
 
+@pytest.mark.parametrize("architecture", ["MLP", "LSTM", "GRU", "TCN", "Transformer", "Ensemble"])
+def test_a_network_must_show_that_it_kept_its_best_weights(architecture: str) -> None:
+    def of(excess: float | None) -> list[tuple[str, str]]:
+        return failures(subject(change={"checks": {"kept_loss_excess": excess}}, architecture=architecture))
+
+    assert of(1e-3) == []
+    assert of(1.1e-3) == [("kept_weights", reasons.WEIGHTS_NOT_BEST)]
+    assert of(None) == [("kept_weights", reasons.UNAVAILABLE)]
+
+
 @pytest.mark.parametrize("name", [check[0] for check in CHECKS])
 def test_a_missing_check_fails_its_gate_with_the_trainers_reason(name: str) -> None:
     change = {"checks": {name: None}, "unavailable": {name: "the scan had 3 rows"}}
@@ -207,6 +217,25 @@ def test_deflated_sharpe_falls_with_what_was_tried_and_states_its_convention() -
     told = next(failed.message for failed in judged.failures if failed.gate.startswith("deflated"))
     assert "100 configurations" in told
     assert "2012" in told
+
+
+def test_the_record_is_long_enough_or_says_how_long_it_would_have_to_be() -> None:
+    long, short = (Gate(metric="min_track_record", below=days) for days in ("100000", "10"))
+    assert failures(subject("Direction"), long) == []
+    told = gates.judge(subject("Direction"), (short,)).failures[0].message
+    assert "sessions (Sharpe ratio" in told
+    losing = subject("Direction", {"metrics": {"sharpe": {**metric(-0.01), "skew": -0.4, "kurtosis": 6.0}}})
+    refused = gates.judge(losing, (long,)).failures
+    assert [(each.gate, each.reason) for each in refused] == [("min_track_record below 100000", reasons.UNAVAILABLE)]
+    assert "not above 0, however long" in refused[0].message
+
+
+def test_probabilistic_sharpe_is_the_deflated_one_of_a_single_configuration() -> None:
+    alone, deflated = (
+        gates.judge(subject("Direction"), (Gate(metric=name, above="0.5"),)).results[-1].message.split()[1]
+        for name in ("probabilistic_sharpe", "deflated_sharpe")
+    )
+    assert alone == deflated
 
 
 def test_deflated_sharpe_needs_the_moments() -> None:

@@ -21,6 +21,15 @@ def test_expected_maximum_of_normals(trials: int, expected: float) -> None:
     assert sharpe.expected_maximum(trials) == pytest.approx(expected, abs=5e-6)
 
 
+def test_min_track_record_of_the_paper() -> None:
+    """Facts C, oracle 5: Sharpe 2 against 1 a year, daily returns of 250 sessions: 2.7311878 years."""
+    root = 250**0.5
+    found = sharpe.min_track_record(2 / root, 1 / root, 0.0, 3.0, 0.05)
+    assert found is not None
+    assert abs(found / 250 - 2.7311878) < 1e-6
+    assert sharpe.min_track_record(0.01, 0.02, 0.0, 3.0, 0.05) is None
+
+
 def test_deflated_sharpe_of_the_paper() -> None:
     daily, variance = 2.5 / math.sqrt(250), 0.5 / 250
     value = sharpe.deflated_sharpe(daily, 1250, -3.0, 10.0, 100, variance)

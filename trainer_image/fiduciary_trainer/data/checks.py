@@ -10,6 +10,7 @@ import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
+from fiduciary_trainer.data import plausible
 from fiduciary_trainer.outcome import BadContract, DataRefused
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def check(table: pd.DataFrame, contract: Contract, where: str) -> None:
             "(data.checks.minRows); use a longer history",
         )
     _staleness(table, contract, where)
+    plausible.check(table, contract)
 
 
 def _columns(table: pd.DataFrame, contract: Contract, where: str) -> None:

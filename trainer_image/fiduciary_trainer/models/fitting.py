@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from fiduciary_features import Transform
 from fiduciary_trainer import baselines, splits
-from fiduciary_trainer.models import modules, ridge
+from fiduciary_trainer.models import modules, ridge, sequences, together
+from fiduciary_trainer.models.hyperparameters import NETWORKS
 from fiduciary_trainer.training import Network, derived_seed, train_member
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.prepared import Prepared
     from fiduciary_trainer.steps import Steps
+    from fiduciary_trainer.training import Trained
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,12 +33,29 @@ _BATCH = 8192
 
 @dataclass(frozen=True)
 class Fitted:
-    """A module with its transform, what was tuned, and how training went."""
+    """A module with its transform, what was tuned, and how training went.
+
+    ``kept_excess`` is the largest of the members' (see :class:`fiduciary_trainer.training.Trained`), None for models
+    that are solved in one go.
+    """
 
     module: nn.Module
     transform: Transform
     chosen: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, float | bool], ...] = ()
+    kept_excess: float | None = None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One fit of networks before it is trained."""
+
+    transform: Transform
+    penalty: float
+    level: float
+    spread: float
+    networks: Sequence[Network]
+    keys: Sequence[together.Key]
 
 
 @dataclass(frozen=True)
@@ -60,20 +79,32 @@ class Fitter:
     def fit(self, number: int, train: Ints) -> Fitted:
         """Fit on ``train``; ``number`` tells fits of one training apart (fold, or the number of folds: final)."""
         architecture = self.contract.training.architecture
-        if architecture in ("MLP", "LSTM"):
-            return self._networks(number, train)
+        if architecture in NETWORKS:
+            return self.fit_all([(number, train)])[0]
         fitted = self._closed_form(architecture, train)
         self.steps.done(1)
         if self.attempt is not None:
             self.attempt.stop_if_asked()
         return fitted
 
-    def predict(self, fitted: Fitted, rows: Ints) -> Floats:
-        """``(n,)`` in the unit of the label, by the module itself in float32: what serving will answer."""
-        parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+    def predict(self, fitted: Fitted, rows: Ints, shuffled: tuple[int, Ints] | None = None) -> Floats:
+        """``(n,)`` in the unit of the label, by the module itself in float32: what serving will answer.
+
+        Args:
+            fitted: the model.
+            rows: to predict.
+            shuffled: a feature, and for each of ``rows`` another row that its value (or its window of values) is taken
+                from; None: their own.
+        """
         inputs = self.transformed(fitted.transform)
+        answers: list[Floats] = []
         with torch.inference_mode():
-            answers = [fitted.module(self._batch(inputs, part)).double().numpy()[:, 0] for part in parts]
+            for start in range(0, len(rows), _BATCH):
+                batch = self._batch(inputs, rows[start : start + _BATCH])
+                if shuffled is not None:
+                    feature, donors = shuffled
+                    batch[..., feature] = self._batch(inputs, donors[start : start + _BATCH])[..., feature]
+                answers.append(fitted.module(batch).double().numpy()[:, 0])
         return np.concatenate(answers)
 
     def transformed(self, transform: Transform) -> torch.Tensor:
@@ -126,8 +157,24 @@ class Fitter:
             penalty = max(penalty, ridge.UNPENALISED)
         return fit(x[train], y[train], penalty), penalty
 
-    def _networks(self, number: int, train: Ints) -> Fitted:
-        """Members with seeds of their own, each with its best epoch's weights, averaged."""
+    def fit_all(self, trains: Sequence[tuple[int, Ints]]) -> list[Fitted]:
+        """Several fits, (number, rows) each: networks that can be are trained together."""
+        if self.contract.training.architecture not in NETWORKS:
+            return [self.fit(number, train) for number, train in trains]
+        plans = [self._plan(number, train) for number, train in trains]
+        networks = [network for plan in plans for network in plan.networks]
+        if not together.can_train(networks):
+            return [self._assembled(plan, self._one_by_one(plan)) for plan in plans]
+        keys = [key for plan in plans for key in plan.keys]
+        trained = together.train(networks, self.contract.training.settings, keys, self.steps, self.attempt)
+        result: list[Fitted] = []
+        for plan in plans:
+            result.append(self._assembled(plan, trained[: len(plan.keys)]))
+            trained = trained[len(plan.keys) :]
+        return result
+
+    def _plan(self, number: int, train: Ints) -> _Plan:
+        """The networks of a fit before training, each with a seed of its own."""
         settings, seed = self.contract.training.settings, self.contract.training.seed
         fit_rows, watch = splits.inner_tail(self.calendar, train)
         transform = self.transform(fit_rows)
@@ -138,28 +185,66 @@ class Fitter:
         target: Floats = (y - level) / spread
         coefficients, penalty = self._linear(transform.apply(self.prepared.x), target, fit_rows)
         inputs = self.transformed(transform)
-        members: list[nn.Module] = []
-        history: list[Mapping[str, float | bool]] = []
-        best: list[int] = []
-        for member in range(int(settings["members"] or 1)):
+        rows = self.prepared.windows if self.contract.windowed else self.prepared.windows[:, -1]
+        windows, targets = torch.from_numpy(rows), torch.from_numpy(target.astype(np.float32))
+        fitted_on, watched = torch.from_numpy(fit_rows), torch.from_numpy(watch)
+        weights = self._class_weights(fit_rows)
+        architectures = [part for part in self.contract.training.parts for _ in range(int(settings["members"] or 1))]
+        networks: list[Network] = []
+        for member, architecture in enumerate(architectures):
             torch.manual_seed(derived_seed(seed, number, member, 0))
-            width, hidden = inputs.shape[1], int(settings["hidden"] or 1)
-            core = modules.Recurrent(width, hidden) if self.contract.windowed else modules.Perceptron(width, hidden)
-            network = Network(
-                module=modules.Skipped(modules.Affine(coefficients, probability=False), core),
-                inputs=inputs,
-                windows=torch.from_numpy(
-                    self.prepared.windows if self.contract.windowed else self.prepared.windows[:, -1]
-                ),
-                target=torch.from_numpy(target.astype(np.float32)),
-                fit_rows=torch.from_numpy(fit_rows),
-                watch_rows=torch.from_numpy(watch),
-                probability=self._is_probability,
-                loss_unit=spread * spread,
+            linear = modules.Affine(coefficients, probability=False)
+            networks.append(
+                Network(
+                    module=modules.Skipped(linear, self._core(architecture, inputs.shape[1])),
+                    inputs=inputs,
+                    windows=windows,
+                    target=targets,
+                    fit_rows=fitted_on,
+                    watch_rows=watched,
+                    probability=self._is_probability,
+                    loss_unit=spread * spread,
+                    weights=weights,
+                )
             )
-            trained = train_member(network, settings, (seed, number, member), self.steps, self.attempt)
-            members.append(trained.module)
-            history.extend(trained.history)
-            best.append(trained.best_epoch)
-        module = modules.Members(members, probability=self._is_probability, level=level, spread=spread)
-        return Fitted(module.eval(), transform, {"penalty": penalty, "best_epochs": best}, tuple(history))
+        keys = [(seed, number, member) for member in range(len(networks))]
+        return _Plan(transform, penalty, level, spread, networks, keys)
+
+    def _one_by_one(self, plan: _Plan) -> list[Trained]:
+        settings = self.contract.training.settings
+        return [
+            train_member(network, settings, key, self.steps, self.attempt)
+            for network, key in zip(plan.networks, plan.keys, strict=True)
+        ]
+
+    def _assembled(self, plan: _Plan, trained: Sequence[Trained]) -> Fitted:
+        """Members averaged, each with its best epoch's weights."""
+        module = modules.Members(
+            [each.module for each in trained],
+            probability=self._is_probability,
+            level=plan.level,
+            spread=plan.spread,
+        )
+        chosen = {"penalty": plan.penalty, "best_epochs": [each.best_epoch for each in trained]}
+        history = tuple(entry for each in trained for entry in each.history)
+        return Fitted(module.eval(), plan.transform, chosen, history, max(each.kept_excess for each in trained))
+
+    def _core(self, architecture: str, width: int) -> nn.Module:
+        """A network before training; drawn from torch's generator."""
+        settings, window = self.contract.training.settings, self.contract.window
+        hidden = int(settings["hidden"] or 1)
+        if architecture == "MLP":
+            core = modules.Perceptron(width, hidden)
+            return sequences.Newest(core) if self.contract.windowed else core
+        if architecture == "TCN":
+            return sequences.TemporalConvolution(width, hidden, window)
+        if architecture == "Transformer":
+            return sequences.Encoder(width, hidden, window, int(settings["heads"] or 1), int(settings["layers"] or 1))
+        return sequences.Recurrent("GRU" if architecture == "GRU" else "LSTM", width, hidden)
+
+    def _class_weights(self, fit_rows: Ints) -> torch.Tensor | None:
+        """Weights of falls and rises that make both count the same, from the rows that are fitted on."""
+        if not self._is_probability or self.contract.training.settings.get("classWeights") != "balanced":
+            return None
+        up = float(self.prepared.y[fit_rows].mean())
+        return None if up in (0.0, 1.0) else torch.tensor([0.5 / (1.0 - up), 0.5 / up], dtype=torch.float32)

@@ -25,6 +25,15 @@ class _Setting:
     default: int | float | None
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """One of several words; with ``many``, several of them joined by ``+``."""
+
+    words: tuple[str, ...]
+    default: str
+    many: bool = False
+
+
 _PENALTY = {"penalty": _Setting(False, 0.0, 1e6, None)}
 _NETWORK = {
     "hidden": _Setting(True, 1, 1024, 16),
@@ -35,18 +44,42 @@ _NETWORK = {
     "batchSize": _Setting(True, 8, 65_536, 256),
     "members": _Setting(True, 1, 32, 3),
 }
-_SETTINGS: Mapping[str, Mapping[str, _Setting]] = {
+NETWORKS = ("MLP", "LSTM", "GRU", "TCN", "Transformer", "Ensemble")
+"""Trained by epochs."""
+SEQUENCES = ("LSTM", "GRU", "TCN", "Transformer")
+"""Read a window of rows; an Ensemble does where one of its parts does."""
+_WEIGHTS = {"classWeights": _Choice(("none", "balanced"), "none")}
+_SEQUENCE = {
+    **_PENALTY,
+    **_NETWORK,
+    **_WEIGHTS,
+    "window": _Setting(True, 2, 512, 20),
+    "members": _Setting(True, 1, 32, 2),
+}
+_ATTENTION = {"heads": _Setting(True, 1, 16, 2), "layers": _Setting(True, 1, 8, 1)}
+_SETTINGS: Mapping[str, Mapping[str, _Setting | _Choice]] = {
     "EWMA": {},
     "HAR": {},
     "BaseRate": {},
     "Linear": _PENALTY,
     "Logistic": _PENALTY,
-    "MLP": {**_PENALTY, **_NETWORK},
-    "LSTM": {**_PENALTY, **_NETWORK, "window": _Setting(True, 2, 512, 20), "members": _Setting(True, 1, 32, 2)},
+    "MLP": {**_PENALTY, **_NETWORK, **_WEIGHTS},
+    "LSTM": _SEQUENCE,
+    "GRU": _SEQUENCE,
+    "TCN": _SEQUENCE,
+    "Transformer": {**_SEQUENCE, **_ATTENTION},
+    "Ensemble": {
+        **_SEQUENCE,
+        **_ATTENTION,
+        "members": _Setting(True, 1, 32, 1),
+        "architectures": _Choice(("MLP", *SEQUENCES), "MLP+LSTM+TCN", many=True),
+    },
 }
 
+Settings = dict[str, int | float | str | None]
 
-def settings(architecture: str, given: Mapping[str, Any]) -> dict[str, int | float | None]:
+
+def settings(architecture: str, given: Mapping[str, Any]) -> Settings:
     """The settings of an architecture, defaults filled in.
 
     Raises:
@@ -59,10 +92,33 @@ def settings(architecture: str, given: Mapping[str, Any]) -> dict[str, int | flo
         raise BadContract(
             "UnknownHyperparameter", f"training.hyperparameters of {architecture} holds {', '.join(unknown)}; {takes}"
         )
-    result: dict[str, int | float | None] = {name: setting.default for name, setting in known.items()}
+    result: Settings = {name: setting.default for name, setting in known.items()}
     for name, value in given.items():
-        result[name] = _read(name, value, known[name])
+        setting = known[name]
+        result[name] = _chosen(name, value, setting) if isinstance(setting, _Choice) else _read(name, value, setting)
+    hidden, heads = result.get("hidden"), result.get("heads")
+    if isinstance(hidden, int) and isinstance(heads, int) and hidden % heads:
+        raise BadContract(
+            "InvalidHyperparameter",
+            f"training.hyperparameters.hidden is {hidden} and heads {heads}; expected hidden to be a multiple of heads",
+        )
     return result
+
+
+def parts(values: Mapping[str, Any], architecture: str) -> tuple[str, ...]:
+    """Architectures of the networks that are averaged: those of an Ensemble, else the one itself."""
+    return tuple(str(values["architectures"]).split("+")) if architecture == "Ensemble" else (architecture,)
+
+
+def _chosen(name: str, value: Any, setting: _Choice) -> str:
+    words = str(value).split("+") if setting.many else [value]
+    if not all(word in setting.words for word in words) or len(set(words)) < len(words):
+        several = f"one or several of {', '.join(setting.words)}, joined by +" if setting.many else ""
+        raise BadContract(
+            "InvalidHyperparameter",
+            f"training.hyperparameters.{name} is {value!r}; expected {several or ' or '.join(setting.words)}",
+        )
+    return str(value)
 
 
 def _read(name: str, value: Any, setting: _Setting) -> int | float:

@@ -81,21 +81,6 @@ class Perceptron(nn.Module):
         return self.out(torch.tanh(self.hidden(x)))
 
 
-class Recurrent(nn.Module):
-    """One LSTM layer, read at the last row of the window; zero until it has learned something."""
-
-    def __init__(self, features: int, hidden: int) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(features, hidden, batch_first=True)
-        self.out = nn.Linear(hidden, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        states, _ = self.lstm(x)
-        return self.out(states[:, -1, :])
-
-
 class Skipped(nn.Module):
     """A linear part, fitted before and held, and a network that learns what it leaves over.
 

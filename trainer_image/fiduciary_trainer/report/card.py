@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiduciary_trainer.leakage import LIMIT
 from fiduciary_trainer.measure.measurement import SKILLS
+from fiduciary_trainer.report import summary, validation_card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +46,11 @@ CAPTIONS = {
     "cumulative_advantage.png": "Cumulative advantage over tuned EWMA",
     "profit_and_loss.png": "Paper profit and loss after costs, with drawdown",
     "learning_curves.png": "Learning curves",
+    "skill_by_year.png": "Skill against each tuned baseline by year",
+    "regimes.png": "Skill by market regime",
+    "paths.png": "Paths of combinatorial purged cross-validation",
+    "importance.png": "Permutation importance",
+    "residuals.png": "Residuals",
 }
 
 
@@ -52,15 +58,17 @@ def model_card(report: Report, plots: Sequence[str]) -> str:
     """The card as Markdown; the plots lie beside it."""
     sections = (
         _head(report),
+        ["## In short", "", *(f"- {sentence}" for sentence in summary.sentences(report))],
+        _metrics(report),
+        _plots(plots),
+        validation_card.sections(report),
+        _checks(report),
         _data(report),
         _procedure(report),
-        _metrics(report),
-        _checks(report),
-        _plots(plots),
         _limits(report),
         _not_measured(report),
     )
-    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
 def _head(report: Report) -> list[str]:
@@ -118,13 +126,15 @@ def _data(report: Report) -> list[str]:
 def _procedure(report: Report) -> list[str]:
     training = report.job["training"]
     validation, given = training["validation"], training["hyperparameters"]
+    window = validation.get("window")
+    before = f"the {window:,} sessions before it" if window else "what came before"
     lines = [
-        "## Procedure and validation",
+        "## Procedure",
         "",
         f"- Architecture {training['architecture']}; hyperparameters "
         + (f"`{json.dumps(given, sort_keys=True)}`, others" if given else "all")
         + " at their defaults or chosen inside the training rows.",
-        f"- {validation['scheme']}: {len(report.rows.folds)} folds in order of time, each trained on what came before. "
+        f"- Walk-forward: {len(report.rows.folds)} folds in order of time, each trained on {before}. "
         f"Training rows whose label ends after the first test decision are purged (at least {validation['purge']}), "
         f"and at least {validation['embargo']} rows lie between training and test.",
         "- Transforms are fitted on training rows only. Baselines are tuned on the training rows of each fold.",

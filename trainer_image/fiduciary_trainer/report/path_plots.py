@@ -103,7 +103,7 @@ def skill_by_fold(rows: Rows, kind: LabelKind, name: str) -> Figure:
         chosen = [rows.fold_of_day == number for number, *_ in bounds] + [everything]
         for index, (position, days) in enumerate(zip(positions, chosen, strict=True)):
             whole = index == len(bounds)
-            _interval(axes, loss[days], against[days], position, style.INK if whole else style.MODEL)
+            interval(axes, loss[days], against[days], position, style.INK if whole else style.MODEL)
         axes.axvline(0.0, color=style.INK, linewidth=0.9)
         axes.axhline(positions[-1] + 0.67, color="#9A9A9A", linewidth=0.8)
         axes.set_title(f"against {BASELINE_NAMES[baseline]}", loc="left", fontsize=9.5)
@@ -127,7 +127,8 @@ def is_usable(rows: Rows, baseline: str) -> bool:
     return baseline in rows.baselines and bool(np.all(np.isfinite(rows.baselines[baseline])))
 
 
-def _interval(axes: Axes, loss: NDArray[np.float64], against: NDArray[np.float64], y: float, color: str) -> None:
+def interval(axes: Axes, loss: NDArray[np.float64], against: NDArray[np.float64], y: float, color: str) -> None:
+    """Skill over some days as a dot at height ``y`` with its 95% interval."""
     if against.mean() == 0.0:
         return
     value = skill(loss, against)

@@ -1,16 +1,17 @@
-"""The report folder of one training: PNG plots and ``model-card.md``."""
+"""The report folder of one training: PNG plots, ``model-card.md``, and both as one ``report.html``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 
 from fiduciary_trainer.measure.measurement import SKILLS, LabelKind
-from fiduciary_trainer.report import forecast_plots, path_plots, style
+from fiduciary_trainer.report import forecast_plots, path_plots, style, validation_plots
 from fiduciary_trainer.report.card import model_card
+from fiduciary_trainer.report.page import page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ class Report:
         counts: rows read, used and left out, by reason.
         chosen: what was tuned in each fold.
         leakage_scores: score of each feature.
+        validation: ``validation/results.json``.
     """
 
     job: Mapping[str, Any]
@@ -48,6 +50,7 @@ class Report:
     counts: Mapping[str, int]
     chosen: Sequence[Mapping[str, Any]]
     leakage_scores: Mapping[str, float]
+    validation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> LabelKind:
@@ -67,7 +70,7 @@ def write_report(folder: Path, report: Report) -> list[str]:
         report: measured numbers.
 
     Returns:
-        Names of the files, in the order of the card.
+        Names of the files, plots in the order of the card.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
@@ -77,8 +80,11 @@ def write_report(folder: Path, report: Report) -> list[str]:
                 continue
             style.save(drawn, folder / name)
             files.append(name)
-    (folder / "model-card.md").write_text(model_card(report, files), encoding="utf-8")
-    return [*files, "model-card.md"]
+    card = model_card(report, files)
+    (folder / "model-card.md").write_text(card, encoding="utf-8")
+    plots = {name: (folder / name).read_bytes() for name in files}
+    (folder / "report.html").write_bytes(page(card, plots, report.title))
+    return [*files, "model-card.md", "report.html"]
 
 
 def _figures(report: Report) -> dict[str, Figure | None]:
@@ -98,5 +104,12 @@ def _figures(report: Report) -> dict[str, Figure | None]:
         cost = float(report.job["training"]["validation"]["costBps"])
         horizon = int(report.job["data"]["label"]["horizon"])
         figures["profit_and_loss.png"] = path_plots.profit(rows, kind, title, cost, horizon)
+    validation = report.validation
+    walk_forward = {each: metric.estimate for each, metric in report.measurement.metrics.items()}
+    figures["skill_by_year.png"] = validation_plots.skill_by_year(validation.get("byYear", {}), kind, title)
+    figures["regimes.png"] = validation_plots.regimes(rows, kind, title)
+    figures["paths.png"] = validation_plots.paths(validation.get("combinatorial", {}), walk_forward, title)
+    figures["importance.png"] = validation_plots.importance(validation.get("importance", {}), title)
+    figures["residuals.png"] = validation_plots.residuals(rows, kind, title)
     figures["learning_curves.png"] = path_plots.learning_curves(report.history, loss, title)
     return figures

@@ -9,7 +9,10 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
+import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.dates import YearLocator
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 # Okabe & Ito (2008), "Color Universal Design".
 MODEL = "#0072B2"
@@ -76,6 +80,17 @@ def figure(
     return drawn, axes
 
 
+def years(days: NDArray[np.datetime64]) -> YearLocator:
+    """Ticks at whole years, at most about six."""
+    span = int((days[-1] - days[0]) / np.timedelta64(366, "D"))
+    return YearLocator(max(1, -(-span // 6)))
+
+
+def diverging() -> LinearSegmentedColormap:
+    """Orange below zero, white at zero, blue above."""
+    return LinearSegmentedColormap.from_list("skill", [ACCENT, "#FFFFFF", MODEL])
+
+
 def save(drawn: Figure, path: Path) -> None:
     """Write a PNG without the program's name and date in it, so that equal plots are equal files."""
     with mpl.rc_context(STYLE):
@@ -109,6 +124,11 @@ def corner(axes: Axes, text: str, where: str = "upper left") -> None:
 def percent(axis: Axis, digits: int = 0) -> None:
     """Show shares as per cent."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.{digits}f}%"))
+
+
+def shares(axis: Axis) -> None:
+    """Show shares as per cent with the digits that each tick needs."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
 
 
 def plain_log(axis: Axis, unit: str = "", dense: bool = False) -> None:

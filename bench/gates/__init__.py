@@ -1,0 +1,1 @@
+"""How often the gates accept what they are there to refuse, and how much skill they need to see."""
