@@ -308,7 +308,7 @@ def test_the_last_weights_instead_of_the_best_are_refused(
     job = document(data, "MLP", "Volatility", hyperparameters={
         "epochs": 30, "patience": 30, "members": 1, "hidden": 16, "learningRate": "0.03"})  # fmt: skip
     kept = train(tmp_path, job)
-    assert kept.result["checks"]["kept_loss_excess"] == 0.0
+    assert kept.result["checks"]["kept_loss_excess"] < 1e-5
     assert reasons.WEIGHTS_NOT_BEST not in refusals(kept, "MLP")
     honest = training._after
 

@@ -92,9 +92,12 @@ def _confidence_set(daily: dict[str, Floats], seed: int) -> dict[str, Any]:
     made.compute()
     names = list(distinct)
     values: dict[str, float] = {}
-    for index, row in made.pvalues.iterrows():
-        for name in same[names[int(index)]]:  # type: ignore[arg-type]
-            values[name] = float(row["Pvalue"]) if math.isfinite(float(row["Pvalue"])) else 1.0
+    # Not iterrows: where several are eliminated at once, arch's index holds an array.
+    for places, p in zip(made.pvalues.index, made.pvalues["Pvalue"], strict=True):
+        if not math.isfinite(float(p)):
+            return {"unavailable": "losses differ by the same amount every day, so their differences have no variance"}
+        for place in np.atleast_1d(places):
+            values.update(dict.fromkeys(same[names[int(place)]], float(p)))
     return {
         "size": SIZE,
         "replications": REPLICATIONS,
