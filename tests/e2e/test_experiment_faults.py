@@ -114,9 +114,12 @@ def test_challenger_that_cannot_start(trial: Trial) -> None:
     trial.template(merged(SHADOW, {"stopping": {"maxDuration": "45s"}}))
     with unharmed(trial, stays=True):
         version = trial.train(broken("shape"))
+        before = trial.service.until("PromotionPending", "True", "BadVersion")
         ended = trial.until_ended(version, "Kept")
         assert ended["status"]["reason"] == "NeverStarted"
-        assert "features" in condition(trial.service.found, "PromotionPending").get("message", "features")
+        told = condition(before, "PromotionPending")
+        assert told["reason"] == "BadVersion"
+        assert "model.onnx" in told["message"]
         assert trial.records(version) == [], "it changed no traffic"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from fiduciary.api import meta
 from fiduciary.api.modelexperiment import ModelExperiment
 from fiduciary.decide import reasons
 from tests.unit.decide.laboratory import AUTO, TEMPLATE, Laboratory, laboratory, newcomer, tried_to
-from tests.unit.decide.lives import answers, approve, calm, challenged, pin, served, trained
+from tests.unit.decide.lives import answers, approve, calm, challenged, measured, pin, served, trained
 from tests.unit.decide.worlds import NAME, PLATFORM
 
 FIRST = f"{NAME}-2"
@@ -74,8 +75,6 @@ def _edited(spec: dict[str, Any]) -> Laboratory:
     lab.sim.edit({"training": {"architecture": "Linear"}})
     lab.sim.settle()
     lab.sim.advance(seconds=40)
-    from tests.unit.decide.lives import measured
-
     lab.sim.finish(measured(lab.sim))
     lab.sim.edit(spec)
     lab.sim.settle()
@@ -233,3 +232,24 @@ def test_one_made_by_hand_that_goes_on_or_is_owed_a_record_stays() -> None:
     lab.stopped = True
     lab.sim.step()
     assert {"old-00", "old-01"} <= set(names(lab))
+
+
+def test_why_no_pod_of_a_challenger_is_ready_is_told_while_its_experiment_waits() -> None:
+    """The experiment can only count pods; the model's condition says what keeps them."""
+    lab = Laboratory(served(AUTO, _watched()))
+    lab.sim.edit({"training": {"architecture": "Linear"}})
+    lab.sim.settle()
+    lab.sim.advance(seconds=40)
+    document = measured(lab.sim)
+    said = json.dumps({"reason": "BadVersion", "message": "ONNX Runtime cannot load model.onnx"})
+    pod = {"container": "server", "reason": "Error", "termination_message": said}
+    lab.sim.serving.broken[str(document["digest"])] = pod
+    lab.sim.finish(document)
+    lab.seconds(60)
+    assert lab.one(FIRST).status.reason == reasons.WAITING_FOR_CAPACITY
+    status, reason, message = lab.sim.condition("PromotionPending")
+    assert (status, reason) == ("True", "BadVersion")
+    assert f"ModelExperiment {FIRST}" in message
+    assert "cannot load model.onnx" in message
+    assert answers(lab.sim) == "1"
+    assert lab.sim.condition("Ready")[0] == "True"

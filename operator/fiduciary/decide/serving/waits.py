@@ -8,6 +8,8 @@ from fiduciary.api.modelstatus import ApprovalRequest
 from fiduciary.decide import reasons
 from fiduciary.decide.serving.following import active, told, watches, window_end
 from fiduciary.decide.serving.queueing import ended_for
+from fiduciary.decide.serving.readiness import not_ready
+from fiduciary.decide.serving.wanted import view_of
 from fiduciary.decide.serving.will import approvals_given, approvals_needed, closed, people_decide
 from fiduciary.decide.step import Note
 
@@ -74,7 +76,12 @@ def _judged(case: Case, history: History, name: str) -> Note | None:
         return _held(name, followed.metadata.name, held, behind)
     if followed is not None:
         reason, message = told(followed)
-        return Note(reason, f"{name} is judged by ModelExperiment {followed.metadata.name}: {message}{behind}")
+        by = f"{name} is judged by ModelExperiment {followed.metadata.name}"
+        lacking = _no_pod(case, history) if reason == reasons.WAITING_FOR_CAPACITY else None
+        if lacking is not None:  # the experiment counts pods; why there is none, the pods say
+            message = f"{by}, which waits for its pods: {lacking.message}{behind}"
+            return Note(lacking.reason, message, lacking.stalled)
+        return Note(reason, f"{by}: {message}{behind}")
     if people_decide(case):
         return None
     ended = _ended_before(case, history)
@@ -92,6 +99,12 @@ def _held(name: str, experiment: str, held: Closure, behind: str) -> Note:
     until = "" if held.until is None else f" until {held.until:%Y-%m-%d %H:%M %Z}"
     message = f"{ruled}; {held.freeze or held.window} forbids promotions{until}{behind}"
     return Note(reasons.IN_FREEZE if held.freeze else reasons.NO_PROMOTE_WINDOW, message)
+
+
+def _no_pod(case: Case, history: History) -> Note | None:
+    """Why no pod of the challenger is ready; None where one is, or nothing is known of them yet."""
+    view = view_of(case, history.challenger)
+    return None if view is None else not_ready(case, view, 1)
 
 
 def _ended_before(case: Case, history: History) -> Note | None:
