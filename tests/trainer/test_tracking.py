@@ -127,7 +127,7 @@ def test_everything_arrives_once(tmp_path: Path, key: str) -> None:
     assert found.info.status == "FINISHED"
     assert len(client.get_metric_history(found.info.run_id, "fold_5/inner_loss")) == 150
     assert {item.path for item in client.list_artifacts(found.info.run_id, "version")} == {
-        f"version/{name}" for name in (*artifact.FILES, "manifest.json")
+        f"version/{name}" for name in (*artifact.FILES, artifact.SETTINGS, "manifest.json")
     }
     assert {item.path for item in client.list_artifacts(found.info.run_id)} == {"version", "report", "folds.json"}
 
