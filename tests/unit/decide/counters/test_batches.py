@@ -74,7 +74,7 @@ def test_a_query_is_promql_and_matches_exactly_its_pods() -> None:
 
 def test_a_dot_in_a_name_is_a_dot() -> None:
     need = Need(Workload("ns", "a.b-00000001"), (), NOW - 60_000, NOW)
-    assert 'pod=~"a\\\\.b-00000001-' in queries(RUNTIME, [need], SCRAPE)[0].promql
+    assert 'pod=~"a\\\\.b-00000001(' in queries(RUNTIME, [need], SCRAPE)[0].promql
 
 
 def test_an_answer_goes_back_to_its_workloads() -> None:
