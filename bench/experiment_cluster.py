@@ -12,22 +12,17 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import httpx
-
-from bench import results
+from bench import sandboxed
 from bench.experiment_replay import Tape, identical
 from bench.results import progress
-from sandbox.market import Market
-from tests.e2e.cluster import Cluster
+from bench.sandboxed import Measured
 from tests.e2e.experiments import SCRAPE, Trial, broken, judged, sound, steps
-from tests.e2e.node import Node
-from tests.e2e.place import ANA, Namespaces, Sandbox, allow_approvals
-from tests.e2e.serving import Service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sandbox.load import Report
+    from tests.e2e.serving import Service
 
 RATE = 220.0
 FAILURES = 2
@@ -44,40 +39,11 @@ GOALS = {
 }
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Figures by the names of the issue; rows of the table."""
-
-    figures: Mapping[str, float]
-    rows: list[dict[str, object]]
-
-    def show(self) -> None:
-        results.table("experiments on the node, through the Gateway", self.rows)
-
-
 def measure() -> Measured:
     """On the sandbox that FIDUCIARY_SANDBOX names. Raises LookupError where it is not up."""
-    sandbox = Sandbox.running()
-    cluster = Cluster(sandbox.kubeconfig, sandbox.kubectl)
-    namespaces = Namespaces(cluster)
-    with httpx.Client(base_url=sandbox.gateway, timeout=30) as gateway:
-        try:
-            namespace = namespaces.make("bench")
-            allow_approvals(cluster, namespace, ANA)
-            progress("apply, train, judge, serve")
-            service = Service(cluster, gateway, namespace, "spx")
-            return _measure(Trial.begin(service, _market(cluster), judged("spx", TEMPLATE)))
-        finally:
-            namespaces.remove()
-
-
-def _market(cluster: Cluster) -> Market:
-    deployed = cluster.read("deployment", "fiduciary-operator", "fiduciary-system")
-    environment = deployed["spec"]["template"]["spec"]["containers"][0]["env"]
-    image = next(entry["value"] for entry in environment if entry["name"] == "FIDUCIARY_TRAINER_IMAGE")
-    hand = Node(cluster, image)
-    hand.start()
-    return Market.parse(hand.run(*Market.command()))
+    with sandboxed.served() as (service, market):
+        progress("apply, train, judge, serve")
+        return _measure(Trial.begin(service, market, judged("spx", TEMPLATE)))
 
 
 def _measure(trial: Trial) -> Measured:
@@ -106,7 +72,7 @@ def _measure(trial: Trial) -> Measured:
             {"what": f"failure {number}: bad answers after it", "value": one.after, "unit": ""},
             {"what": f"failure {number}: last of them after the write", "value": one.last, "unit": "s"},
         ]
-    return Measured(figures, rows)
+    return Measured("experiments on the node, through the Gateway", figures, rows)
 
 
 @dataclass(frozen=True)

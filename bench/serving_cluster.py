@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from bench import results
+from bench import sandboxed
 from bench.results import progress
+from bench.sandboxed import Measured
 from sandbox import inference, load
-from sandbox.market import Market
 from tests.e2e.cluster import Cluster
-from tests.e2e.node import Node
-from tests.e2e.place import ANA, Namespaces, Sandbox, allow_approvals
 from tests.e2e.serving import SERVED, SERVING_PODS, TRAINED, Service, TwoVersions, served
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from sandbox.market import Market
 
 RATE = 220.0  # requests per second while promotions happen
 PROMOTIONS = 6
@@ -34,38 +32,10 @@ WORKERS = 8  # connections of the closed loop that looks for the most requests p
 GOALS = {"failed_requests_promotion": 0, "load_rps": "≥ 200"}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Figures by the names of the issue, in seconds, MiB and requests; rows of the table."""
-
-    figures: Mapping[str, float]
-    rows: list[dict[str, object]]
-
-    def show(self) -> None:
-        results.table("on the node, through the Gateway", self.rows)
-
-
 def measure() -> Measured:
     """On the sandbox that FIDUCIARY_SANDBOX names. Raises LookupError where it is not up."""
-    sandbox = Sandbox.running()
-    cluster = Cluster(sandbox.kubeconfig, sandbox.kubectl)
-    namespaces = Namespaces(cluster)
-    with httpx.Client(base_url=sandbox.gateway, timeout=30) as gateway:
-        try:
-            namespace = namespaces.make("bench")
-            allow_approvals(cluster, namespace, ANA)
-            return _measure(Service(cluster, gateway, namespace, "spx"), _market(cluster))
-        finally:
-            namespaces.remove()
-
-
-def _market(cluster: Cluster) -> Market:
-    deployed = cluster.read("deployment", "fiduciary-operator", "fiduciary-system")
-    environment = deployed["spec"]["template"]["spec"]["containers"][0]["env"]
-    image = next(entry["value"] for entry in environment if entry["name"] == "FIDUCIARY_TRAINER_IMAGE")
-    hand = Node(cluster, image)
-    hand.start()
-    return Market.parse(hand.run(*Market.command()))
+    with sandboxed.served() as (service, market):
+        return _measure(service, market)
 
 
 def _measure(service: Service, market: Market) -> Measured:
@@ -110,7 +80,7 @@ def _measure(service: Service, market: Market) -> Measured:
             "unit": "MiB",
         },
     ]
-    return Measured(figures, rows)
+    return Measured("on the node, through the Gateway", figures, rows)
 
 
 def ms(report: load.Report, share: float) -> float:

@@ -297,8 +297,6 @@ ROLLED_BACK_BY_PERSON = "RolledBackByPerson"
 
 # --- registry ---------------------------------------------------------------------------------------------------------
 
-ALIASES_IN_STEP = "AliasesInStep"
-"""MLflow's aliases say what the log says."""
 ALIAS_MOVED = "AliasMoved"
 """An alias in MLflow does not say what the log says."""
 

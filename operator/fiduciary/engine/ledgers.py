@@ -10,7 +10,6 @@ already have to hash to what the experiment's status says. Whoever rewrote the s
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from dataclasses import dataclass, field, replace
@@ -107,7 +106,6 @@ class Ledgers:
         self._jitter = jitter
         self._aims: dict[Hashable, _Aim] = {}
         self._heads: dict[str, tuple[str, dict[str, Head]]] = {}
-        self._running: set[asyncio.Task[None]] = set()
 
     def aim(self, key: Hashable, wanted: Wanted) -> None:
         """What ``key`` wants from now on. Rows that it has folded meanwhile are forgotten."""
@@ -140,30 +138,14 @@ class Ledgers:
 
     async def run(self) -> None:
         """Poll until :meth:`close`; what is under way then is given up."""
-        slots = asyncio.Semaphore(self._concurrency)
-        try:
-            while True:
-                await slots.acquire()
-                taken = await self.queue.take()
-                if taken is None:
-                    return
-                task = asyncio.create_task(self._work(taken[0], slots))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
-        finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+        await self.queue.work_off(self._work, self._concurrency)
 
-    async def _work(self, namespace: str, slots: asyncio.Semaphore) -> None:
+    async def _work(self, namespace: str) -> None:
         try:
             await self.step(namespace)
         except Exception:
             log.exception("ledgers.bug", namespace=namespace)  # the other namespaces go on, and so does this one
             self.queue.fail(namespace)
-        finally:
-            self.queue.done(namespace)
-            slots.release()
 
     async def step(self, namespace: str) -> None:
         """Ask one namespace's scorer, read what is new, and make the next appointment."""

@@ -109,7 +109,6 @@ class Prober:
         self._targets: dict[Hashable, tuple[ProbeTarget, ...]] = {}
         self._since: dict[Hashable, datetime] = {}
         self._examples: WeakValueDictionary[bytes, _Example] = WeakValueDictionary()
-        self._running: set[asyncio.Task[None]] = set()
         metrics.watch_probes(lambda: len(self._aims), self._failing)
 
     def aim(self, key: Hashable, targets: tuple[ProbeTarget, ...]) -> None:
@@ -155,32 +154,19 @@ class Prober:
 
     async def run(self) -> None:
         """Probe until :meth:`close`; what is under way then is given up."""
-        slots = asyncio.Semaphore(self._concurrency)
         watching = asyncio.create_task(self._watch())
         try:
-            while True:
-                await slots.acquire()
-                taken = await self.queue.take()
-                if taken is None:
-                    return
-                task = asyncio.create_task(self._work(taken[0], slots))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+            await self.queue.work_off(self._work, self._concurrency)
         finally:
             watching.cancel()
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(watching, *self._running, return_exceptions=True)
+            await asyncio.gather(watching, return_exceptions=True)
 
-    async def _work(self, target: ProbeTarget, slots: asyncio.Semaphore) -> None:
+    async def _work(self, target: ProbeTarget) -> None:
         try:
             await self.step(target)
         except Exception:
             log.exception("probe.bug", model=target.model)  # the other targets go on, and so does this one
             self.queue.add_after(target, self._interval(target))
-        finally:
-            self.queue.done(target)
-            slots.release()
 
     async def step(self, target: ProbeTarget) -> None:
         """Probe one target, and make its next appointment."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Hashable
+    from collections.abc import Awaitable, Callable, Generator, Hashable
 
 K = TypeVar("K", bound="Hashable")
 
@@ -229,3 +229,32 @@ class Waiting(Generic[K]):
             except TimeoutError:
                 continue
         return None
+
+    async def work_off(self, work: Callable[[K], Awaitable[None]], concurrency: int) -> None:
+        """Call ``work`` with each key, ``concurrency`` at most at a time, until :meth:`close`.
+
+        What is under way then is given up. ``work`` raises nothing: what fails makes its next appointment itself.
+        """
+        slots = asyncio.Semaphore(concurrency)
+        running: set[asyncio.Task[None]] = set()
+
+        async def one(key: K) -> None:
+            try:
+                await work(key)
+            finally:
+                self.done(key)
+                slots.release()
+
+        try:
+            while True:
+                await slots.acquire()
+                taken = await self.take()
+                if taken is None:
+                    return
+                task = asyncio.create_task(one(taken[0]))
+                running.add(task)
+                task.add_done_callback(running.discard)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)

@@ -37,6 +37,19 @@ def promoted(spec: dict[str, Any] | None = None) -> Laboratory:
     return lab
 
 
+def tried_again() -> Laboratory:
+    """The first challenger is champion for good, and the trial of another one is under way."""
+    lab = promoted({"promotion": {"rollbackWindow": "1m"}})
+    lab.seconds(60)
+    newcomer(lab, 8)
+    for _ in range(60):
+        lab.seconds(10)
+        if lab.history.trial is not None:
+            break
+    assert lab.history.trial is not None
+    return lab
+
+
 def weights(sim: SimulatedWorld) -> dict[str, int]:
     """Version -> weight in the stored route; those with none left out."""
     found, numbers = sim.serving.weights(), sorted({r.to.version for r in sim.records if r.to and r.to.version})
@@ -390,15 +403,8 @@ def test_an_act_on_the_experiment_ends_it_under_the_name_of_who_acted(decision: 
 
 def test_an_experiment_whose_champion_changed_says_nothing_of_its_challenger() -> None:
     """A rollback by a person during the trial: another experiment compares the challenger with who serves now."""
-    lab = promoted({"promotion": {"rollbackWindow": "1m"}})
-    lab.seconds(60)
-    newcomer(lab, 8)
-    for _ in range(60):
-        lab.seconds(10)
-        if lab.history.trial is not None:
-            break
+    lab = tried_again()
     second = f"{NAME}-3"
-    assert lab.history.trial is not None
     act_now(lab.sim, "back", "RollBack")
     for _ in range(8):
         lab.seconds(20)
@@ -542,13 +548,7 @@ def test_a_person_goes_back_in_the_window(version: str | None) -> None:
 
 
 def test_a_person_goes_back_during_a_trial_of_another_version() -> None:
-    lab = promoted({"promotion": {"rollbackWindow": "1m"}})
-    lab.seconds(60)
-    newcomer(lab, 8)
-    for _ in range(60):
-        lab.seconds(10)
-        if lab.history.trial is not None:
-            break
+    lab = tried_again()
     act_now(lab.sim, "back", "RollBack")
     lab.stopped = True
     calm(lab.sim, 20)

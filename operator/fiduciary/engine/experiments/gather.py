@@ -62,6 +62,10 @@ class Sources:
         gateway = self.gateway if plan.source == "Gateway" else None
         return (self.runtime,) if gateway is None else (self.runtime, gateway)
 
+    def series(self, plan: Plan) -> int:
+        """How many series one unit of a version has, roughly, all its counters together."""
+        return sum(template.series(plan.thresholds) for template in self.of(plan))
+
 
 @dataclass(frozen=True, slots=True)
 class Want:
@@ -221,8 +225,8 @@ class Gatherer:
     def _until(self, aim: _Aim, now: int) -> int:
         """How far is read: what piled up while nobody looked is caught up on in stretches that an answer can hold."""
         want = aim.want
-        series = sum(template.series(want.plan.thresholds) for template in self.sources.of(want.plan))
-        stretch = max(4, self._most // (series * max(1, aim.units))) * self._scrape
+        series = self.sources.series(want.plan) * max(1, aim.units)
+        stretch = max(4, self._most // series) * self._scrape
         return min(now, want.since + max(stretch, 2 * want.plan.block * 1000) * aim.reach)
 
     async def _answers(

@@ -1,4 +1,4 @@
-"""Defects that the review of the wiring of experiments found, each as it would have been met in a cluster."""
+"""What people did, and what waits for them, when an experiment ends: each of these failed once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fiduciary.decide.experiment.recorded import recorded
 from tests.unit.decide.laboratory import TEMPLATE, laboratory, newcomer, tried_to
 from tests.unit.decide.lives import act_now, calm, digest_of, pin
 from tests.unit.decide.logs import spending
-from tests.unit.decide.test_experiment_verdicts import FIRST, harmed, promoted, weights
+from tests.unit.decide.test_experiment_verdicts import FIRST, harmed, promoted, tried_again, weights
 from tests.unit.decide.worlds import approval, merged
 
 
@@ -32,13 +32,7 @@ def test_a_verdict_that_cannot_be_carried_out_any_more_is_recorded_all_the_same(
 
 
 def test_a_rollback_by_a_person_while_a_promotion_waits_does_not_hold_the_next_challengers_for_ever() -> None:
-    lab = promoted({"promotion": {"rollbackWindow": "1m"}})
-    lab.seconds(60)
-    newcomer(lab, 8)
-    for _ in range(60):
-        lab.seconds(10)
-        if lab.history.trial is not None:
-            break
+    lab = tried_again()
     second = f"{FIRST[:-1]}3"
     lab.sim.edit({"suspend": True})
     lab.ruled(second, "Promote", reasons.PROMOTED, **spending(2))

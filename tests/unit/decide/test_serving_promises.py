@@ -1,4 +1,4 @@
-"""What an independent review found by breaking it: each of these failed once."""
+"""What serving promises whoever disturbs it: kills, returns, names and clocks. Each of these failed once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def promoted(spec: dict[str, Any] | None = None) -> SimulatedWorld:
     return sim
 
 
-def test_1_a_kill_takes_an_unwritable_route_away_from_whom_it_does_not_name() -> None:
+def test_a_kill_takes_an_unwritable_route_away_from_whom_it_does_not_name() -> None:
     sim = promoted()
     sim.world = replace(sim.world, platform=replace(PLATFORM, serving=None))
     sim.edit(PREVIOUS)
@@ -48,7 +48,7 @@ def test_1_a_kill_takes_an_unwritable_route_away_from_whom_it_does_not_name() ->
     assert answers(sim) != "2"
 
 
-def test_2_a_latch_survives_deletion_and_return() -> None:
+def test_a_latch_survives_deletion_and_return() -> None:
     sim = served()
     act_now(sim, "kill", "Kill")
     calm(sim, 5)
@@ -63,7 +63,7 @@ def test_2_a_latch_survives_deletion_and_return() -> None:
 
 
 @pytest.mark.parametrize("people", ["nobody", "Reject"])
-def test_3_a_return_promotes_nobody(people: str) -> None:
+def test_a_return_promotes_nobody(people: str) -> None:
     sim = challenged()
     if people == "Reject":
         approve(sim, "no", decision="Reject")
@@ -84,7 +84,7 @@ def test_3_a_return_promotes_nobody(people: str) -> None:
     assert len(sim.created) == 2
 
 
-def test_3_a_return_does_not_bring_back_what_was_rolled_back() -> None:
+def test_a_return_does_not_bring_back_what_was_rolled_back() -> None:
     sim = promoted()
     sim.approve(approval("back", "RollBack", sim.now))
     calm(sim)
@@ -95,7 +95,7 @@ def test_3_a_return_does_not_bring_back_what_was_rolled_back() -> None:
     assert sim.status.challenger is None
 
 
-def test_6_a_first_version_that_fails_newer_gates_gets_no_requests() -> None:
+def test_a_first_version_that_fails_newer_gates_gets_no_requests() -> None:
     sim = SimulatedWorld(SERVED)
     sim.serving.node_works = False
     trained(sim)
@@ -110,7 +110,7 @@ def test_6_a_first_version_that_fails_newer_gates_gets_no_requests() -> None:
     assert answers(sim) == "1"
 
 
-def test_6_no_way_leads_back_to_what_does_not_pass() -> None:
+def test_no_way_leads_back_to_what_does_not_pass() -> None:
     sim = promoted()
     sim.edit({"training": {"architecture": "HAR"}, **STRICTER})
     calm(sim, 20)
@@ -124,7 +124,7 @@ def test_6_no_way_leads_back_to_what_does_not_pass() -> None:
     assert answers(sim) is None
 
 
-def test_7_what_is_kept_is_the_way_back() -> None:
+def test_what_is_kept_is_the_way_back() -> None:
     sim = promoted({"promotion": {"rollbackWindow": "1m"}, "serving": {"keepVersions": 2}})
     sim.edit({"training": {"seed": 103}})
     trained(sim)
@@ -140,7 +140,7 @@ def test_7_what_is_kept_is_the_way_back() -> None:
     assert replicas(sim, "3") is None
 
 
-def test_9_a_number_that_a_hand_wrote_disarms_nothing() -> None:
+def test_a_number_that_a_hand_wrote_disarms_nothing() -> None:
     sim = served()
     assert sim.serving.route is not None
     metadata = sim.serving.route.body["metadata"]
@@ -155,7 +155,7 @@ def test_9_a_number_that_a_hand_wrote_disarms_nothing() -> None:
     assert sim.serving.route.body["metadata"]["annotations"]["fiduciary.dev/decision"] == "2"
 
 
-def test_10_whose_clock_is_ahead_does_not_decide_whose_act_is_newer() -> None:
+def test_whose_clock_is_ahead_does_not_decide_whose_act_is_newer() -> None:
     """Acts have times of the API server; so must what they are compared with."""
     sim = promoted()
     ahead = timedelta(seconds=300)
@@ -177,7 +177,7 @@ def test_10_whose_clock_is_ahead_does_not_decide_whose_act_is_newer() -> None:
     assert answers(sim) == "1"
 
 
-def test_10_a_retirement_is_recognised_by_whose_it_is() -> None:
+def test_a_retirement_is_recognised_by_whose_it_is() -> None:
     sim = served({"deletionPolicy": "Retain"})
     sim.delete()
     metadata = sim.model.metadata
@@ -195,7 +195,7 @@ def test_10_a_retirement_is_recognised_by_whose_it_is() -> None:
     assert sim.actions.count("Retire") == 1
 
 
-def test_12_a_name_that_another_artifact_has_is_not_written() -> None:
+def test_a_name_that_another_artifact_has_is_not_written() -> None:
     sim = served()
     [view] = sim.world.deployments
     other = replace(view, digest="sha256:" + "f" * 64)
@@ -207,7 +207,7 @@ def test_12_a_name_that_another_artifact_has_is_not_written() -> None:
     assert sim.condition("Stalled")[:2] == ("True", reasons.NAME_TAKEN)
 
 
-def test_15_a_kill_works_on_a_model_that_is_going() -> None:
+def test_a_kill_works_on_a_model_that_is_going() -> None:
     sim = served({"deletionPolicy": "Retain"})
     metadata = sim.model.metadata
     both = metadata.model_copy(update={"finalizers": (*metadata.finalizers, "example.com/hold")})

@@ -1,4 +1,4 @@
-"""Defects that the review of the wiring of experiments found in the engine."""
+"""Faults around an experiment in the engine: deaths, wiped statuses, answers that nobody can read; each failed once."""
 
 from __future__ import annotations
 
