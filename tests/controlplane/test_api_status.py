@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 
 
+REPORT = "https://mlflow.example.com/#/experiments/1/runs/8/artifacts/report/report.html"
+
+
 def _version(number: str) -> StandingVersion:
     return StandingVersion(
         version=number,
@@ -44,6 +47,7 @@ def _version(number: str) -> StandingVersion:
         role="Champion",
         architecture="HAR",
         as_of="2017-12-29",
+        report=REPORT,
         since=NOW,
         decision=1,
     )
@@ -101,6 +105,7 @@ FULL = FinancialModelStatus(
             attempt=1,
             trigger={"scheduleTick": "2026-11-24T03:00:00Z"},
             as_of="2017-12-29",
+            report=REPORT,
             architecture="HAR",
             outcome="Accepted",
             reason="GatesPassed",
