@@ -63,7 +63,9 @@ class Story:
         return sorted(found, key=lambda record: record["spec"]["sequence"])
 
     def jobs(self, of: str = NAME) -> list[str]:
-        return [name for name in names(self.cluster.list("job", self.namespace)) if name.startswith(f"{of}-")]
+        """Of trainings: a replay that was taken away before it was done is made again, and should be."""
+        there = names(self.cluster.list("job", self.namespace))
+        return [name for name in there if name.startswith(f"{of}-") and "-compare-" not in name]
 
     def until(self, kind: str, status: str, reason: str | None = None, within: float = 60) -> Object:
         return self.cluster.until(
@@ -326,4 +328,6 @@ def test_removed_job_is_not_made_again(story: Story) -> None:
 def test_path_of_samples_is_complete() -> None:
     """Every sample is applied by some test; a new one must be added to this file."""
     applied = {"spx-volatility.yaml", "spx-volatility-linear.yaml", "spx-direction.yaml"}
-    assert {path.name for path in Path(ROOT / "deploy" / "samples").glob("*.yaml")} - {"kustomization.yaml"} == applied
+    elsewhere = {"spx-volatility-kserve.yaml", "spx-volatility-seldon.yaml"}  # BACKEND=: a cluster that has them
+    found = {path.name for path in Path(ROOT / "deploy" / "samples").glob("*.yaml")}
+    assert found - {"kustomization.yaml"} == applied | elsewhere

@@ -76,6 +76,8 @@ def break_versions() -> None:
             return files_of_version(folder, faults.broken_files(content, fault))
 
         export.to_onnx, version.build = to_onnx, files
+        if fault == "shape":  # the real trainer asks what it has written, and would find that it cannot be loaded
+            artifacts.replay = lambda *_: 0.0
         return build(folder, contract, bars, rows, model)
 
     contracts.settings, artifacts.build = without_fault, broken
