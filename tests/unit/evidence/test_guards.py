@@ -243,6 +243,43 @@ def test_a_biased_router_is_found_in_minutes_and_an_exact_one_never() -> None:
     assert not shortfall(0.25, 76, 225)
 
 
+EDGE = st.tuples(*[st.integers(0, 200)] * 3)  # requests to the sample before an edge, to the edge, to the one after it
+
+
+@given(st.integers(5, 95), st.lists(st.tuples(EDGE, EDGE, st.booleans()), min_size=2, max_size=6))
+@settings(max_examples=300)
+def test_requests_around_an_edge_count_against_an_alarm_wherever_they_lie(
+    percent: int, edges: list[tuple[tuple[int, int, int], tuple[int, int, int], bool]]
+) -> None:
+    before, truth, after, passed = [[0, 0]], [[0, 0]], [[0, 0]], [0, 0]
+    for *arms, _ in edges:
+        before.append([start + arm[0] for start, arm in zip(passed, arms, strict=True)])
+        truth.append([start + arm[1] for start, arm in zip(before[-1], arms, strict=True)])
+        passed = [start + arm[2] for start, arm in zip(truth[-1], arms, strict=True)]
+        after.append(passed)
+
+    def between(one: list[int], other: list[int]) -> tuple[int, int]:
+        return other[0] - one[0], other[1] - one[1]
+
+    shares = (1 - percent / 100, percent / 100)
+    state, routed = ok(SampleRatio.start(shares)), [0, 0]
+    for k, (*_, skipped) in enumerate(edges):
+        if skipped:
+            state = ok(state.skip(k, k))
+            continue
+        opened, closed = between(before[k], after[k]), between(before[k + 1], after[k + 1])
+        state = ok(state.fold(k, k, between(before[k], before[k + 1]), opened, closed))
+        routed = [sum(pair) for pair in zip(routed, between(truth[k], truth[k + 1]), strict=True)]
+        assert state.log_e <= Segment(shares, (routed[0], routed[1])).log_bayes_factor() + 1e-3
+        assert decode(SampleRatio, json.loads(json.dumps(encode(state)))) == state
+
+
+def test_bounds_belong_to_two_arms_at_both_edges() -> None:
+    three = ok(SampleRatio.start((0.5, 0.25, 0.25)))
+    assert isinstance(three.fold(0, 0, (1, 1, 1), (1, 1, 1), (1, 1, 1)), Refusal)
+    assert isinstance(ok(SampleRatio.start((0.5, 0.5))).fold(0, 0, (1, 1), (1, 1), ()), Refusal)
+
+
 def test_sample_ratio_keeps_its_digits_at_1e15() -> None:
     n = 10**15
     with mpmath.workdps(60):

@@ -15,7 +15,7 @@ from fiduciary.decide.counters.deltas import Delta, between, seen
 from fiduciary.decide.counters.exposure import Exposure, exposure
 from fiduciary.decide.counters.measures import counted, share_of_probes
 from fiduciary.decide.counters.state import Arm, Carry, Counters, Stream
-from fiduciary.decide.experiment.world import TRANSPORT, ArmCounts, ClosedBlock, Health, LiveCounts
+from fiduciary.decide.experiment.world import TRANSPORT, ArmCounts, Around, ClosedBlock, Health, LiveCounts
 from fiduciary.evidence.blocks import Counts
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ class _Block:
             requests=(self.requests(champion, True), self.requests(challenger, False)),
             tests=tuple(tests),
             mixed=self.shown.mixed,
+            around=self.around(champion, challenger),
         )
         return block, (Arm(champion.streams, tuple(carries[0])), Arm(challenger.streams, tuple(carries[1])))
 
@@ -200,6 +201,14 @@ class _Block:
             return side.deltas[PODS].counts[0] if self.pods_are_live(champion) else 0
         (asked, _), _ = share_of_probes(*(side.deltas[name] for name in (PODS, LIVE, MIRROR, COPIES)))
         return max(0, side.deltas[LIVE].counts[0] - asked)
+
+    def around(self, champion: _Side, challenger: _Side) -> Around:
+        """Requests around the edges. One scrape of a proxy shows both arms, and what it loses it loses of both; pods
+        are scraped one after the other, and end one by one."""
+        if self.plan.source == "Gateway":
+            return Around()
+        one, other = champion.deltas[PODS], challenger.deltas[PODS]
+        return Around((one.opened, other.opened), (one.closed, other.closed), one.lost or other.lost)
 
     def pods_are_live(self, champion: bool) -> bool:
         """Pods cannot tell copies from live requests: what may hold copies counts as mirrored, for harm alone."""

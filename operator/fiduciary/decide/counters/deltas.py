@@ -82,6 +82,9 @@ class Delta:
         timed_in_flight: the same among those whose duration is measured.
         adopted: requests in flight where the counting of a unit began: they end later, and began before.
         timed_adopted: the same among those whose duration is measured.
+        opened: requests between the samples around the first edge: they may lie on either side of it.
+        closed: the same around the second edge, not among ``counts``.
+        lost: a process ended, and with it what it had counted after its last sample.
         steady: the same units before and after, none of them restarted: the sums of raw values can be compared.
         excess: units beyond the bound, whose counts are left out.
         notes: what was seen and could not be counted.
@@ -92,6 +95,9 @@ class Delta:
     timed_in_flight: int = 0
     adopted: int = 0
     timed_adopted: int = 0
+    opened: int = 0
+    closed: int = 0
+    lost: bool = False
     steady: bool = True
     excess: int = 0
     notes: tuple[str, ...] = ()
@@ -131,15 +137,15 @@ def between(
     units: list[Unit] = []
     counts = [0] * fields
     notes: list[str] = []
-    in_flight = timed = adopted = timed_adopted = excess = 0
-    steady = True
+    in_flight = timed = adopted = timed_adopted = opened = closed = excess = 0
+    lost, steady = False, True
     for key in keys:
         unit = known.get(key)
         track = tracks.get(key, Track(key))
         prefer = None if unit is None else unit.copy
         read = line(track, fields, since - clock.before, until + clock.after, prefer)
         inside = [frame for frame in read.frames if frame.at <= until]
-        later = len(inside) < len(read.frames)
+        later = read.frames[len(inside) :]
         if unit is None and not inside:
             continue  # born after the edge: it belongs to the next block
         if unit is None and len(units) >= MOST_UNITS:
@@ -152,14 +158,20 @@ def between(
         unit = replace(counted.unit, missed=0 if later else counted.unit.missed + 1)
         notes += counted.notes
         counts = [one + other for one, other in zip(counts, counted.counts, strict=True)]
+        opened += counted.opened
+        closed += _begun(unit, later[0], read.copy) if later else 0
+        # The last sample may be so near to the edge that the end came in the next block.
+        lost = lost or counted.restarted or 0 < unit.missed <= 2
         recent = unit.at > until - clock.after
-        steady = steady and counted.steady and later and recent
+        steady = steady and counted.steady and bool(later) and recent
         if unit.missed < FORGET:
             units.append(unit)
         if recent and (later or not settled):
             in_flight += _waiting(unit.values)
             timed += _unfinished(unit.values)
-    delta = Delta(tuple(counts), in_flight, timed, adopted, timed_adopted, steady, excess, tuple(notes))
+    delta = Delta(
+        tuple(counts), in_flight, timed, adopted, timed_adopted, opened, closed, lost, steady, excess, tuple(notes)
+    )
     return Stream(stream.name, tuple(sorted(units, key=lambda unit: unit.key))), delta
 
 
@@ -176,13 +188,15 @@ class _Counted:
     unit: Unit
     base: Sequence[int]  # the values where counting began
     counts: Sequence[int]
+    opened: int
+    restarted: bool
     steady: bool
     notes: tuple[str, ...] = ()
 
 
 def _count(unit: Unit | None, track: Track, read: Line, inside: Sequence[Frame], since: int, clock: Clock) -> _Counted:
     notes: list[str] = []
-    steady = unit is not None
+    restarted, steady = False, unit is not None
     if unit is None:
         unit, unknown = _first(track, read, inside, since, clock)
         steady = unit.at <= since and not unknown
@@ -190,12 +204,13 @@ def _count(unit: Unit | None, track: Track, read: Line, inside: Sequence[Frame],
             notes.append(f"{track.key} was not scraped when it began: what it had counted before is left out")
     nothing = (0,) * len(unit.values)
     base, counts = unit.values, list(nothing)
+    opened = 0 if unit.at > since else _begun(unit, next((f for f in inside if f.at > since), None), read.copy)
     for frame in inside:
         if frame.at <= unit.at:
             continue
         start = frame.start
         if _restarted(unit, frame, read.copy):
-            steady = False
+            restarted, steady = True, False
             before = nothing
         elif frame.values[STARTED] < unit.values[STARTED]:
             notes.append(f"{track.key} counts fewer requests than before in the same process: the sample is left out")
@@ -206,7 +221,14 @@ def _count(unit: Unit | None, track: Track, read: Line, inside: Sequence[Frame],
         after = tuple(max(one, other) for one, other in zip(frame.values, before, strict=True))
         counts = [total + new - old for total, new, old in zip(counts, after, before, strict=True)]
         unit = Unit(unit.key, frame.at, start, after, read.copy, unit.missed)
-    return _Counted(unit, base, counts, steady, tuple(dict.fromkeys(notes)))
+    return _Counted(unit, base, counts, opened, restarted, steady, tuple(dict.fromkeys(notes)))
+
+
+def _begun(unit: Unit, frame: Frame | None, copy: str) -> int:
+    """Requests that began between a unit's values and a later sample."""
+    if frame is None:
+        return 0
+    return max(0, frame.values[STARTED] - (0 if _restarted(unit, frame, copy) else unit.values[STARTED]))
 
 
 def _first(track: Track, read: Line, inside: Sequence[Frame], since: int, clock: Clock) -> tuple[Unit, bool]:

@@ -142,8 +142,11 @@ def _noninferiority(
 
 
 def _ratio(terms: Terms, state: SampleRatio | None, block: ClosedBlock) -> SampleRatio | Refusal | None:
-    """A merged gap may have been routed by other weights; sticky routes and single arms draw nothing."""
-    if terms.sticky or block.merged or not 0 < block.weight < 100:
+    """A merged gap may have been routed by other weights; sticky routes and single arms draw nothing.
+
+    Where a pod ended, one arm lacks requests that the router drew: that is no mismatch.
+    """
+    if terms.sticky or block.merged or block.around.lost or not 0 < block.weight < 100:
         return None if state is None else state.skip(block.first, block.last)
     share = block.weight / 100.0
     shares = (1.0 - share, share)
@@ -151,7 +154,11 @@ def _ratio(terms: Terms, state: SampleRatio | None, block: ClosedBlock) -> Sampl
         state_now = SampleRatio.start(shares, block.first - 1)
     else:
         state_now = state if state.segment.shares == shares else state.reweigh(shares)
-    return state_now if isinstance(state_now, Refusal) else state_now.fold(block.first, block.last, block.requests)
+    return (
+        state_now
+        if isinstance(state_now, Refusal)
+        else state_now.fold(block.first, block.last, block.requests, block.around.opened, block.around.closed)
+    )
 
 
 def _receives_less(ratio: SampleRatio) -> bool:

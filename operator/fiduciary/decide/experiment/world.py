@@ -46,6 +46,21 @@ TRANSPORT = "transport"
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """What the samples leave open about the requests of (champion, challenger); nothing where one scrape shows both.
+
+    Attributes:
+        opened: between the samples around the first edge: they may lie on either side of it.
+        closed: the same around the last edge.
+        lost: a pod ended in it, and with it what it had counted after its last sample.
+    """
+
+    opened: tuple[int, ...] = ()
+    closed: tuple[int, ...] = ()
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedBlock:
     """Base blocks ``first`` … ``last`` after the start, settled. They differ only where a gap was merged.
 
@@ -60,6 +75,7 @@ class ClosedBlock:
     tests: tuple[ArmCounts, ...]
     misrouted: int = 0  # sticky routes only: requests whose arm is not their bucket's
     mixed: bool = False  # the weights changed inside, or not a scrape interval before its first edge
+    around: Around = Around()
 
     @property
     def merged(self) -> bool:

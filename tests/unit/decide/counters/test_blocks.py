@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -9,7 +10,9 @@ import pytest
 
 from fiduciary.decide.counters.blocks import START, Samples, read
 from fiduciary.decide.counters.exposure import Change, Exposure, exposure
+from fiduciary.decide.experiment.world import Around
 from fiduciary.evidence.blocks import Counts
+from fiduciary.evidence.samples import SampleRatio
 from tests.unit.decide.counters import played
 from tests.unit.decide.counters.played import SCRAPE, Process, Request
 
@@ -50,6 +53,52 @@ def test_a_block_is_closed_two_scrapes_and_a_timeout_after_its_edge_and_no_soone
     settled = minute(1) + 2 * SCRAPE + played.TIMEOUT
     assert read(plan, START, both, HALF, settled - 1).blocks == ()
     assert [block.last for block in read(plan, START, both, HALF, settled).blocks] == [0]
+
+
+def test_pods_that_are_scraped_one_after_the_other_make_no_sample_ratio_of_growing_traffic() -> None:
+    """The one that is scraped later has always counted more of a rising rate, though each got every second request."""
+    champion, challenger = pair()
+    champion.phase, challenger.phase = 1_000, 14_000
+    began = [minute(-1) + round(math.sqrt(k) * 1_900) for k in range(120_000)]
+    champion.requests = [Request(at, at + 20) for at in began[::2]]
+    challenger.requests = [Request(at, at + 20) for at in began[1::2]]
+    blocks = read(played.plan(), START, samples(champion, challenger), HALF, END).blocks
+    bounded, naive = SampleRatio.start((0.5, 0.5)), SampleRatio.start((0.5, 0.5))
+    for block in blocks:
+        k = block.first
+        assert isinstance(bounded, SampleRatio)
+        assert isinstance(naive, SampleRatio)
+        bounded = bounded.fold(k, k, block.requests, block.around.opened, block.around.closed)
+        naive = naive.fold(k, k, block.requests)
+        inside = [sum(minute(k) < at <= minute(k + 1) for at in arm) for arm in (began[::2], began[1::2])]
+        for count, opened, closed, true in zip(
+            block.requests, block.around.opened, block.around.closed, inside, strict=True
+        ):
+            assert count - opened <= true <= count + closed
+    assert isinstance(bounded, SampleRatio)
+    assert isinstance(naive, SampleRatio)
+    assert naive.log_e > math.log(1000)
+    assert bounded.log_e < 0.0
+
+
+def test_one_scrape_of_a_gateway_shows_both_arms() -> None:
+    reading = read(played.plan("Gateway"), START, samples(*pair()), (), END)
+    assert all(block.around == Around() for block in reading.blocks)
+
+
+def test_a_pod_that_ends_or_begins_anew_takes_requests_with_it_that_nobody_counted() -> None:
+    champion, challenger = pair()
+    challenger.died = minute(3.5)
+    other = replace(challenger, pod="m-bbbbbbbb-7d9c5-zzzzz", died=None)
+    series = [*played.pod_series(challenger, END), *played.pod_series(other, END)]
+    both = played.of_pods(played.pod_series(champion, END), series)
+    lost = [block.last for block in read(played.plan(), START, both, HALF, END).blocks if block.around.lost]
+    assert lost == [3, 4]  # its last sample is near the edge: what it did until its end may belong to the next
+    challenger.died = None
+    before, after = replace(challenger, died=minute(3.5)), replace(challenger, born=minute(3.5))
+    series = [*played.pod_series(before, END), *played.pod_series(after, END)]
+    again = played.of_pods(played.pod_series(champion, END), series)
+    assert [block.last for block in read(played.plan(), START, again, HALF, END).blocks if block.around.lost] == [3]
 
 
 def test_an_outage_in_the_middle_of_a_block_costs_nothing() -> None:

@@ -56,6 +56,18 @@ def test_what_was_counted_between_the_last_samples_before_each_edge() -> None:
     assert stream.units[0].values[STARTED] == 20
 
 
+def test_requests_between_the_samples_around_an_edge_may_lie_on_either_side() -> None:
+    delta = between(known(10), {"pod": pod(*USUAL)}, FIELDS, SINCE, UNTIL, CLOCK)[1]
+    assert (delta.opened, delta.closed) == (2, 2)
+    again = pod((595, 10), (655, 20), (670, 7), start=None)
+    assert between(known(10), {"pod": again}, FIELDS, SINCE, UNTIL, CLOCK)[1].closed == 7  # it began anew, from 0
+    born = pod((615, 3), (655, 5), (670, 6), start=603)
+    late = between(Stream("pods"), {"pod": born}, FIELDS, SINCE, UNTIL, CLOCK)[1]
+    assert (late.counts[STARTED], late.opened, late.closed) == (5, 3, 1)
+    ended = between(known(10), {"pod": pod((595, 10), (610, 12))}, FIELDS, SINCE, UNTIL, CLOCK)[1]
+    assert (ended.opened, ended.closed) == (2, 0)
+
+
 def test_a_sample_at_the_edge_belongs_to_the_block_that_it_ends() -> None:
     samples = ((600, 10), (615, 12), (630, 14), (645, 16), (660, 18), (675, 20))
     assert started(known(10, at=600), pod(*samples)) == 8

@@ -9,7 +9,7 @@ import pytest
 
 from fiduciary.decide.experiment.begin import begin
 from fiduciary.decide.experiment.fold import dispersions, fold_block
-from fiduciary.decide.experiment.world import Anchor, ArmCounts, ClosedBlock, History, Spending
+from fiduciary.decide.experiment.world import Anchor, ArmCounts, Around, ClosedBlock, History, Spending
 from fiduciary.evidence.blocks import Block, Counts
 from fiduciary.evidence.dispersion import Dispersion
 from fiduciary.evidence.refusal import Refusal
@@ -53,6 +53,17 @@ def test_at_the_final_weight_everything_moves() -> None:
     assert (after.final_champion, after.final_challenger) == (Counts(150, 3), Counts(150, 1))  # live ones only
     assert (after.seen_champion, after.seen_challenger) == (Counts(160, 4), Counts(170, 3))  # and copies
     assert folded(started(), block()).ratio.segment.counts == (200, 100)
+
+
+def test_no_sample_ratio_rests_on_what_the_samples_leave_open() -> None:
+    uneven = replace(block(), requests=(200_000, 100_000))
+    assert folded(started(), uneven).ratio_alarm
+    open_edges = Around((60_000, 0), (0, 60_000))
+    assert not folded(started(), replace(uneven, around=open_edges)).ratio_alarm
+    assert folded(started(), replace(uneven, around=Around((20_000, 0), (0, 20_000)))).ratio_alarm
+    ended = replace(uneven, around=Around((0, 0), (0, 0), lost=True))
+    assert folded(started(), ended).ratio is None
+    assert folded(started(), ended).guardrails == folded(started(), uneven).guardrails
 
 
 @pytest.mark.parametrize("gap", [block(last=4), block(mixed=True)])
