@@ -1,4 +1,5 @@
-"""A control plane of its own for the engine: these tests end its API server, which others would mind."""
+"""A control plane of its own for the engine: these tests end its API server, which others would mind. A failure leaves
+the custom resources of its namespace and the end of each operator's log to read."""
 
 from __future__ import annotations
 
@@ -61,3 +62,17 @@ def operator(server: Server, mlflow: str, tmp_path: Path) -> Iterator[Callable[.
     yield make
     for process in made:
         process.kill()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()
+    used = getattr(item, "funcargs", {})
+    if not report.failed or call.when != "call" or "server" not in used or "namespace" not in used:
+        return
+    kubectl = used["server"].kubectl(used["namespace"])
+    for kind in ("financialmodels", "modelexperiments", "modeldecisions", "driftpolicies"):
+        report.sections.append((kind, kubectl.run("get", kind, "-o", "yaml").stdout[-15000:]))
+    for log in sorted(used.get("tmp_path", Path()).glob("operator-*.log")):
+        report.sections.append((log.name, log.read_text()[-5000:]))
