@@ -500,6 +500,9 @@ REPLAYING = "Replaying"
 """A Job replays both procedures; the message names it."""
 NOT_REPLAYABLE = "NotReplayable"
 """A version was not trained here, so that there is no procedure to replay. Set evidence.outcomes to Live."""
+REPLAY_NOT_NEEDED = "ReplayNotNeeded"
+"""The experiment ended before both procedures were replayed, for example because harm was found: nothing waits for the
+replay any more."""
 NO_SCORER = "NoScorer"
 """The operator's settings have no outcome scorer, which keeps ledgers. Configure one, or set evidence.outcomes to
 Live."""

@@ -115,7 +115,8 @@ class Case:
         """What people sign: the two versions and all evidence about them."""
         if self.state is None:
             return None
-        pair = [None if ref is None else ref.digest for ref in (self.world.champion, self.world.challenger)]
+        fixed, found = (self.status.champion, self.status.challenger), (self.world.champion, self.world.challenger)
+        pair = [None if (ref := its or one) is None else ref.digest for its, one in zip(fixed, found, strict=True)]
         return identity.digest([pair, encode(self.state.evidence)])
 
     @cached_property

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.decision import Ruling
     from fiduciary.decide.experiment.forecast import Expected
     from fiduciary.decide.experiment.read import Reading
+    from fiduciary.decide.experiment.rules import Verdict
     from fiduciary.decide.experiment.state import Course, State
 
 PHASES = {"Promote": "Promoted", "RollBack": "RolledBack", "KeepChampion": "Kept", "Hold": "Holding"}
@@ -56,17 +57,17 @@ class Outcome:
 
 def report(case: Case, outcome: Outcome) -> ModelExperimentStatus:
     """The status that is true once this evaluation is written."""
-    ruling, state, recorded = outcome.ruling, outcome.state, case.world.recorded
+    ruling, state = outcome.ruling, outcome.state
+    verdict, reason = _verdict(case, ruling)
     rows = () if state is None else tests(case, state, outcome.expected)
     deciding = _deciding(rows)
-    stands = recorded if ruling.reason == reasons.VERDICT_RECORDED else None
     status = ModelExperimentStatus(
         observed_generation=case.world.experiment.metadata.generation,
         phase=_phase(case, ruling),
         conditions=conditions(Outlook(case, outcome.reading, ruling, outcome.expected)),
         weight=case.world.route.weight,
-        verdict=ruling.verdict if stands is None else stands.verdict,
-        reason=ruling.reason if stands is None else stands.reason,
+        verdict=verdict,
+        reason=reason,
         log_e=None if deciding is None else deciding.log_e,
         n=None if deciding is None else deciding.n,
         desired_traffic=outcome.traffic,
@@ -98,6 +99,16 @@ def _of_course(case: Case, course: Course) -> dict[str, object]:
         ),
         "approval_request": None if request is None else ApprovalRequest(digest=request.digest, at=at(request.at)),
     }
+
+
+def _verdict(case: Case, ruling: Ruling) -> tuple[Verdict | None, str]:
+    """(verdict, reason). A promotion that was gone back on is no promotion any more: the log has both."""
+    recorded = case.world.recorded
+    if recorded is None or ruling.reason != reasons.VERDICT_RECORDED:
+        return ruling.verdict, ruling.reason
+    if recorded.rolled_back is not None:
+        return "RollBack", recorded.rolled_back.reason
+    return recorded.verdict, recorded.reason
 
 
 def _phase(case: Case, ruling: Ruling) -> str:

@@ -115,7 +115,13 @@ def _dark(case: Case, reading: Reading) -> str:
 
 def _recorded(case: Case, _: Reading) -> str:
     recorded = case.world.recorded
-    return "" if recorded is None else f"{recorded.verdict} is record {recorded.sequence}: {recorded.message}"
+    if recorded is None:
+        return ""
+    gone = recorded.rolled_back
+    if gone is not None:
+        before = f"before it, {recorded.verdict} was record {recorded.sequence}"
+        return f"RollBack is record {gone.sequence}: {gone.message}; {before}"
+    return f"{recorded.verdict} is record {recorded.sequence}: {recorded.message}"
 
 
 def _deleting(case: Case, _: Reading) -> str:

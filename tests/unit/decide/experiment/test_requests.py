@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fiduciary.api.conditions import find
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.begin import begin
 from fiduciary.decide.experiment.world import (
@@ -16,6 +17,7 @@ from fiduciary.decide.experiment.world import (
     ArmCounts,
     Carried,
     ClosedBlock,
+    GoneBack,
     Health,
     Live,
     LiveCounts,
@@ -458,7 +460,21 @@ def test_a_new_champion_is_watched_and_taken_back_for_harm() -> None:
     trial.record()
     after = trial.minutes(3)
     assert (after.ruling.reason, after.traffic.champion, after.traffic.challenger) == ("VerdictRecorded", 100, 0)
-    assert after.status.phase == "RolledBack"
+    assert (after.status.phase, after.status.verdict) == ("RolledBack", "RollBack")
+    assert after.status.reason == reasons.HARM_AFTER_PROMOTION
+    ready = find(after.status.conditions, "Ready")
+    assert ready is not None
+    assert ready.message == f"RollBack is record 10: {found.ruling.message}; before it, Promote was record 9"
+
+
+def test_a_promotion_that_somebody_else_went_back_on_says_so() -> None:
+    trial = promoted()
+    assert trial.recorded is not None
+    trial.minute()
+    gone = GoneBack(12, reasons.ROLLED_BACK, "ana@desk: errors at the desk")
+    trial.recorded = replace(trial.recorded, rolled_back=gone)
+    after = trial.minute().status
+    assert (after.phase, after.verdict, after.reason) == ("RolledBack", "RollBack", reasons.ROLLED_BACK)
 
 
 def test_a_new_champion_is_taken_back_by_a_breaker() -> None:
