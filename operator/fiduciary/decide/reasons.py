@@ -37,7 +37,8 @@ KILLED = "Killed"
 SUSPENDED = "Suspended"
 """spec.suspend is true: nothing new is started or promoted. Set it to false to go on."""
 NOT_YET_ACTIVE = "NotYetActive"
-"""Parts of the spec are accepted and validated, but this release does not act on them yet. Nothing to do."""
+"""Parts of the spec are accepted and validated, but this release does not act on them yet. Where it stalls an experiment
+the message says what to leave out; else there is nothing to do."""
 NOTHING_NEW = "NothingNew"
 """A retrain was asked for, but asOf is a fixed date: the same data would give the same version. Move asOf, or use
 Rolling."""
