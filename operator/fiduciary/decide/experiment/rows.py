@@ -11,7 +11,7 @@ from fiduciary.decide.experiment.fold import dispersions
 from fiduciary.decide.experiment.sessions import BURN_IN
 from fiduciary.decide.experiment.times import at
 from fiduciary.evidence import asympcs
-from fiduciary.evidence.blocks import Counts
+from fiduciary.evidence.dispersion import effective
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.evidence.sequences import difference_interval
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.case import Case
     from fiduciary.decide.experiment.forecast import Expected
     from fiduciary.decide.experiment.state import GuardrailEvidence, ObjectiveEvidence, State, Terms
+    from fiduciary.evidence.blocks import Counts
 
 MOST = 999_999_999_999_999.0
 """Decimals of the API have at most fifteen digits before the point."""
@@ -135,13 +136,8 @@ def _difference(
         return None, None
     estimate = challenger.bad / challenger.trials - champion.bad / champion.trials
     phi = dispersions(terms, one)[1]
-    band = difference_interval(_worth(champion, phi), _worth(challenger, phi), terms.promote)
+    band = difference_interval(effective(champion, phi), effective(challenger, phi), terms.promote)
     return decimal(estimate, 8), None if isinstance(band, Refusal) else _interval(1.0, band.lower, band.upper)
-
-
-def _worth(counts: Counts, phi: float) -> Counts:
-    trials = max(1, round(counts.trials / phi))
-    return Counts(trials, min(trials, math.ceil(counts.bad / phi)))
 
 
 def _interval(sign: float, lower: float | None, upper: float | None) -> Interval | None:
