@@ -127,6 +127,8 @@ def _guardrail(
     if isinstance(watch, Refusal):
         return watch
     final = counted or (Counts(0, 0), Counts(0, 0))
+    # With all requests on one arm there is nothing beside it: what status compares was counted at the same time.
+    beside = (champion, challenger) if block.weight < 100 else (Counts(0, 0), Counts(0, 0))
     return replace(
         state,
         harm=harm,
@@ -134,8 +136,8 @@ def _guardrail(
         challenger=other,
         noninferiority=shown,
         watch=watch,
-        seen_champion=_sum(state.seen_champion, champion),
-        seen_challenger=_sum(state.seen_challenger, challenger),
+        seen_champion=_sum(state.seen_champion, beside[0]),
+        seen_challenger=_sum(state.seen_challenger, beside[1]),
         final_champion=_sum(state.final_champion, final[0]),
         final_challenger=_sum(state.final_challenger, final[1]),
         final_blocks=state.final_blocks + (counted is not None),

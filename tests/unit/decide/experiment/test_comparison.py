@@ -27,7 +27,7 @@ from fiduciary.decide.experiment.world import (
 )
 from fiduciary.decide.world import PodView, QuotaView, ReferenceView
 from tests.golden.comparison import SCORER
-from tests.unit.decide.experiment.trials import FACTS, T0, UID, Trial, sessions
+from tests.unit.decide.experiment.trials import FACTS, T0, UID, Trial, past, sessions
 from tests.unit.decide.worlds import model
 
 if TYPE_CHECKING:
@@ -114,6 +114,24 @@ def test_a_ledger_that_is_there_needs_no_job() -> None:
     # the scorer away now: what was folded stays
     trial.comparison = replace(ANSWERED, ledger=None)
     assert told(trial.minute())[:2] == ("True", reasons.REPLAYED)
+
+
+def test_what_is_shown_is_not_the_test_that_decides_while_another_one_is_not() -> None:
+    known = (past(0.005, 60),)
+    trial = improve(replace(ANSWERED, ledger=PostedLedger(3000)), bad=(0.005, 0.005), history=known)
+    trial.evaluate()
+    trial.minute()
+    replaying = trial.status.tests[0]
+    assert (replaying.name, replaying.waits_for) == ("loss", "the replay: 0 of 3000 replayed sessions are counted")
+    powered = find(trial.status.conditions, "Underpowered")
+    assert powered is not None
+    assert "loss" in powered.message, "nothing is known of it yet"
+    trial.ledger = sessions(0.2, 3000)
+    trial.minute()
+    shown = trial.status.tests[0]
+    assert (shown.waits_for, shown.earliest) == (None, None)
+    assert f"{shown.last_block:%Y-%m-%d}" == "2018-03-22"
+    assert (trial.status.deciding.name, trial.status.deciding.side) == ("errors", "NonInferiority")
 
 
 def test_a_finished_replay_stays_told_once_the_challenger_holds_no_place() -> None:
