@@ -269,7 +269,7 @@ class ModelExperimentStatus(ApiModel):
     srm: SampleRatio | None = None
     """Whether requests arrive as they were split."""
     data_health: DataHealth | None = None
-    """Whether the experiment can see."""
+    """Whether the experiment can see; of one that is over, what it saw last."""
     feasibility: Feasibility | None = None
     """What can be expected of the experiment."""
     champion: ComparedVersion | None = None

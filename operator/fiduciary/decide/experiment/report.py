@@ -162,7 +162,7 @@ def _ratio(state: State) -> SampleRatio | None:
 
 def _health(case: Case, reading: Reading) -> DataHealth | None:
     numbers = reading.numbers
-    if not case.started or (numbers.recorded and not numbers.watching):
+    if not case.started:
         return None
     champion, challenger = numbers.champion_dark, numbers.challenger_dark and numbers.exposed
     state = (

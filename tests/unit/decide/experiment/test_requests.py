@@ -517,7 +517,6 @@ def test_nobody_says_that_he_sees_what_nobody_looks_at() -> None:
     trial.now += timedelta(hours=25)
     after = trial.evaluate()
     assert find(after.status.conditions, "DataHealthy") is None
-    assert after.status.data_health is None
 
 
 def test_nothing_is_waited_for_or_foretold_once_the_verdict_is_recorded() -> None:
