@@ -79,7 +79,9 @@ def test_harm_after_the_promotion_replaces_its_ruling_and_goes_back() -> None:
     assert story.status["ruling"]["reason"] == "HarmAfterPromotion"
     story.run_for(60)
     assert [record.spec.action for record in story.log.records][-2:] == ["Promote", "RollBack"]
-    assert story.status["phase"] == "RolledBack"
+    shown = story.status
+    assert (shown["phase"], shown["verdict"], shown["reason"]) == ("RolledBack", "RollBack", "HarmAfterPromotion")
+    assert shown["deciding"]["side"] == "Watch"
     assert idle(story)
 
 
