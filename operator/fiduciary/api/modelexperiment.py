@@ -100,7 +100,7 @@ class Segment(ApiModel):
     step: DnsLabel | None = None
     """Step of the traffic plan."""
     reason: CamelCase
-    """Why a new segment began, for example StepEntered or RuntimeUpgraded."""
+    """Why a new segment began: StepEntered, or Promoted."""
     blocks: Annotated[int, Field(ge=0)] = 0
     """Blocks folded in it."""
 
@@ -149,7 +149,7 @@ class TestStatus(ApiModel):
     last_block: Time | None = None
     """End of the last block that was folded, or the day of the last session."""
     waits_for: Text | None = None
-    """What the test waits for; absent where it is shown, or the verdict is recorded."""
+    """What the test waits for; absent where it is shown, or over."""
     earliest: Time | None = None
     """When it can be expected to be shown, as things are; absent where that is never (see waitsFor), or over."""
 
@@ -247,7 +247,7 @@ class ModelExperimentStatus(ApiModel):
     weight: Percent | None = None
     """Share of live requests that the challenger answers now, in percent."""
     verdict: Literal["Promote", "RollBack", "Hold", "KeepChampion"] | None = None
-    """Present or final verdict."""
+    """Present or final verdict; RollBack, too, where a promotion was gone back on. The log keeps both."""
     reason: CamelCase | None = None
     """Stable word for why."""
     log_e: Decimal | None = None
