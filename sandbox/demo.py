@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from sandbox import experiment, forecasts, inference, replay
+from sandbox.account import Account
 from sandbox.console import duration
 from sandbox.experiment import ExperimentView
-from sandbox.kubectl import Kubectl, Object, condition, is_true, settled
+from sandbox.kubectl import Kubectl, Object, condition, is_true, said, settled
 from sandbox.running import Running, held_out, trainer_image
 from sandbox.steps import StepFailed
 from sandbox.story import Story, TrainingView
@@ -42,6 +44,10 @@ def sandbox(*words: str) -> None:
         raise StepFailed(
             f"`python -m sandbox {' '.join(words)}` ended with exit code {done.returncode}; its lines are above"
         )
+
+
+def told_by(kubectl: Kubectl) -> Account:
+    return Account(kubectl, NAMESPACE, VOLATILITY)
 
 
 def judged(model: Object) -> bool:
@@ -86,7 +92,9 @@ def first_versions(story: Story, kubectl: Kubectl) -> Object:
     models = TrainingView(story.console).follow(states)
     story.command(kubectl, "get", "fm", "-n", NAMESPACE)
     if not refused(models[DIRECTION]) or refused(models[VOLATILITY]):
-        raise StepFailed("the samples were not judged as they should be: `kubectl describe fm -n quant` says more")
+        raise StepFailed(
+            f"the samples were not judged as they should be: {said(models[DIRECTION])}; {said(models[VOLATILITY])}"
+        )
     champion = models[VOLATILITY]["status"]["champion"]
     story.say(f"[green]{VOLATILITY} serves[/]: version {champion['version']}, {champion['digest'][:19]}…")
     story.say(f"[red]{DIRECTION} is refused[/], and says why:")
@@ -124,10 +132,16 @@ def challenger(story: Story, kubectl: Kubectl, model: Object) -> Object:
     only = ({VOLATILITY: seen[VOLATILITY]} for seen in states if VOLATILITY in seen)
     found = TrainingView(story.console).follow(only)[VOLATILITY]
     if "challenger" not in found["status"]:
-        raise StepFailed("the new version did not become challenger: `kubectl describe fm -n quant` says more")
+        raise StepFailed(f"the new version did not become challenger. {refusal(found)}")
     story.say(f"Version {found['status']['challenger']['version']} is [green]challenger[/]:")
     story.quote(condition(found, "GatesPassed").get("message", ""))
     return found
+
+
+def refusal(model: Object) -> str:
+    """What the gates have against the newest version, or what else keeps it from being challenger."""
+    gates = condition(model, "GatesPassed")
+    return gates.get("message", "") if gates.get("status") == "False" else said(model)
 
 
 def judged_anew(model: Object, champion: str) -> bool:
@@ -159,15 +173,14 @@ def judged_by_clients(story: Story, kubectl: Kubectl, model: Object, played: Rep
     found = ExperimentView(story.console, played).follow(name, states)
     story.command(kubectl, "get", "mx", "-n", NAMESPACE)
     if found["status"]["phase"] != phase:
-        raise StepFailed(f"{name} ended as {found['status']['phase']}: `kubectl describe mx -n quant {name}` says why")
+        raise StepFailed(f"it should have ended as {phase}, but {said(found)}")
     return found
 
 
 def records_of(kubectl: Kubectl, found: Object) -> list[Object]:
     """What the log says of an experiment, oldest first: the last one is its verdict."""
-    records = [one["spec"] for one in kubectl.get("modeldecisions", "-n", NAMESPACE)["items"]]
-    mine = [one for one in records if one["cause"].get("experiment") == found["metadata"]["name"]]
-    return sorted(mine, key=lambda record: record["sequence"])
+    name = found["metadata"]["name"]
+    return [one for one in told_by(kubectl).records() if one["cause"].get("experiment") == name]
 
 
 def promoted(story: Story, kubectl: Kubectl, model: Object, played: Replay) -> Object:
@@ -197,14 +210,18 @@ def rolled_back(story: Story, kubectl: Kubectl, model: Object, played: Replay) -
         "has not seen, it answers [bold]not a number[/]:"
     )
     story.command(kubectl, "patch", "fm", VOLATILITY, "-n", NAMESPACE, "--type=merge", f"--patch={json.dumps(change)}")
-    waits = challenger(story, kubectl, model)
-    found = judged_by_clients(story, kubectl, waits, played, "RolledBack")
-    *before, record = records_of(kubectl, found)
-    written = time.time()
-    played.client.until_answered(400, model["status"]["champion"]["version"])
+    champion = model["status"]["champion"]["version"]
+    log = told_by(kubectl)
+    with log.while_champion(champion):
+        waits = challenger(story, kubectl, model)
+        log.still_champion(champion)
+        found = judged_by_clients(story, kubectl, waits, played, "RolledBack")
+        *before, record = records_of(kubectl, found)
+        written = time.time()
+        played.client.until_answered(400, champion)
     report = played.client.report()
     until, since = (len(one.failed) for one in (report.since(0, written), report.since(written)))
-    began, ended = (datetime.fromisoformat(one["decidedAt"]) for one in (before[0], record))
+    began, ended = (datetime.fromisoformat(one["decidedAt"]) for one in ([*before, record][0], record))
     story.say(
         f"[red]Version {record['from']['version']} is rolled back[/] {duration((ended - began).total_seconds())} "
         "after it got its first copy of a request:"
@@ -241,10 +258,24 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def stopped(console: Console, error: StepFailed, kubectl: Kubectl | None) -> None:
+    """Why it ended, and what the objects and the log say now."""
+    console.print(f"\n[red bold]The demo stopped:[/] {escape(str(error))}", highlight=False)
+    if kubectl is None:
+        return
+    for line in told_by(kubectl).standing():
+        console.print(f"  {escape(line)}", highlight=False)
+    console.print(
+        "The cluster is still there: `make demo` begins the story again, `make sandbox-down` removes it.",
+        highlight=False,
+    )
+
+
 def main() -> int:
     name = os.environ.get("FIDUCIARY_SANDBOX") or "fiduciary"
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     story = Story(console)
+    kubectl: Kubectl | None = None
     try:
         with story.chapter("A cluster, with the operator, MLflow, Prometheus and a Gateway on it"):
             sandbox("up", "--name", name)
@@ -270,9 +301,10 @@ def main() -> int:
         with story.chapter("Every decision is a record"):
             records(story, kubectl, place.variables)
         with story.chapter("The same week, asked of the new champion"):
+            told_by(kubectl).still_champion(second["status"]["champion"]["version"])
             both_forecasts(story, second, market, gateway, before)
     except StepFailed as error:
-        console.print(f"\n[red bold]The demo stopped:[/] {error}", highlight=False)
+        stopped(console, error, kubectl)
         return 1
     except KeyboardInterrupt:
         console.print("\nStopped. The cluster is still there: `make demo` goes on, `make sandbox-down` removes it.")

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from sandbox.load import Report
     from sandbox.replay import Replay
 
-CLAIMS = {"Superiority": "is better", "NonInferiority": "is no worse", "Harm": "does harm"}
+CLAIMS = {
+    "Superiority": "is better",
+    "NonInferiority": "is no worse",
+    "Harm": "does harm",
+    "Watch": "does harm since it is champion",
+}
 """What a test would show of the challenger."""
 GOOD, BAD, NEW, OLD = "green", "red", "cyan", "bright_black"
 ENDED = ("Promoted", "RolledBack", "Kept")
@@ -158,7 +163,7 @@ def drawn_claims(status: Mapping[str, Any]) -> list[RenderableType]:
     table.add_column("", justify="right")
     table.add_column("from", justify="right", style=OLD)
     for claim in claims(status):
-        bad = claim.side == "Harm"
+        bad = claim.side in ("Harm", "Watch")
         style = (BAD if bad else GOOD) if claim.shown else NEW
         said = f"{CLAIMS[claim.side]} in {claim.name}"
         word = "shown" if claim.shown else f"{claim.log_e:.1f} of {claim.threshold:.1f}"

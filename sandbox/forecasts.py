@@ -59,11 +59,17 @@ def ask(url: str, headers: Mapping[str, str], market: Market, days: Sequence[str
         for day in days:
             body = inference.body(market.bars(day, ROWS))
             began = time.perf_counter()
-            answer = client.post(f"{url}/infer", content=body)
+            try:
+                answer = client.post(f"{url}/infer", content=body)
+            except httpx.TransportError as error:
+                raise StepFailed(f"POST {url}/infer for {day}: no answer: {error}") from error
             seconds.append(time.perf_counter() - began)
             if answer.status_code != httpx.codes.OK:
                 raise StepFailed(f"POST {url}/infer for {day}: HTTP {answer.status_code}: {answer.text[:300]}")
-            answers[day] = Prediction.of(answer.json())
+            try:
+                answers[day] = Prediction.of(answer.json())
+            except (KeyError, StopIteration, ValueError) as error:
+                raise StepFailed(f"POST {url}/infer for {day}: this is no prediction: {answer.text[:300]}") from error
     return Asked(answers, seconds)
 
 

@@ -44,11 +44,12 @@ class Kubectl:
     ) -> Iterator[dict[str, Object]]:
         """Objects of a namespace by name, again after every change, until `done` holds of them.
 
-        Watches, so that nothing is asked while nothing happens. Raises StepFailed naming `what` after `seconds`.
+        Watches, so that nothing is asked while nothing happens. Raises StepFailed after `seconds`, naming `what` and
+        what the objects said of themselves instead.
         """
         words = ("get", kind, "-n", namespace, "--watch", "--output-watch-events", "-o", "json")
         deadline = time.monotonic() + seconds
-        said = ""
+        ended_with, objects = "", dict[str, Object]()
         while (left := deadline - time.monotonic()) > 0:
             process = subprocess.Popen(
                 self._argv(words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._env
@@ -56,7 +57,7 @@ class Kubectl:
             ended = threading.Timer(left, process.kill)
             ended.start()
             try:
-                objects: dict[str, Object] = {}
+                objects = {}
                 assert process.stdout is not None
                 for event in documents(process.stdout):
                     name = event["object"]["metadata"]["name"]
@@ -67,13 +68,14 @@ class Kubectl:
                     yield objects
                     if done(objects):
                         return
-                said = process.stderr.read().strip() if process.stderr else ""
+                ended_with = process.stderr.read().strip() if process.stderr else ""
             finally:
                 ended.cancel()
                 process.kill()
                 process.wait()
             time.sleep(min(0.5, max(0.0, deadline - time.monotonic())))  # the API server ended the watch: once more
-        raise StepFailed(f"{what} did not happen within {seconds:.0f} s. {said}".strip())
+        seen = "; ".join(map(said, objects.values())) or f"there are no {kind} in the namespace {namespace}"
+        raise StepFailed(f"{what} did not happen within {seconds:.0f} s. {ended_with}".strip() + f"\nSeen: {seen}")
 
     def _argv(self, words: Sequence[str]) -> list[str]:
         return [str(self.program), *words]
@@ -115,3 +117,14 @@ def settled(item: Object) -> bool:
     """The operator has answered for the present generation, and nothing is on its way."""
     answered = item.get("status", {}).get("observedGeneration", -1) == item["metadata"]["generation"]
     return answered and not is_true(item, "Reconciling")
+
+
+def said(item: Object) -> str:
+    """What an object says of itself: what a person has to do, else what is on its way, else whether it is ready."""
+    status = item.get("status", {})
+    name = f"{item['metadata']['name']} ({status.get('phase') or 'not looked at yet'})"
+    for kind in ("Stalled", "Reconciling", "Ready"):
+        found = condition(item, kind)
+        if found.get("status") == "True" or (kind == "Ready" and found):
+            return f"{name}: {kind} is {found['status']}, {found['reason']}: {found.get('message', '')}"
+    return name

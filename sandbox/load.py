@@ -28,6 +28,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sandbox.steps import StepFailed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -158,7 +160,7 @@ class Client:
         return Report(tuple(self._sent))
 
     def until(self, holds: Callable[[Report], bool], what: str, within: float = 60) -> Report:
-        """Wait until the report is such. Raises TimeoutError with what it was instead."""
+        """Wait until the report is such. Raises StepFailed with what it was instead."""
         deadline = time.monotonic() + within
         while True:
             self.check()
@@ -166,7 +168,7 @@ class Client:
             if holds(report):
                 return report
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{what}: not within {within:.0f} s; {report.summary()}")
+                raise StepFailed(f"{what}: not within {within:.0f} s; {report.summary()}")
             time.sleep(0.1)
 
     def until_answered(self, more: int, version: str | None = None, within: float = 60) -> Report:
@@ -180,14 +182,17 @@ class Client:
         return self.until(enough, f"{more} answers of version {version or 'any'}", within)
 
     def check(self) -> None:
-        """Raises RuntimeError when the client ended by itself."""
+        """Raises StepFailed when the client ended by itself."""
         if self._process.poll() not in (None, 0):
-            raise RuntimeError(f"the load's client ended with exit code {self._process.returncode}")
+            raise StepFailed(f"the load's client ended with exit code {self._process.returncode}")
 
     def stop(self) -> Report:
         """Send nothing new, wait for what is on its way, and report."""
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(60)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired as error:
+            raise StepFailed("the load's client did not end within 60 s after its last request was due") from error
         self.check()
         return self.report()
 

@@ -87,7 +87,8 @@ class TrafficPlan(ApiModel):
     Default: shadow (mirror 100), canary (weight 5), half (weight 50)."""
     sticky: Sticky | None = None
     """Clients stay with one arm; each step then needs a mirror, because copies of the same requests are what is
-    compared. Absent: each request is drawn by itself."""
+    compared. Absent: each request is drawn by itself. Not carried out in this release: an experiment with it is Stalled
+    before it begins (NotYetActive)."""
 
 
 class Alpha(ApiModel):

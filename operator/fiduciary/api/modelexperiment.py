@@ -100,7 +100,7 @@ class Segment(ApiModel):
     step: DnsLabel | None = None
     """Step of the traffic plan."""
     reason: CamelCase
-    """Why a new segment began, for example StepEntered or RuntimeUpgraded."""
+    """Why a new segment began: StepEntered, or Promoted."""
     blocks: Annotated[int, Field(ge=0)] = 0
     """Blocks folded in it."""
 
@@ -114,29 +114,44 @@ class Interval(ApiModel):
     """Upper end."""
 
 
+Side = Literal["Superiority", "NonInferiority", "Harm", "Watch"]
+
+
+class DecidingTest(ApiModel):
+    """The test that is furthest from shown: status.logE and status.n are its."""
+
+    name: ShortText
+    """Objective or guardrail."""
+    side: Side
+    """What it would show."""
+    threshold: Decimal | None = None
+    """Value that status.logE has to reach."""
+
+
 class TestStatus(ApiModel):
     """One test with its evidence."""
 
     name: ShortText
-    """Objective or guardrail that is tested."""
-    side: Literal["Superiority", "NonInferiority", "Harm"]
-    """What the test would show."""
+    """Objective or guardrail that is tested; all: the harm tests together, which is what a rollback rests on."""
+    side: Side
+    """What the test would show: Superiority (better), NonInferiority (no worse than the margin), Harm (worse), or Watch
+    (worse since the promotion, alone, than the previous champion is known to have been)."""
     log_e: Decimal | None = None
     """Natural logarithm of the e-value."""
     threshold: Decimal | None = None
-    """Value that logE has to reach."""
+    """Value that logE has to reach, natural logarithm."""
     n: Annotated[int, Field(ge=0)] = 0
     """Blocks or sessions folded."""
     estimate: Decimal | None = None
-    """Estimated difference, challenger minus champion."""
+    """Estimated difference, challenger minus champion, in the metric's unit; of a Watch, to the champion before."""
     interval: Interval | None = None
-    """Confidence sequence of the difference."""
+    """Confidence sequence of the difference: true at all times together with probability 1 - alpha.promote."""
     last_block: Time | None = None
-    """End of the last block or session that was folded."""
+    """End of the last block that was folded, or the day of the last session."""
     waits_for: Text | None = None
-    """What the test waits for."""
+    """What the test waits for; absent where it is shown, or over."""
     earliest: Time | None = None
-    """When it can be shown at the earliest."""
+    """When it can be expected to be shown, as things are; absent where that is never (see waitsFor), or over."""
 
 
 class SampleRatio(ApiModel):
@@ -232,13 +247,17 @@ class ModelExperimentStatus(ApiModel):
     weight: Percent | None = None
     """Share of live requests that the challenger answers now, in percent."""
     verdict: Literal["Promote", "RollBack", "Hold", "KeepChampion"] | None = None
-    """Present or final verdict."""
+    """Present or final verdict; RollBack, too, where a promotion was gone back on. The log keeps both."""
     reason: CamelCase | None = None
     """Stable word for why."""
     log_e: Decimal | None = None
-    """Natural logarithm of the e-value of the test that decides: the objective that is furthest from shown."""
+    """Natural logarithm of the e-value of the test that decides: of a rollback the one that found harm, else the
+    objective or non-inferiority that is furthest from shown. Compare it
+    with status.deciding.threshold."""
     n: Annotated[int, Field(ge=0)] | None = None
     """Blocks or sessions folded by that test."""
+    deciding: DecidingTest | None = None
+    """Which test that is."""
     desired_traffic: Traffic | None = None
     """Weights that the experiment asks the FinancialModel for."""
     harm: Harm | None = None
@@ -250,7 +269,7 @@ class ModelExperimentStatus(ApiModel):
     srm: SampleRatio | None = None
     """Whether requests arrive as they were split."""
     data_health: DataHealth | None = None
-    """Whether the experiment can see."""
+    """Whether the experiment can see; of one that is over, what it saw last."""
     feasibility: Feasibility | None = None
     """What can be expected of the experiment."""
     champion: ComparedVersion | None = None
@@ -288,6 +307,9 @@ class ModelExperiment(Resource):
             Column("Data", ".status.dataHealth.state", description="Whether the experiment can see"),
             Column("Age", ".metadata.creationTimestamp", "date"),
             Column("Challenger", ".spec.challenger.version", wide=True),
+            Column("Test", ".status.deciding.name", wide=True, description="The test that decides"),
+            Column("Needs", ".status.deciding.threshold", wide=True, description="Value that LogE has to reach"),
+            Column("Expected", ".status.feasibility.expectedAt", wide=True, description="When a verdict is expected"),
             Column("Reason", ".status.reason", wide=True),
             Column("Message", '.status.conditions[?(@.type=="Ready")].message', wide=True),
         ),

@@ -30,7 +30,10 @@ def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, 
             "promoted by people)"
         )
     if template is not None and template.traffic.sticky is not None:
-        fields.append("spec.promotion.experiment.traffic.sticky (each request is drawn by itself)")
+        fields.append(
+            "spec.promotion.experiment.traffic.sticky (no route keeps clients with one arm yet: an experiment with it "
+            "is Stalled and gives its challenger no request; leave it out)"
+        )
     if spec.training.search is not None:
         fields.append("spec.training.search")
     if spec.training.validation.scheme != "WalkForward":

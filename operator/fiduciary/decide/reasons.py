@@ -37,7 +37,8 @@ KILLED = "Killed"
 SUSPENDED = "Suspended"
 """spec.suspend is true: nothing new is started or promoted. Set it to false to go on."""
 NOT_YET_ACTIVE = "NotYetActive"
-"""Parts of the spec are accepted and validated, but this release does not act on them yet. Nothing to do."""
+"""Parts of the spec are accepted and validated, but this release does not act on them yet. Where that stalls an
+experiment the message says what to leave out; else there is nothing to do."""
 NOTHING_NEW = "NothingNew"
 """A retrain was asked for, but asOf is a fixed date: the same data would give the same version. Move asOf, or use
 Rolling."""
@@ -369,7 +370,9 @@ back: mend it and train again."""
 HARM_LATCHED = "HarmLatched"
 """Harm was found and its record is being written; the challenger has no traffic. Wait."""
 HARM_AFTER_PROMOTION = "HarmAfterPromotion"
-"""The new champion did harm within promotion.rollbackWindow: the model goes back to the previous one."""
+"""The new champion was seen to do harm within promotion.rollbackWindow: the model goes back to the previous one. Nobody
+serves beside it then, so a node that was busy with something else counts against it: mend that. The version is refused;
+train again, or pin it."""
 BREAKER_TRIPPED = "BreakerTripped"
 """A circuit breaker tripped: the rate (or drawdown) is beyond its limit, and not by bad luck."""
 PODS_FAILED = "PodsFailed"
@@ -500,6 +503,9 @@ REPLAYING = "Replaying"
 """A Job replays both procedures; the message names it."""
 NOT_REPLAYABLE = "NotReplayable"
 """A version was not trained here, so that there is no procedure to replay. Set evidence.outcomes to Live."""
+REPLAY_NOT_NEEDED = "ReplayNotNeeded"
+"""The experiment ended before both procedures were replayed, for example because harm was found: nothing waits for the
+replay any more."""
 NO_SCORER = "NoScorer"
 """The operator's settings have no outcome scorer, which keeps ledgers. Configure one, or set evidence.outcomes to
 Live."""

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.refusal import MAX_COUNT, Refusal, Why, check_next, check_trials
 from fiduciary.evidence.tails import chi_square_quantile
 
-if TYPE_CHECKING:
-    from fiduciary.evidence.blocks import Counts
-
 SCALES = (1, 10, 60)
+FEW = 10
+"""Blocks of a scale from which its bound says something: with ten it is about twice the scatter, with two 63 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +100,18 @@ class Dispersion:
         if known and all(math.isfinite(bound) for bound in known):
             return max(known)
         return next(bound for bound in bounds if isinstance(bound, Refusal))
+
+    def provisional(self) -> float:
+        """The largest bound over the scales that have :data:`FEW` blocks, however short the time; 1 where none has.
+
+        For tests that may only become more cautious by it: it cannot see bursts that are longer, or rarer, than what
+        was looked at. H0-free, invalid alone.
+        """
+        bounds = [scatter.upper_bound() for scatter in self.scatters if scatter.blocks >= FEW]
+        return max((bound for bound in bounds if isinstance(bound, float) and math.isfinite(bound)), default=1.0)
+
+
+def effective(counts: Counts, dispersion: float) -> Counts:
+    """What bursts leave of a sample: as many independent requests as say what these say; at least one."""
+    trials = max(1, round(counts.trials / dispersion))
+    return Counts(trials, min(trials, math.ceil(counts.bad / dispersion)))

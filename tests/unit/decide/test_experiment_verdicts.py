@@ -447,10 +447,15 @@ def test_harm_in_the_window_goes_back_at_once() -> None:
     assert weights(lab.sim) == {"1": 100}
     found = recorded(lab.sim.world.records, lab.one(FIRST))
     assert found is not None
-    assert found.rolled_back == lab.sim.records[-1].sequence
+    assert found.rolled_back is not None
+    assert (found.rolled_back.sequence, found.rolled_back.reason) == (
+        lab.sim.records[-1].sequence,
+        reasons.HARM_AFTER_PROMOTION,
+    )
     lab.seconds(120, 20)
     assert lab.sim.actions[-1] == "RollBack"
-    assert lab.one(FIRST).status.phase == "RolledBack"
+    shown = lab.one(FIRST).status
+    assert (shown.phase, shown.verdict, shown.reason) == ("RolledBack", "RollBack", reasons.HARM_AFTER_PROMOTION)
     status = lab.sim.status
     assert [entry.version for entry in status.rejected_versions] == ["2"]
     assert status.anchor is not None
@@ -543,7 +548,13 @@ def test_a_person_goes_back_in_the_window(version: str | None) -> None:
     assert lab.sim.records[-1].cause.kind == "Approval"
     found = recorded(lab.sim.world.records, lab.one(FIRST))
     assert found is not None
-    assert found.rolled_back == lab.sim.records[-1].sequence
+    assert found.rolled_back is not None
+    assert found.rolled_back.sequence == lab.sim.records[-1].sequence
+    lab.seconds(20)
+    shown = lab.one(FIRST).status
+    assert (shown.phase, shown.verdict) == ("RolledBack", "RollBack")
+    assert shown.ruling is not None
+    assert shown.ruling.verdict == "Promote", "what the experiment itself found stays in its ruling"
     assert lab.sim.status.active_experiment is None
 
 

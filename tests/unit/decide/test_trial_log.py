@@ -198,7 +198,9 @@ def test_a_promotion_that_was_gone_back_on_by_whomever() -> None:
     log.write("RollBack", **{"from": {"digest": digest("2")}}, to={"digest": digest("1")}, cause={"kind": "Approval"})
     found = recorded(log.records, MX)
     assert found is not None
-    assert (found.verdict, found.sequence, found.rolled_back) == ("Promote", 5, 6)
+    assert (found.verdict, found.sequence) == ("Promote", 5)
+    assert found.rolled_back is not None
+    assert (found.rolled_back.sequence, found.rolled_back.reason) == (6, "RolledBack")
 
 
 def test_a_later_promotion_is_no_way_back() -> None:

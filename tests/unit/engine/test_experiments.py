@@ -79,7 +79,9 @@ def test_harm_after_the_promotion_replaces_its_ruling_and_goes_back() -> None:
     assert story.status["ruling"]["reason"] == "HarmAfterPromotion"
     story.run_for(60)
     assert [record.spec.action for record in story.log.records][-2:] == ["Promote", "RollBack"]
-    assert story.status["phase"] == "RolledBack"
+    shown = story.status
+    assert (shown["phase"], shown["verdict"], shown["reason"]) == ("RolledBack", "RollBack", "HarmAfterPromotion")
+    assert shown["deciding"]["side"] == "Watch"
     assert idle(story)
 
 
@@ -221,6 +223,11 @@ def test_a_route_that_somebody_changed_makes_its_blocks_count_for_harm_only() ->
         ({"challenger": {"version": "9"}}, "UnknownVersion", "versions that it knows: 1, 2"),
         ({"champion": {"version": "8"}}, "UnknownVersion", "spec.champion.version 8"),
         ({"challenger": {"version": "1"}}, "SameVersion", "version 1 is the champion"),
+        (
+            {"traffic": {"sticky": {"header": "fiduciary-bucket"}, "steps": [{"name": "shadow", "mirror": 100}]}},
+            "NotYetActive",
+            "leave traffic.sticky out",
+        ),
     ],
 )
 def test_what_names_something_wrong_is_stalled_with_what_to_do(spec: Any, reason: str, words: str) -> None:

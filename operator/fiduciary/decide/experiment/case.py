@@ -10,7 +10,7 @@ from fiduciary.decide import identity
 from fiduciary.decide.belief import objection
 from fiduciary.decide.experiment import breakers, comparison
 from fiduciary.decide.experiment.begin import begin, seconds_of
-from fiduciary.decide.experiment.course import with_block
+from fiduciary.decide.experiment.course import promoted, with_block
 from fiduciary.decide.experiment.fold import fold_block
 from fiduciary.decide.experiment.sessions import fold_session
 from fiduciary.decide.experiment.times import at
@@ -77,7 +77,8 @@ class Case:
         if isinstance(state, Refusal):
             return state
         if self.world.recorded is not None and self.world.recorded.verdict == "Promote":
-            state = replace(state, evidence=watched(state.terms, state.evidence))
+            course = promoted(state.course, int(self.world.recorded.at.timestamp()))
+            state = replace(state, evidence=watched(state.terms, state.evidence), course=course)
         refusal = None
         for block in self.world.blocks:
             if block.last <= state.evidence.last or not self.started:
@@ -115,7 +116,8 @@ class Case:
         """What people sign: the two versions and all evidence about them."""
         if self.state is None:
             return None
-        pair = [None if ref is None else ref.digest for ref in (self.world.champion, self.world.challenger)]
+        fixed, found = (self.status.champion, self.status.challenger), (self.world.champion, self.world.challenger)
+        pair = [None if (ref := its or one) is None else ref.digest for its, one in zip(fixed, found, strict=True)]
         return identity.digest([pair, encode(self.state.evidence)])
 
     @cached_property

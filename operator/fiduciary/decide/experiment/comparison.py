@@ -37,7 +37,7 @@ FINAL = "PodFailurePolicy"
 WAITS_FOR = frozenset({reasons.QUEUED, reasons.KILL_ENGAGED, reasons.PINNED, reasons.SUSPENDED, reasons.DELETING})
 """While these rule, nothing new is started."""
 
-Phase = Literal["Posted", "Running", "Waiting", "Failed"]
+Phase = Literal["Posted", "Running", "Waiting", "Failed", "Ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,19 @@ def standing(case: Case) -> Standing | None:
     state, its = case.state, case.world.comparison
     if its is None or state is None or not (state.terms.prequential and state.terms.objectives):
         return None
+    rows = 0 if its.ledger is None else its.ledger.rows
+    folded = state.evidence.sessions.last + 1
+    if rows or folded:
+        # A part of it would be evidence that somebody's paging chose.
+        whole = folded >= rows
+        known = rows or folded
+        told = f"{min(folded, known)} of {known} replayed sessions are counted"  # live ones may follow
+        return Standing("Posted" if whole else "Running", reasons.REPLAYED if whole else reasons.REPLAYING, told)
     champion, challenger = case.world.champion, case.world.challenger
+    if case.world.recorded is not None or champion is None or challenger is None:
+        # Whoever holds no place any more is looked for no more: the log would know no run of a refused version.
+        told = "the verdict came before both procedures were replayed; nothing waits for that any more"
+        return Standing("Ended", reasons.REPLAY_NOT_NEEDED, told)
     if not replayable(champion, challenger):
         return Standing(
             "Failed",
@@ -84,14 +96,6 @@ def standing(case: Case) -> Standing | None:
             "this operator has no outcome scorer, so replayed sessions have nowhere to go; configure one, or set "
             "evidence.outcomes to Live",
         )
-    rows = 0 if its.ledger is None else its.ledger.rows
-    folded = state.evidence.sessions.last + 1
-    if rows or folded:
-        # A part of it would be evidence that somebody's paging chose.
-        whole = folded >= rows
-        known = rows or folded
-        told = f"{min(folded, known)} of {known} replayed sessions are counted"  # live ones may follow
-        return Standing("Posted" if whole else "Running", reasons.REPLAYED if whole else reasons.REPLAYING, told)
     name = _ledger(case)
     jobs = tuple(job for job in its.jobs if job.ledger == name and not job.deleting)
     return _of_jobs(case, its, its.scorer.url, jobs)

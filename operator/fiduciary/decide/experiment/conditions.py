@@ -74,8 +74,8 @@ def _stalled(this: Outlook) -> Condition:
 
 def _data_healthy(this: Outlook) -> Condition | None:
     case, numbers = this.case, this.reading.numbers
-    if not case.started:
-        return None
+    if not case.started or (numbers.recorded and not numbers.watching):
+        return None  # nobody looks any more
     if case.refusal is not None:
         return this.condition(reasons.DATA_HEALTHY, "False", reasons.EVIDENCE_REFUSED, case.refusal)
     if numbers.champion_dark or (numbers.challenger_dark and numbers.exposed):
@@ -89,7 +89,8 @@ def _data_healthy(this: Outlook) -> Condition | None:
         return this.condition(reasons.DATA_HEALTHY, "False", which, case.world.health.message or "no fresh series")
     if numbers.excess_series:
         return this.condition(reasons.DATA_HEALTHY, "False", reasons.TOO_MANY_SERIES, case.world.health.message)
-    return this.condition(reasons.DATA_HEALTHY, "True", reasons.DATA_SEEN, "both arms are seen")
+    seen = "the promoted version is seen" if numbers.recorded else "both arms are seen"
+    return this.condition(reasons.DATA_HEALTHY, "True", reasons.DATA_SEEN, seen)
 
 
 def _replayed(this: Outlook) -> Condition | None:
@@ -100,7 +101,9 @@ def _replayed(this: Outlook) -> Condition | None:
     return this.condition(reasons.REPLAYED, status, replay.reason, replay.message)
 
 
-def _underpowered(this: Outlook) -> Condition:
+def _underpowered(this: Outlook) -> Condition | None:
+    if this.reading.numbers.recorded:
+        return None  # the verdict says what was not shown, and why
     if this.reading.impossible is not None:
         return this.condition(reasons.UNDERPOWERED, "True", reasons.INFEASIBLE, this.reading.impossible)
     if not this.expected:
@@ -109,14 +112,24 @@ def _underpowered(this: Outlook) -> Condition:
         )
     late = [one for one in this.expected if forecast.late(this.case, one)]
     if not late:
-        return this.condition(
-            reasons.UNDERPOWERED, "False", reasons.FEASIBLE, "a verdict can be expected within maxDuration"
-        )
+        told = "a verdict can be expected within maxDuration"
+        unknown = ", ".join(_not_estimated(this))
+        if unknown:
+            told = f"what can be estimated is expected within maxDuration; nothing is known yet of {unknown}"
+        return this.condition(reasons.UNDERPOWERED, "False", reasons.FEASIBLE, told)
     told = "; ".join(_told(one) for one in late)
     used_up = any(one.side == "NonInferiority" and one.needed is None and _used_up(this, one) for one in late)
     reason = reasons.MARGIN_CONSUMED if used_up else reasons.UNDERPOWERED
     message = f"{told}; maxDuration is {this.case.spec.stopping.max_duration}; {forecast.WAYS_OUT}"
     return this.condition(reasons.UNDERPOWERED, "True", reason, message)
+
+
+def _not_estimated(this: Outlook) -> list[str]:
+    state = this.case.state
+    known = {(one.side, one.name) for one in this.expected}
+    wanted = [] if state is None else [("Superiority", its.name) for its in state.terms.objectives]
+    wanted += [] if state is None else [("NonInferiority", its.name) for its in state.terms.guardrails]
+    return [name for side, name in wanted if (side, name) not in known]
 
 
 def _used_up(this: Outlook, one: Expected) -> bool:

@@ -42,6 +42,13 @@ def with_block(course: Course, steps: Sequence[Step], block: ClosedBlock) -> Cou
     return replace(course, blocks=course.blocks + counts, segments=segments)
 
 
+def promoted(course: Course, at: int) -> Course:
+    """A promotion begins a stretch of its own, once."""
+    if course.segments and course.segments[0].reason == reasons.PROMOTED:
+        return course
+    return replace(course, segments=(Segment(at, None, reasons.PROMOTED), *course.segments)[:SEGMENTS_KEPT])
+
+
 def in_force(step: Step, weight: int, mirror: int) -> bool:
     """Whether weights are what the step asks for. A mirror beside a split is dropped where nobody could count it apart
     (protocols §4), so it is only asked for where it is all that the challenger gets."""

@@ -83,6 +83,16 @@ def dispersions(terms: Terms, evidence: GuardrailEvidence) -> tuple[float, float
     return champion, max(champion, dispersion(terms, evidence.challenger))
 
 
+def watch_dispersion(evidence: GuardrailEvidence, phi: float) -> float:
+    """φ after a promotion, where nobody serves beside the new champion at the same time (watch.py).
+
+    What a busy machine does to both arms is then seen in one of them only. Before there is a day of blocks the declared
+    φ may be too small for it, so what the old champion's requests were seen to scatter counts where it is more. They
+    end with the promotion: what the new champion does moves nothing here.
+    """
+    return max(phi, evidence.champion.provisional())
+
+
 def dispersion(terms: Terms, counts: Dispersion) -> float:
     """The estimate of one arm once it has a day of blocks; until then what the spec declares."""
     estimate = counts.estimate(terms.least_blocks)
@@ -104,7 +114,8 @@ def _guardrail(
     one = state.champion.fold(block.first, block.last, champion)
     other = state.challenger.fold(block.first, block.last, challenger)
     shown = _noninferiority(state.noninferiority, block, counted, phi_both)
-    watch = None if state.watch is None else state.watch.fold(block.first, block.last, challenger, phi_both)
+    alone = watch_dispersion(state, phi_both)
+    watch = None if state.watch is None else state.watch.fold(block.first, block.last, challenger, alone)
     if isinstance(harm, Refusal):
         return harm
     if isinstance(one, Refusal):
@@ -116,6 +127,8 @@ def _guardrail(
     if isinstance(watch, Refusal):
         return watch
     final = counted or (Counts(0, 0), Counts(0, 0))
+    # With all requests on one arm there is nothing beside it: what status compares was counted at the same time.
+    beside = (champion, challenger) if block.weight < 100 else (Counts(0, 0), Counts(0, 0))
     return replace(
         state,
         harm=harm,
@@ -123,8 +136,8 @@ def _guardrail(
         challenger=other,
         noninferiority=shown,
         watch=watch,
-        seen_champion=_sum(state.seen_champion, champion),
-        seen_challenger=_sum(state.seen_challenger, challenger),
+        seen_champion=_sum(state.seen_champion, beside[0]),
+        seen_challenger=_sum(state.seen_challenger, beside[1]),
         final_champion=_sum(state.final_champion, final[0]),
         final_challenger=_sum(state.final_challenger, final[1]),
         final_blocks=state.final_blocks + (counted is not None),

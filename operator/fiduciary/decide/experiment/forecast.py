@@ -104,9 +104,9 @@ def noninferiority(case: Case, state: State, its: GuardrailTerms, evidence: Guar
 
 
 def expected(case: Case) -> tuple[Expected, ...]:
-    """All forecasts that can be made."""
+    """All forecasts that can be made; once the verdict is recorded there is nothing to foretell."""
     state = case.state
-    if state is None:
+    if state is None or case.world.recorded is not None:
         return ()
     evidence, terms = state.evidence, state.terms
     found = [objective(case, state, its, one) for its, one in zip(terms.objectives, evidence.objectives, strict=True)]

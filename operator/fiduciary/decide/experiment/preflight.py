@@ -89,6 +89,15 @@ def objection(
         )
         return Objection(reasons.NOT_YET_ACTIVE, message)
     spec = experiment.spec
+    if spec.traffic.sticky is not None:
+        # A client that asked to stay with one arm must not be drawn anew with each request without a word.
+        message = (
+            f"spec.traffic.sticky: no route sends buckets of {spec.traffic.sticky.header} to one arm yet, and nobody "
+            "counts requests that went to the other one, so each request would be drawn by itself. Delete this "
+            "experiment, leave traffic.sticky out (in the model's promotion.experiment, too, where it made this), and "
+            "create another"
+        )
+        return Objection(reasons.NOT_YET_ACTIVE, message)
     for role, named in (("champion", spec.champion), ("challenger", spec.challenger)):
         if named is not None and named.version not in known:
             there = f"versions that it knows: {', '.join(sorted(known, key=int))}" if known else "it knows no version"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment.world import Recorded
+from fiduciary.decide.experiment.world import GoneBack, Recorded
 from fiduciary.decide.trial import trial_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def recorded(records: Iterable[ModelDecision], experiment: ModelExperiment) -> R
             if spec.to.digest == promoted:
                 continue  # another version gave back what it had of its requests
             if spec.action == "RollBack" and spec.from_ and spec.from_.digest == promoted:
-                return replace(found, rolled_back=spec.sequence)
+                return replace(found, rolled_back=_gone_back(spec))
             return replace(found, left=spec.sequence)
     return found
 
@@ -55,3 +55,11 @@ def _of(record: ModelDecisionSpec) -> Recorded:
     verdict, cause = VERDICTS[record.action], record.cause
     reason = cause.reasons[0].reason if cause.reasons and verdict != "Promote" else reasons.PROMOTED
     return Recorded(verdict, reason, cause.message, record.sequence, record.decided_at)
+
+
+def _gone_back(record: ModelDecisionSpec) -> GoneBack:
+    """Its first reason is why; people and pins give none."""
+    cause = record.cause
+    if not cause.reasons:
+        return GoneBack(record.sequence, reasons.ROLLED_BACK, cause.message)
+    return GoneBack(record.sequence, cause.reasons[0].reason, cause.message)

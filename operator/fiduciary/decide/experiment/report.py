@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fiduciary.api.modelexperiment import (
     ApprovalRequest,
     DataHealth,
+    DecidingTest,
     Feasibility,
     Harm,
     ModelExperimentStatus,
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.decision import Ruling
     from fiduciary.decide.experiment.forecast import Expected
     from fiduciary.decide.experiment.read import Reading
+    from fiduciary.decide.experiment.rules import Verdict
     from fiduciary.decide.experiment.state import Course, State
 
 PHASES = {"Promote": "Promoted", "RollBack": "RolledBack", "KeepChampion": "Kept", "Hold": "Holding"}
+
+SIDES = ("Superiority", "NonInferiority", "Harm")
 
 PLANNED = (
     reasons.AWAITING_APPROVAL,
@@ -56,19 +60,22 @@ class Outcome:
 
 def report(case: Case, outcome: Outcome) -> ModelExperimentStatus:
     """The status that is true once this evaluation is written."""
-    ruling, state, recorded = outcome.ruling, outcome.state, case.world.recorded
+    ruling, state = outcome.ruling, outcome.state
+    verdict, reason = _verdict(case, ruling)
     rows = () if state is None else tests(case, state, outcome.expected)
-    deciding = _deciding(rows)
-    stands = recorded if ruling.reason == reasons.VERDICT_RECORDED else None
+    deciding = _deciding(case, rows, verdict, state)
     status = ModelExperimentStatus(
         observed_generation=case.world.experiment.metadata.generation,
         phase=_phase(case, ruling),
         conditions=conditions(Outlook(case, outcome.reading, ruling, outcome.expected)),
         weight=case.world.route.weight,
-        verdict=ruling.verdict if stands is None else stands.verdict,
-        reason=ruling.reason if stands is None else stands.reason,
+        verdict=verdict,
+        reason=reason,
         log_e=None if deciding is None else deciding.log_e,
         n=None if deciding is None else deciding.n,
+        deciding=None
+        if deciding is None
+        else DecidingTest(name=deciding.name, side=deciding.side, threshold=deciding.threshold),
         desired_traffic=outcome.traffic,
         tests=rows,
         srm=None if state is None else _ratio(state),
@@ -100,6 +107,16 @@ def _of_course(case: Case, course: Course) -> dict[str, object]:
     }
 
 
+def _verdict(case: Case, ruling: Ruling) -> tuple[Verdict | None, str]:
+    """(verdict, reason). A promotion that was gone back on is no promotion any more: the log has both."""
+    recorded = case.world.recorded
+    if recorded is None or ruling.reason != reasons.VERDICT_RECORDED:
+        return ruling.verdict, ruling.reason
+    if recorded.rolled_back is not None:
+        return "RollBack", recorded.rolled_back.reason
+    return recorded.verdict, recorded.reason
+
+
 def _phase(case: Case, ruling: Ruling) -> str:
     recorded = case.world.recorded
     if ruling.reason == reasons.VERDICT_RECORDED and recorded is not None:
@@ -111,17 +128,26 @@ def _phase(case: Case, ruling: Ruling) -> str:
     return "Running" if ruling.verdict is None else PHASES[ruling.verdict]
 
 
-def _deciding(rows: tuple[TestStatus, ...]) -> TestStatus | None:
-    """The objective that is furthest from shown; without objectives the non-inferiority, without either, harm."""
+def _deciding(
+    case: Case, rows: tuple[TestStatus, ...], verdict: Verdict | None, state: State | None
+) -> TestStatus | None:
+    """Of a rollback the test that found harm; else what is furthest from shown: an objective, then a non-inferiority.
+
+    Where both are shown it is the objective; where there is neither, harm.
+    """
 
     def distance(row: TestStatus) -> float:
         return math.inf if row.log_e is None or row.threshold is None else float(row.threshold) - float(row.log_e)
 
-    for side in ("Superiority", "NonInferiority", "Harm"):
-        found = [row for row in rows if row.side == side and row.name != ALL]
-        if found:
-            return max(found, key=distance)
-    return None
+    latch = None if state is None else state.course.latch
+    if verdict == "RollBack" and latch is not None:
+        side = "Harm" if case.world.recorded is None or case.world.recorded.verdict != "Promote" else "Watch"
+        found = next((row for row in rows if (row.side, row.name) == (side, latch.test)), None)
+        if found is not None:
+            return found
+    by_side = {side: [row for row in rows if row.side == side and row.name != ALL] for side in SIDES}
+    lacking = [[row for row in by_side[side] if distance(row) > 0.0] for side in SIDES[:2]]
+    return next((max(found, key=distance) for found in (*lacking, *by_side.values()) if found), None)
 
 
 def _ratio(state: State) -> SampleRatio | None:

@@ -81,7 +81,7 @@ class GuardrailEvidence:
     noninferiority: NonInferiority | None
     champion: Dispersion
     challenger: Dispersion
-    seen_champion: Counts = EMPTY  # all that the harm test has folded
+    seen_champion: Counts = EMPTY  # all that the harm test has folded while both arms had requests
     seen_challenger: Counts = EMPTY
     final_champion: Counts = EMPTY  # live, at the final weight: what the non-inferiority test has folded
     final_challenger: Counts = EMPTY

@@ -2,7 +2,8 @@
 
 Both arms can no longer be compared, since one has all the traffic. The claim is therefore absolute: the rate is above
 the upper bound of the old champion's, plus the margin. A rise that both would have seen counts as harm of the new one;
-going back to the version that served before is then the cautious answer.
+going back to the version that served before is then the cautious answer. What a busy machine does is such a rise, so
+the bound and the test know how much the old champion's requests scatter: docs/statistics.md has how often that fails.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fiduciary.evidence.dispersion import effective
 from fiduciary.evidence.quantiles import AboveEdge
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.evidence.sequences import rate_interval
@@ -29,11 +31,13 @@ def watched(terms: Terms, evidence: Evidence) -> Evidence:
 
 
 def _begun(terms: Terms, guardrail: GuardrailEvidence, margin: float | None) -> GuardrailEvidence:
-    if guardrail.watch is not None or margin is None:
-        return guardrail
-    known = rate_interval(guardrail.seen_champion, terms.rollback)
-    if isinstance(known, Refusal) or known.upper is None:
+    if guardrail.watch is not None or margin is None or not guardrail.seen_champion.trials:
         return guardrail  # the old champion had no request: there is no rate to compare with
+    # The bound is one of independent requests: of as many as the declared bursts leave. Where φ is known from a day of
+    # blocks it is in the test itself, and would leave too few requests of an experiment of hours to find harm by.
+    known = rate_interval(effective(guardrail.seen_champion, terms.dispersion), terms.rollback)
+    if isinstance(known, Refusal) or known.upper is None:
+        return guardrail
     start = AboveEdge.start(min(known.upper + max(margin, MARGIN_FLOOR), MOST))
     if isinstance(start, Refusal):
         return guardrail

@@ -75,9 +75,17 @@ def _harm_after_promotion(case: Case, reading: Reading) -> str:
     found = reading.pods or reading.trip
     if found is not None:
         return f"after the promotion: {found.message}"
+    name, state = reading.watch.largest, case.state
+    guardrails = () if state is None else state.evidence.guardrails
+    its = next((one.watch for one in guardrails if one.name == name), None)
+    seen = "" if its is None else (
+        f"{its.above} of {its.trials} requests are bad in {name} ({100 * its.above / max(1, its.trials):.2f} %), where "
+        f"at most {100 * its.allowed:.2f} % is what the previous champion is known to have had, plus the margin; "
+    )  # fmt: skip
     return (
-        f"after the promotion {reading.watch.largest} is above what the previous champion had plus the margin; log "
-        f"evidence {reading.watch.log_e:.2f}, threshold {-math.log(float(case.spec.evidence.alpha.rollback)):.2f}"
+        f"since the promotion {seen}log evidence {reading.watch.log_e:.2f}, threshold "
+        f"{-math.log(float(case.spec.evidence.alpha.rollback)):.2f}; nobody serves beside it at the same time, so what "
+        "a busy node does counts, too"
     )
 
 
@@ -115,7 +123,13 @@ def _dark(case: Case, reading: Reading) -> str:
 
 def _recorded(case: Case, _: Reading) -> str:
     recorded = case.world.recorded
-    return "" if recorded is None else f"{recorded.verdict} is record {recorded.sequence}: {recorded.message}"
+    if recorded is None:
+        return ""
+    gone = recorded.rolled_back
+    if gone is not None:
+        before = f"before it, {recorded.verdict} was record {recorded.sequence}"
+        return f"RollBack is record {gone.sequence}: {gone.message}; {before}"
+    return f"{recorded.verdict} is record {recorded.sequence}: {recorded.message}"
 
 
 def _deleting(case: Case, _: Reading) -> str:

@@ -208,6 +208,15 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
+class GoneBack:
+    """The record that went back on a promotion: this experiment's own watch, a person, a drift policy or a pin."""
+
+    sequence: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """The record of this experiment's verdict. It is carried out, never judged again."""
 
@@ -216,7 +225,7 @@ class Recorded:
     message: str
     sequence: int
     at: datetime
-    rolled_back: int | None = None  # sequence of the record that went back on a promotion
+    rolled_back: GoneBack | None = None  # on a promotion
     left: int | None = None  # sequence of the record after it that made another version champion
 
     @property

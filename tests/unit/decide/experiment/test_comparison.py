@@ -15,10 +15,19 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Create, Delete
 from fiduciary.decide.experiment.comparison import ARRIVES, ATTEMPTS, FIRST_DELAY, replayable
 from fiduciary.decide.experiment.ledgers import prequential_name
-from fiduciary.decide.experiment.world import Anchor, Comparison, ComparisonJob, ModelFacts, PostedLedger, Spending
+from fiduciary.decide.experiment.world import (
+    Anchor,
+    Comparison,
+    ComparisonJob,
+    Live,
+    ModelFacts,
+    PodFacts,
+    PostedLedger,
+    Spending,
+)
 from fiduciary.decide.world import PodView, QuotaView, ReferenceView
 from tests.golden.comparison import SCORER
-from tests.unit.decide.experiment.trials import FACTS, T0, UID, Trial, sessions
+from tests.unit.decide.experiment.trials import FACTS, T0, UID, Trial, past, sessions
 from tests.unit.decide.worlds import model
 
 if TYPE_CHECKING:
@@ -105,6 +114,53 @@ def test_a_ledger_that_is_there_needs_no_job() -> None:
     # the scorer away now: what was folded stays
     trial.comparison = replace(ANSWERED, ledger=None)
     assert told(trial.minute())[:2] == ("True", reasons.REPLAYED)
+
+
+def test_what_is_shown_is_not_the_test_that_decides_while_another_one_is_not() -> None:
+    known = (past(0.005, 60),)
+    trial = improve(replace(ANSWERED, ledger=PostedLedger(3000)), bad=(0.005, 0.005), history=known)
+    trial.evaluate()
+    trial.minute()
+    replaying = trial.status.tests[0]
+    assert (replaying.name, replaying.waits_for) == ("loss", "the replay: 0 of 3000 replayed sessions are counted")
+    powered = find(trial.status.conditions, "Underpowered")
+    assert powered is not None
+    assert "loss" in powered.message, "nothing is known of it yet"
+    trial.ledger = sessions(0.2, 3000)
+    trial.minute()
+    shown = trial.status.tests[0]
+    assert (shown.waits_for, shown.earliest) == (None, None)
+    assert f"{shown.last_block:%Y-%m-%d}" == "2018-03-22"
+    assert (trial.status.deciding.name, trial.status.deciding.side) == ("errors", "NonInferiority")
+
+
+def test_a_finished_replay_stays_told_once_the_challenger_holds_no_place() -> None:
+    """Rolled back by the watch, or refused: the log knows no place of the challenger, and no run is looked for."""
+    trial = improve(replace(ANSWERED, ledger=PostedLedger(3000)))
+    trial.evaluate()
+    trial.ledger = sessions(0.2, 3000)
+    trial.until(reasons.PROMOTED)
+    before = told(trial.decisions[-1])
+    trial.record()
+    trial.minute()
+    trial.bad = (0.0, 0.2)
+    trial.until(reasons.HARM_AFTER_PROMOTION)
+    trial.record()
+    trial.challenger = None
+    trial.comparison = replace(ANSWERED, ledger=None)  # nobody asks the scorer any more
+    assert told(trial.minute()) == before == ("True", reasons.REPLAYED, "3000 of 3000 replayed sessions are counted")
+
+
+def test_a_replay_that_the_verdict_did_not_wait_for_is_said_to_have_ended_with_it() -> None:
+    trial = improve()
+    trial.evaluate()
+    trial.live = Live(champion=PodFacts(ready=1), challenger=PodFacts(ready=1, restarts=3))
+    assert trial.evaluate().ruling.reason == reasons.PODS_FAILED
+    trial.record()
+    trial.challenger = None
+    status, reason, message = told(trial.minute())
+    assert (status, reason) == ("False", reasons.REPLAY_NOT_NEEDED)
+    assert "the verdict came before both procedures were replayed" in message
 
 
 def test_a_part_of_a_ledger_shows_nothing() -> None:

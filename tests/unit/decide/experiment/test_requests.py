@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fiduciary.api.conditions import find
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.begin import begin
 from fiduciary.decide.experiment.world import (
@@ -16,6 +17,7 @@ from fiduciary.decide.experiment.world import (
     ArmCounts,
     Carried,
     ClosedBlock,
+    GoneBack,
     Health,
     Live,
     LiveCounts,
@@ -458,7 +460,118 @@ def test_a_new_champion_is_watched_and_taken_back_for_harm() -> None:
     trial.record()
     after = trial.minutes(3)
     assert (after.ruling.reason, after.traffic.champion, after.traffic.challenger) == ("VerdictRecorded", 100, 0)
-    assert after.status.phase == "RolledBack"
+    assert (after.status.phase, after.status.verdict) == ("RolledBack", "RollBack")
+    assert after.status.reason == reasons.HARM_AFTER_PROMOTION
+    ready = find(after.status.conditions, "Ready")
+    assert ready is not None
+    assert ready.message == f"RollBack is record 10: {found.ruling.message}; before it, Promote was record 9"
+
+
+def row_of(trial: Trial, side: str, name: str = "errors") -> Any:
+    return next(row for row in trial.status.tests if (row.side, row.name) == (side, name))
+
+
+def test_the_watch_is_a_test_like_any_other_and_says_until_when() -> None:
+    trial = promoted()
+    assert {row.side for row in trial.status.tests} == {"NonInferiority", "Harm"}
+    trial.minutes(10)
+    row = row_of(trial, "Watch")
+    assert row.n == 10
+    assert row.log_e is not None
+    assert float(row.log_e) < float(row.threshold)
+    assert row.interval is not None
+    assert float(row.interval.low) < float(row.estimate) < float(row.interval.high)
+    ends = T0 + (trial.now - T0) // timedelta(minutes=1) * timedelta(minutes=1)
+    assert row.last_block == ends
+    assert row.waits_for is not None
+    assert row.waits_for.startswith("harm: more than ")
+    assert "until 2026-11-25 12:" in row.waits_for, "promotion.rollbackWindow is a day"
+    trial.bad = (0.005, 0.05)
+    found = trial.until(reasons.HARM_AFTER_PROMOTION, 30)
+    assert "requests are bad in errors" in found.ruling.message
+    assert "at most" in found.ruling.message
+    trial.record()
+    trial.minute()
+    assert row_of(trial, "Watch").waits_for is None
+
+
+def test_what_the_arms_had_side_by_side_stays_as_it_was_at_the_promotion() -> None:
+    """Else the estimate of the harm test would compare a busy evening with the quiet morning before."""
+    trial = promoted()
+    trial.minute()
+    before, non = row_of(trial, "Harm"), row_of(trial, "NonInferiority")
+    trial.bad = (0.005, 0.02)
+    trial.minutes(20)
+    assert row_of(trial, "Harm") == before
+    assert row_of(trial, "NonInferiority") == non
+    assert row_of(trial, "Watch").estimate > before.estimate
+    newest = trial.status.segments[0]
+    assert (newest.step, newest.reason, newest.blocks) == (None, "Promoted", 21)
+    health = find(trial.status.conditions, "DataHealthy")
+    assert health is not None
+    assert health.message == "the promoted version is seen"
+
+
+def test_nobody_says_that_he_sees_what_nobody_looks_at() -> None:
+    trial = promoted()
+    trial.now += timedelta(hours=25)
+    after = trial.evaluate()
+    assert find(after.status.conditions, "DataHealthy") is None
+
+
+def test_nothing_is_waited_for_or_foretold_once_the_verdict_is_recorded() -> None:
+    trial = easy(history=(past(0.005, 60),))
+    trial.evaluate()
+    trial.minutes(3)
+    before = row_of(trial, "NonInferiority")
+    assert before.waits_for is not None
+    assert before.earliest is not None
+    assert find(trial.status.conditions, "Underpowered") is not None
+    trial.bad = (0.005, 0.5)
+    trial.until(reasons.HARM_SHOWN, 20)
+    trial.record()
+    trial.minute()
+    after = row_of(trial, "NonInferiority")
+    assert (after.waits_for, after.earliest) == (None, None)
+    assert trial.status.feasibility is None
+    assert find(trial.status.conditions, "Underpowered") is None
+
+
+def test_the_test_that_decides_is_named_with_what_it_needs() -> None:
+    trial = easy(history=(past(0.005, 60),))
+    trial.evaluate()
+    trial.minutes(3)
+    assert trial.status.deciding is not None
+    assert (trial.status.deciding.name, trial.status.deciding.side) == ("errors", "NonInferiority")
+    assert trial.status.deciding.threshold == row_of(trial, "NonInferiority").threshold
+    assert trial.status.log_e == row_of(trial, "NonInferiority").log_e
+    trial.bad = (0.005, 0.5)
+    trial.until(reasons.HARM_SHOWN, 20)
+    found = trial.status
+    assert (found.deciding.name, found.deciding.side) == ("errors", "Harm"), "what it was rolled back for"
+    assert float(found.log_e) >= float(found.deciding.threshold)
+
+
+def test_the_test_that_decides_after_a_promotion_that_was_taken_back_is_the_watch() -> None:
+    trial = promoted()
+    trial.bad = (0.005, 0.05)
+    trial.until(reasons.HARM_AFTER_PROMOTION, 40)
+    for _ in range(2):
+        assert (trial.status.deciding.name, trial.status.deciding.side) == ("errors", "Watch")
+        assert float(trial.status.log_e) >= float(trial.status.deciding.threshold)
+        if trial.status.reason == reasons.HARM_AFTER_PROMOTION and trial.recorded.rolled_back is None:
+            trial.record()
+            trial.minute()
+
+
+def test_a_promotion_that_somebody_else_went_back_on_says_so() -> None:
+    trial = promoted()
+    assert trial.recorded is not None
+    trial.minute()
+    gone = GoneBack(12, reasons.ROLLED_BACK, "ana@desk: errors at the desk")
+    trial.recorded = replace(trial.recorded, rolled_back=gone)
+    after = trial.minute().status
+    assert (after.phase, after.verdict, after.reason) == ("RolledBack", "RollBack", reasons.ROLLED_BACK)
 
 
 def test_a_new_champion_is_taken_back_by_a_breaker() -> None:

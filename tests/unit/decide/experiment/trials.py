@@ -16,6 +16,7 @@ from fiduciary.decide.experiment.world import (
     ArmCounts,
     ClosedBlock,
     Comparison,
+    GoneBack,
     Health,
     History,
     LedgerRow,
@@ -240,6 +241,7 @@ class Trial:
         assert verdict in ("Promote", "RollBack", "KeepChampion")
         assert last.ruling.rule.final
         if self.recorded is not None:
-            self.recorded = replace(self.recorded, rolled_back=self.recorded.sequence + 1)
+            gone = GoneBack(self.recorded.sequence + 1, last.ruling.reason, last.ruling.message)
+            self.recorded = replace(self.recorded, rolled_back=gone)
         else:
             self.recorded = Recorded(verdict, last.ruling.reason, last.ruling.message, 9, self.now)
