@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.clients.prometheus_answers import PrometheusError
     from fiduciary.decide.experiment.world import World
-    from fiduciary.engine.experiments.gather import Gathered, Sources
+    from fiduciary.engine.experiments.asking import Sources
+    from fiduciary.engine.experiments.gather import Gathered
     from fiduciary.engine.experiments.kept import Kept
     from fiduciary.engine.experiments.observe import Seen
 

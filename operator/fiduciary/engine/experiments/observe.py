@@ -14,8 +14,8 @@ from fiduciary.decide.experiment.forecast import LEAST_BLOCKS
 from fiduciary.decide.experiment.recorded import recorded
 from fiduciary.decide.experiment.world import Health, Live, PodFacts, Route, World
 from fiduciary.engine import kinds
+from fiduciary.engine.experiments.asking import Want
 from fiduciary.engine.experiments.counts import blind, plan_of, read
-from fiduciary.engine.experiments.gather import Gathered, Want
 from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, followed, stored
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.othersviews import predictor
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.world import History, Recorded
     from fiduciary.decide.history import History as ModelLog
     from fiduciary.decide.world import Platform, ReferenceView
-    from fiduciary.engine.experiments.gather import Sources
+    from fiduciary.engine.experiments.asking import Sources
+    from fiduciary.engine.experiments.gather import Gathered
     from fiduciary.engine.experiments.kept import Kept, Suffered
     from fiduciary.engine.experiments.outcomes import Outcomes
     from fiduciary.engine.stores import Key, Stores
