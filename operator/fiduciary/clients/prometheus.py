@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -93,7 +94,7 @@ class Prometheus:
         form = {"query": promql, "time": f"{at / 1000:.3f}", "timeout": f"{self._seconds:g}s"}
         await self._turn()
         try:
-            status, body = 0, b""
+            status, body, date, asked = 0, b"", "", time.time()
             try:
                 async with self._http.post(
                     self._url,
@@ -102,7 +103,8 @@ class Prometheus:
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(total=self._seconds),
                 ) as response:
-                    status = response.status
+                    status, date = response.status, response.headers.get("Date", "")
+                    answered = time.time()
                     body = await self._read(response)
             except TimeoutError as error:
                 message = f"{self._url} gave no answer within {self._seconds:g} s"
@@ -114,7 +116,9 @@ class Prometheus:
                 self._observe(status)
         finally:
             self._slots.release()
-        return prometheus_answers.decoded(self._url, status, body)
+        answer = prometheus_answers.decoded(self._url, status, body)
+        prometheus_answers.agreeing(self._url, date, asked, answered)
+        return answer
 
     async def _turn(self) -> None:
         """Take one of the slots. Whoever cannot within the time limit has no answer, and says so."""

@@ -52,15 +52,17 @@ class _Aim:
         self.apart = 1  # how many times its size it is taken for, so that fewer others share its query
         self.reach = 1  # how many times the usual stretch is read, where much has to be caught up on
 
-    def due(self, scrape: int) -> int:
+    def due(self, scrape: int, now: int) -> int:
         """When to ask next, ms.
 
         All are asked at the same moments, one a scrape interval, so that a settled edge is one of them. Who was never
-        asked does not wait for one.
+        asked does not wait for one, nor who was asked in the future: our clock was set back.
         """
         want, result = self.want, self.result
         if result is None:
             return want.plan.edge(-1) if want.each_scrape else want.settles
+        if result.at > now:
+            return now
         again = result.at + scrape // 2  # the moment after the one at which it was asked, which may be a little late
         due = want.settles if result.at < want.settles else again  # it should have closed: look again
         if want.each_scrape:
@@ -149,7 +151,8 @@ class Gatherer:
 
     def next_due(self) -> int | None:
         """When the next question is due, ms; None where nothing is counted, or every answer is on its way."""
-        return min((aim.due(self._scrape) for aim in self._aims.values() if aim.asked is None), default=None)
+        now = self._now()
+        return min((aim.due(self._scrape, now) for aim in self._aims.values() if aim.asked is None), default=None)
 
     async def ask(self) -> None:
         """Ask for everything that is due now, and wait for all answers."""
@@ -158,7 +161,7 @@ class Gatherer:
     def _due(self) -> list[Question]:
         """A question for each experiment that is due and has none on its way."""
         now = self._now()
-        due = [(key, aim) for key, aim in self._aims.items() if aim.asked is None and aim.due(self._scrape) <= now]
+        due = [(key, aim) for key, aim in self._aims.items() if aim.asked is None and aim.due(self._scrape, now) <= now]
         for key, aim in due:
             aim.asked = Question(key, aim.want, now, self._until(aim, now), aim.units * aim.apart)
         return [aim.asked for _, aim in due if aim.asked is not None]
@@ -188,7 +191,7 @@ class Gatherer:
 
     def _wake(self, aim: _Aim) -> None:
         """Look again whose turn it is, if this one's comes sooner than who is waited for."""
-        if aim.asked is None and (self._awaited is None or aim.due(self._scrape) < self._awaited):
+        if aim.asked is None and (self._awaited is None or aim.due(self._scrape, self._now()) < self._awaited):
             self._nudge.set()
 
     def _until(self, aim: _Aim, now: int) -> int:

@@ -61,6 +61,7 @@ class Remembering(Protocol):
     def drop(self, key: Key) -> None: ...
     def history(self, key: Key) -> tuple[History, ...]: ...
     def unread(self, key: Key) -> str: ...
+    def unanswered(self, key: Key) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,7 @@ class ExperimentObserver:
                 return world
             self._remembering.aim(key, plan, champion)
             unread = self._remembering.unread(key)
+            world = replace(world, health=replace(world.health, unanswered=self._remembering.unanswered(key)))
         elif world.state.evidence.last >= LEAST_BLOCKS:
             self._remembering.drop(key)
         return replace(world, history=self._remembering.history(key), unread=unread)

@@ -183,6 +183,11 @@ class Pasts:
             return ""
         return past.error or f"{left / 3600:.0f} of {DAYS * 24} hours are left"
 
+    def unanswered(self, key: Hashable) -> str:
+        """Why the last question had no answer; empty: it had one."""
+        past = self._pasts.get(key)
+        return "" if past is None else past.error
+
     def close(self) -> None:
         self._closed = True
         self._nudge.set()
