@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import identity
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fiduciary.api.modelapproval import ApprovalDecision, ModelApproval
     from fiduciary.api.modelexperiment import ModelExperimentSpec, ModelExperimentStatus
     from fiduciary.decide.experiment.comparison import Standing
-    from fiduciary.decide.experiment.state import State
+    from fiduciary.decide.experiment.state import Evidence, State
     from fiduciary.decide.experiment.world import World
 
 
@@ -115,8 +115,8 @@ class Case:
         """What people sign: the two versions and all evidence about them."""
         if self.state is None:
             return None
-        pair = [None if ref is None else ref.digest for ref in (self.world.champion, self.world.challenger)]
-        return identity.digest([pair, encode(self.state.evidence)])
+        pair = tuple(None if ref is None else ref.digest for ref in (self.world.champion, self.world.challenger))
+        return _digest(pair, self.state.evidence)
 
     @cached_property
     def closure(self) -> Closure:
@@ -172,3 +172,8 @@ class Case:
     @property
     def min_duration(self) -> int:
         return seconds_of(self.spec.stopping.min_duration)
+
+
+@lru_cache(maxsize=512)  # asked for at each scrape, and another one only after a block
+def _digest(pair: tuple[str | None, ...], evidence: Evidence) -> str:
+    return identity.digest([list(pair), encode(evidence)])
