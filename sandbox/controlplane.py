@@ -265,7 +265,7 @@ class ControlPlane:
         except (OSError, ssl.SSLError):
             return 0
 
-    def wait_ready(self, run: Run | None = None, seconds: float = 60.0) -> None:
+    def wait_ready(self, run: Run | None = None, seconds: float = 300.0) -> None:
         """Return when the API server is ready. Raises StepFailed with the end of its log."""
         run = run or Run()
         deadline = time.monotonic() + seconds

@@ -24,7 +24,8 @@ from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
 from fiduciary.engine.endpoints import serving
-from fiduciary.engine.experiments.gather import Gatherer, Sources
+from fiduciary.engine.experiments.asking import Sources
+from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.observe import ExperimentObserver
 from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.past import Pasts
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from fiduciary.clients.probekey import ProbeKey
 
 log = structlog.get_logger(part="app")
+
+#: Questions about the present that Prometheus is asked at once; it runs 20 at a time by itself.
+URGENT_IN_FLIGHT = 8
 
 
 def _inference(key: ProbeKey | None, settings: Settings) -> InferenceClient:
@@ -286,8 +290,14 @@ class Operator:
         def changed(experiment: Hashable) -> None:
             loop.queue.add(cast("Key", experiment))
 
+        # A failing challenger is seen at each scrape, however long others' answers take: the next scrape asks anew.
+        urgent = prometheus.beside(
+            timeout=min(settings.timeout_seconds, float(settings.scrape_seconds)), in_flight=URGENT_IN_FLIGHT
+        )
+        past = prometheus.beside(in_flight=1)
         return Counted(
-            Gatherer(prometheus, sources, changed, self.metrics), Pasts(prometheus, sources, changed, self.metrics)
+            Gatherer(prometheus, sources, changed, self.metrics, urgent=urgent),
+            Pasts(past, sources, changed, self.metrics),
         )
 
     def _ledgers(

@@ -8,7 +8,9 @@ interval asks anyway, and a server that is overloaded must not be asked more.
 from __future__ import annotations
 
 import asyncio
+import copy
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -32,7 +34,8 @@ class Prometheus:
 
     ``address`` is an entry of the operator's settings, never a user's text. ``token_file`` is read for each query, so
     that a rotated token needs no restart; its content never reaches a log or a message. At most ``in_flight`` queries
-    run at once. ``observe`` is told of each (HTTP status, 0 where none came) for the metrics.
+    run at once, and none waits longer than ``timeout`` for its turn: what has to be quick has a client of its own.
+    ``observe`` is told of each (HTTP status, 0 where none came) for the metrics.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Prometheus:
     ) -> None:
         self._url = address.rstrip("/") + "/api/v1/query"
         self._token_file = token_file
+        self._in_flight = in_flight
         self._slots = asyncio.Semaphore(in_flight)
         self._seconds = timeout
         self._max_bytes = max_bytes
@@ -57,10 +61,19 @@ class Prometheus:
         # No proxy of the environment may see the traffic inside the cluster; cookies are nobody's.
         self._http = aiohttp.ClientSession(
             connector=connector or aiohttp.TCPConnector(ssl=tls),
-            timeout=aiohttp.ClientTimeout(total=timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
+
+    def beside(self, *, timeout: float | None = None, in_flight: int) -> Prometheus:
+        """The same server with turns and a time limit of its own: who asks here waits for nobody who asks there.
+
+        It is closed with this one.
+        """
+        other = copy.copy(self)
+        other._seconds = self._seconds if timeout is None else timeout
+        other._in_flight, other._slots = in_flight, asyncio.Semaphore(in_flight)
+        return other
 
     async def close(self) -> None:
         await self._http.close()
@@ -79,13 +92,19 @@ class Prometheus:
     async def _query(self, promql: str, at: int) -> Answer:
         # POST: a query for hundreds of versions is longer than a URL may be
         form = {"query": promql, "time": f"{at / 1000:.3f}", "timeout": f"{self._seconds:g}s"}
-        async with self._slots:
-            status, body = 0, b""
+        await self._turn()
+        try:
+            status, body, date, asked = 0, b"", "", time.time()
             try:
                 async with self._http.post(
-                    self._url, data=form, headers=self._headers(), allow_redirects=False
+                    self._url,
+                    data=form,
+                    headers=self._headers(),
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=self._seconds),
                 ) as response:
-                    status = response.status
+                    status, date = response.status, response.headers.get("Date", "")
+                    answered = time.time()
                     body = await self._read(response)
             except TimeoutError as error:
                 message = f"{self._url} gave no answer within {self._seconds:g} s"
@@ -95,7 +114,22 @@ class Prometheus:
                 raise PrometheusError("PrometheusUnreachable", message) from error
             finally:
                 self._observe(status)
-        return prometheus_answers.decoded(self._url, status, body)
+        finally:
+            self._slots.release()
+        answer = prometheus_answers.decoded(self._url, status, body)
+        prometheus_answers.agreeing(self._url, date, asked, answered)
+        return answer
+
+    async def _turn(self) -> None:
+        """Take one of the slots. Whoever cannot within the time limit has no answer, and says so."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._slots.acquire()
+        except TimeoutError:
+            message = (
+                f"{self._url} is slow: {self._in_flight} questions before this one took all of {self._seconds:g} s"
+            )
+            raise PrometheusError("PrometheusOverloaded", message) from None
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json"}

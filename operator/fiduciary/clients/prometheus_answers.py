@@ -6,8 +6,10 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast
 
+from fiduciary.decide.counters.exposure import CLOCKS
 from fiduciary.decide.counters.samples import Series
 
 Reason = Literal[
@@ -19,6 +21,7 @@ Reason = Literal[
     "PrometheusTooLarge",
     "PrometheusPartial",
     "PrometheusWrongSchema",
+    "PrometheusClockSkew",
 ]
 Kind = Literal["vector", "matrix", "scalar", "string"]
 
@@ -54,6 +57,28 @@ class Answer:
                 "PrometheusWrongSchema", f"Prometheus answered with a {self.kind}; expected {' or '.join(kinds)}"
             )
         return self.series
+
+
+def agreeing(url: str, date: str, asked: float, answered: float) -> None:
+    """Raises :class:`PrometheusError` where the server's clock is surely not ours: blocks would be cut at moments that
+    its samples do not know, and requests counted under weights that were not in force.
+
+    ``date``: the answer's ``Date``, in whole seconds; ``asked``, ``answered``: seconds since 1970 by our clock. A slow
+    answer proves nothing. An answer without a date is taken as it is.
+    """
+    try:
+        its = parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return
+    ahead, behind = its - answered, asked - (its + 1.0)
+    if max(ahead, behind) <= CLOCKS / 1000:
+        return
+    by = f"{ahead:.0f} s ahead of" if ahead > 0 else f"{behind:.0f} s behind"
+    message = (
+        f"the clock of {url} is at least {by} the operator's; expected {CLOCKS / 1000:g} s at most: set the clocks of "
+        "both nodes by NTP. Nothing is judged until then, and what was counted meanwhile is read afterwards"
+    )
+    raise PrometheusError("PrometheusClockSkew", message)
 
 
 def decoded(url: str, status: int, body: bytes) -> Answer:

@@ -91,7 +91,8 @@ def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
     if state is not None and (numbers.watching or not numbers.recorded):
         moments.append(_next_block(case, state))
         if (numbers.watching or numbers.exposed) and case.spec.circuit_breakers:
-            moments.append(case.now + case.world.scrape_seconds)  # they look at each scrape; pods call by themselves
+            # They look at each scrape: its answer calls, as pods do. This is for a scrape without any.
+            moments.append(case.now + 2 * case.world.scrape_seconds)
     if state is not None and not numbers.recorded:
         if state.course.started is not None:
             lasts = (case.min_duration, case.max_duration, longest(case))
@@ -110,7 +111,8 @@ def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
 
 
 def _next_block(case: Case, state: State) -> int:
-    """Edge of the block that is open now, and the two scrapes and a timeout after which it is closed (rule 2)."""
-    terms, settles = state.terms, 3 * case.world.scrape_seconds
+    """Edge of the block that is open now, the two scrapes and a timeout after which it is closed (rule 2), and one
+    scrape more: the answer that closes it calls before."""
+    terms, settles = state.terms, 4 * case.world.scrape_seconds
     elapsed = case.now - settles - terms.origin
     return terms.origin + (max(elapsed // terms.block, 0) + 1) * terms.block + settles

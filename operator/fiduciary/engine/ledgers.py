@@ -35,6 +35,9 @@ log = structlog.get_logger(part="ledgers")
 
 BACKOFF = Backoff(first=1.0, limit=30.0)
 
+#: Seconds that a scorer may take before others are asked beside it: each is in a tenant's hands, and may never answer.
+QUICK = 1.0
+
 
 class Client(Protocol):
     """The calls of :class:`fiduciary.clients.ledger.Scorers` that are made here."""
@@ -138,7 +141,7 @@ class Ledgers:
 
     async def run(self) -> None:
         """Poll until :meth:`close`; what is under way then is given up."""
-        await self.queue.work_off(self._work, self._concurrency)
+        await self.queue.work_off(self._work, self._concurrency, lent=QUICK)
 
     async def _work(self, namespace: str) -> None:
         try:

@@ -13,7 +13,8 @@ import enum
 import json
 from dataclasses import dataclass
 from sys import intern
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -79,9 +80,9 @@ class Store(Generic[V]):
     """All objects of one kind.
 
     ``project`` makes the value that readers get. ``keep`` trims the body that is kept and projected when somebody asks
-    (``None``: the projection is made at once, and kept). ``parent`` and ``index`` name what :meth:`of` and
-    :meth:`indexed` find objects by. ``tally`` is told of each value that goes and comes: for sums over all objects that
-    nobody could add up at each look.
+    (``None``: the projection is made at once, and kept); one value is handed out as long as anybody holds it.
+    ``parent`` and ``index`` name what :meth:`of` and :meth:`indexed` find objects by. ``tally`` is told of each value
+    that goes and comes: for sums over all objects that nobody could add up at each look.
     """
 
     def __init__(
@@ -106,6 +107,8 @@ class Store(Generic[V]):
         # Lists: mostly of one or two names, where a dictionary or a set would weigh as much as the object.
         self._by_parent: dict[Hashable, list[Name]] = {}
         self._by_index: dict[Hashable, list[Name]] = {}
+        #: What was parsed and is in use somewhere: one reconcile looks at an object several times.
+        self._parsed: WeakValueDictionary[Name, Any] = WeakValueDictionary()
         self._pending: dict[Name, int] | None = None
         self._tombstones: dict[str, int | None] = {}  # UID -> version of the deletion, where it is known
 
@@ -114,7 +117,7 @@ class Store(Generic[V]):
 
     def get(self, name: Name) -> V | None:
         entry = self._entries.get(name)
-        return None if entry is None else self._value(entry)
+        return None if entry is None else self._value(name, entry)
 
     def body(self, name: Name) -> Body | None:
         """The kept body, of a store that keeps bodies; None also while only the result of an own write is known."""
@@ -130,11 +133,11 @@ class Store(Generic[V]):
         return iter(tuple(self._entries))
 
     def values(self) -> Iterator[V]:
-        return (self._value(entry) for entry in tuple(self._entries.values()))
+        return (self._value(name, entry) for name, entry in tuple(self._entries.items()))
 
     def of(self, parent: Hashable) -> list[V]:
         """Objects whose parent is this one."""
-        return [self._value(self._entries[name]) for name in self._by_parent.get(parent, ())]
+        return [self._value(name, self._entries[name]) for name in self._by_parent.get(parent, ())]
 
     def count(self, parent: Hashable) -> int:
         """How many objects have this parent; none of them is parsed."""
@@ -237,9 +240,13 @@ class Store(Generic[V]):
         deleted = self._tombstones[item.uid]
         return deleted is None or item.version <= deleted
 
-    def _value(self, entry: Entry[V]) -> V:
-        body = entry.unpacked()
-        return cast("V", entry.value) if body is None else self._project(body)
+    def _value(self, name: Name, entry: Entry[V]) -> V:
+        if entry.body is None:
+            return cast("V", entry.value)
+        value = self._parsed.get(name)
+        if value is None:
+            value = self._parsed[name] = self._project(cast("Body", entry.unpacked()))
+        return value
 
     def _judge(self, name: Name, uid: str, version: int) -> Change:
         self._settle(name, version)
@@ -263,6 +270,7 @@ class Store(Generic[V]):
         self._tally(None if before is None else before.value, entry.value)
         entry.parent, entry.index = parent, index
         self._entries[name] = entry
+        self._parsed.pop(name, None)
         if before is not None:
             if (before.parent, before.index) == (parent, index):
                 return
@@ -275,6 +283,7 @@ class Store(Generic[V]):
     def _unlink(self, name: Name, entry: Entry[V]) -> None:
         self._tally(entry.value, None)
         del self._entries[name]
+        self._parsed.pop(name, None)
         self._forget(name, entry)
 
     def _forget(self, name: Name, entry: Entry[V]) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fiduciary.decide.decision import Registration
+    from fiduciary.decide.world import Questions
     from fiduciary.engine.registry import Desk
 
 log = structlog.get_logger(part="registry")
@@ -83,6 +84,9 @@ class PatientDesk:
         self._heard: dict[str, float] = {}  # when a connection answered last
         self._listening: dict[str, asyncio.Task[None]] = {}  # to connections that are silent
         self._put_off: dict[str, set[Hashable]] = {}  # keys that were not even asked for
+
+    def questions(self, world: World) -> Questions:
+        return self._desk.questions(world)
 
     async def informed(self, key: Hashable, world: World) -> World:
         """The world with MLflow's answers, or with the answer that there is none yet.

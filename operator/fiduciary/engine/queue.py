@@ -11,11 +11,11 @@ fresh change goes before a resync, but resyncs are not starved; a failing key ba
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import heapq
 import time
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -183,7 +183,7 @@ class Waiting(Generic[K]):
         if key in self._news and self.core.changed(key):
             self._news[key].set()
 
-    @contextmanager
+    @contextlib.contextmanager
     def news(self, key: K) -> Generator[asyncio.Event]:
         """For who works on ``key`` and waits for something: set once what was observed has changed since."""
         event = self._news[key] = asyncio.Event()
@@ -230,20 +230,27 @@ class Waiting(Generic[K]):
                 continue
         return None
 
-    async def work_off(self, work: Callable[[K], Awaitable[None]], concurrency: int) -> None:
+    async def work_off(self, work: Callable[[K], Awaitable[None]], concurrency: int, lent: float | None = None) -> None:
         """Call ``work`` with each key, ``concurrency`` at most at a time, until :meth:`close`.
 
-        What is under way then is given up. ``work`` raises nothing: what fails makes its next appointment itself.
+        ``lent``: seconds after which a key's place is another's though its work goes on: who waits for an answer that
+        does not come keeps nobody from work. What is under way at the end is given up. ``work`` raises nothing: what
+        fails makes its next appointment itself.
         """
         slots = asyncio.Semaphore(concurrency)
         running: set[asyncio.Task[None]] = set()
 
         async def one(key: K) -> None:
+            back = contextlib.ExitStack()
+            back.callback(slots.release)
+            timer = None if lent is None else asyncio.get_running_loop().call_later(lent, back.close)
             try:
                 await work(key)
             finally:
+                if timer is not None:
+                    timer.cancel()
                 self.done(key)
-                slots.release()
+                back.close()
 
         try:
             while True:

@@ -54,6 +54,7 @@ class Judge(Protocol):
 class Registrar(Protocol):
     """What a reconcile asks MLflow, and registers there."""
 
+    def questions(self, world: World) -> Questions: ...
     async def informed(self, key: Key, world: World) -> World: ...
     async def register(self, key: Key, wanted: Registration) -> None: ...
 
@@ -166,7 +167,7 @@ class Reconciler:
         if decision.claim and decision.status != world.model.status:
             # Whoever claims on an old picture trains twice: look past the mirror before the claim is written.
             await self._observer.refresh(key)
-            world = await self._observe(key)
+            world = await self._observe(key, told=world)
             if world is None:
                 return GONE
             decision = self._judge.decide(world, self._now())
@@ -185,9 +186,18 @@ class Reconciler:
         result = "requeue" if decision.again else "requeue_after" if decision.wake_at else "success"
         return Outcome(result, wake_at=decision.wake_at, again=decision.again)
 
-    async def _observe(self, key: Key) -> World | None:
+    async def _observe(self, key: Key, told: World | None = None) -> World | None:
+        """``told``: the world a moment ago, with MLflow's answers. They are not asked for again where the questions are
+        the same: each may be late, and who always asked twice would never go on.
+        """
         world = await self._observer.world(key)
-        return None if world is None else await self._registrar.informed(key, world)
+        if world is None:
+            return None
+        if told is not None and world.model.spec.registry == told.model.spec.registry:
+            known = replace(world, registry=told.registry)
+            if self._registrar.questions(known) == self._registrar.questions(told):
+                return known
+        return await self._registrar.informed(key, world)
 
     async def _apply(self, key: Key, world: World, decision: Decision) -> tuple[list[str], Exception | None]:
         """Carry the decision out; the names of the steps that wrote something, and which child was refused.

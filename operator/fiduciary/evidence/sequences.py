@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fiduciary.evidence.asympcs import Interval
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from fiduciary.evidence.blocks import Counts
 
 
+@lru_cache(maxsize=4096)  # status shows it at each evaluation, and the counts are others only after a block
 def rate_interval(counts: Counts, alpha: float, prior: tuple[float, float] = (0.5, 0.5)) -> Interval | Refusal:
     """All rates p that the prior-posterior ratio does not reject: ``∫ likelihood dπ / likelihood(p) < 1/α``.
 
@@ -48,17 +50,24 @@ def _edge(counts: Counts, alpha: float, prior: tuple[float, float], *, upper: bo
     """The rate on one side of the estimate at which it is rejected, to about 1e-11, rounded outward.
 
     The Illinois method (Dowell & Jarratt 1971) on the logit of the rate, in which the evidence is nearly straight far
-    out: status shows four of these at each evaluation.
+    out. The first end outside is a guess by the normal approximation, doubled until it is outside.
     """
 
     def excess(logit: float) -> float:
         return _log_e(counts, prior, _rate(logit)) + math.log(alpha)
 
     inside = _logit(min(max(counts.bad / counts.trials, 1e-300), 1.0 - 2.0**-53))
-    outside = _logit(1.0 - 2.0**-53) if upper else _logit(1e-300)
-    low, high = excess(inside), excess(outside)
-    if high < 0.0:
-        return 1.0 if upper else 0.0
+    end = _logit(1.0 - 2.0**-53) if upper else _logit(1e-300)
+    low = excess(inside)
+    step = math.sqrt(2.0 * max(1.0, -low) * (1.0 / (counts.bad + 0.5) + 1.0 / (counts.trials - counts.bad + 0.5)))
+    outside, high = inside, low
+    while high < 0.0:
+        if outside == end:
+            return 1.0 if upper else 0.0
+        inside, low = outside, high
+        outside = min(end, outside + step) if upper else max(end, outside - step)
+        step *= 2.0
+        high = excess(outside)
     kept = 0  # which end the last step left alone: twice the same one, and its value is halved
     for _ in range(200):
         if abs(inside - outside) <= 1e-11 * max(1.0, abs(outside)):

@@ -40,13 +40,25 @@ class Node:
         key = job["metadata"]["annotations"][KEY]
         document: dict[str, Any]
         if exit_code == 0:
-            document = self._measured(key, job["metadata"]["name"])
+            document = until(
+                "MLflow takes the run", lambda: self._measured_if_answered(key, job["metadata"]["name"]), 300
+            )
         else:
             document = {"contractVersion": 1, "outcome": "Failed", "trainingKey": key, "reason": "Bug", "message": "no"}
         pod = until(f"a pod of {job['metadata']['name']}", lambda: self._pod(job["metadata"]["name"]))
         self._report(pod, document, exit_code)
         until(f"{job['metadata']['name']} has ended", lambda: _ended(self._job(job["metadata"]["name"])))
         return document
+
+    def _measured_if_answered(self, key: str, name: str) -> dict[str, Any] | None:
+        """None where MLflow gave no answer, as one worker under the load of many trainers does: all is asked again.
+
+        Whether what was asked for happened is not known then; everything here is looked for before it is made.
+        """
+        try:
+            return self._measured(key, name)
+        except httpx.TransportError:
+            return None
 
     def _measured(self, key: str, name: str) -> dict[str, Any]:
         """A run with its tags and a version's manifest, as the trainer leaves it; the same key, the same run."""

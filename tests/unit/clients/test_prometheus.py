@@ -193,6 +193,43 @@ def test_silence_is_a_timeout() -> None:
     assert "within 0.2 s" in error.message
 
 
+def test_who_does_not_get_a_turn_in_time_says_so_and_is_not_asked_for_later() -> None:
+    seen: list[int] = []
+    error = refused(success("vector", []), timeout=0.05, in_flight=0, observe=seen.append)
+    assert error.reason == "PrometheusOverloaded"
+    assert "took all of 0.05 s" in error.message
+    assert seen == [], "no question was sent"
+
+
+def test_a_client_beside_another_has_turns_and_a_time_limit_of_its_own() -> None:
+    async def scenario() -> None:
+        arrived, go = asyncio.Event(), asyncio.Event()
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            form = await request.post()
+            if form["query"] == "slow":
+                arrived.set()
+                await go.wait()
+            return web.json_response(success("scalar", [1, str(form["timeout"]).removesuffix("s")]))
+
+        runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        prometheus = Prometheus(f"http://127.0.0.1:{runner.addresses[0][1]}", timeout=60, in_flight=1)
+        try:
+            slow = asyncio.create_task(prometheus.vector("slow", 0))
+            await asyncio.wait_for(arrived.wait(), 20)
+            (series,) = await prometheus.beside(timeout=20, in_flight=1).vector("quick", 0)
+            assert series.samples == ((1_000, 20.0),)
+            go.set()
+            assert (await slow)[0].samples == ((1_000, 60.0),)
+        finally:
+            await prometheus.close()
+            await runner.cleanup()
+
+    asyncio.run(scenario())
+
+
 def test_a_token_that_cannot_be_read_is_named_and_never_shown(tmp_path: Path) -> None:
     assert str(tmp_path / "none") in refused(success("vector", []), token_file=tmp_path / "none").message
     secret = tmp_path / "secret"

@@ -12,7 +12,8 @@ from fiduciary.decide.counters.templates import Runtime
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
-from fiduciary.engine.experiments.gather import Gatherer, Sources
+from fiduciary.engine.experiments.asking import Sources
+from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.observe import ExperimentObserver
 from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.past import Pasts

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.blocks import START, read
 from fiduciary.decide.counters.exposure import Change
 from fiduciary.decide.counters.templates import Contour, Runtime, Workload
-from fiduciary.engine.experiments.gather import Gatherer, Sources, Want
+from fiduciary.engine.experiments.asking import Sources, Want
+from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.past import DAY, Past, Pasts
 from fiduciary.engine.metrics import Metrics
 from tests.unit.decide.counters.played import ORIGIN, plan
@@ -116,6 +118,151 @@ def test_two_hundred_experiments_are_a_handful_of_questions() -> None:
     text = asked.metrics.render().decode()
     assert 'fiduciary_prometheus_queries_total{template="Runtime"}' in text
     assert "fiduciary_experiments_counted 200.0" in text
+
+
+class Hanging:
+    """A Prometheus before which some versions' queries hang until they are let go, or run into their time limit."""
+
+    def __init__(self, inner: MemoryPrometheus, *names: str) -> None:
+        self.inner = inner
+        self.names = names
+        self.asked: list[str] = []
+        self.hangs, self.go = asyncio.Event(), asyncio.Event()
+        self.timeout = False
+
+    async def matrix(self, promql: str, at: int) -> Any:
+        self.asked.append(promql)
+        if any(f"{name}(" in promql for name in self.names):
+            if self.timeout:
+                raise PrometheusError("PrometheusTimeout", "no answer within 10 s")
+            self.hangs.set()
+            await self.go.wait()
+        return await self.inner.matrix(promql, at)
+
+
+def hanging(count: int, *names: str, most: int, **options: Any) -> tuple[Asked, Hanging]:
+    """The first edge is settled, every experiment is due, and what is asked about ``names`` hangs."""
+    asked = Asked(count=count)
+    asked.now = EDGE + MINUTE + SETTLED
+    asked.scrape()
+    slow = Hanging(asked.prometheus, *names)
+    asked.gatherer = Gatherer(
+        slow, SOURCES, asked.changed.append, Metrics(), now=lambda: asked.now, most=most, **options
+    )
+    for number in range(count):
+        asked.gatherer.aim(number, asked.want(number, each_scrape=True))
+    return asked, slow
+
+
+async def turns(condition: Any) -> None:
+    """Let the others work until it is so."""
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came to that")
+
+
+def test_a_slow_answer_for_one_delays_nobody_else() -> None:
+    async def scenario() -> None:
+        asked, slow = hanging(3, "m1-a", most=500)  # a query for each version
+        under_way = asyncio.create_task(asked.gatherer.ask())
+        await turns(lambda: sorted(asked.changed) == [0, 2])
+        assert asked.gatherer.results(1, -1) is None
+        slow.go.set()
+        await under_way
+        assert sorted(asked.changed) == [0, 1, 2]
+        assert asked.gatherer.results(1, -1) is not None
+
+    asyncio.run(scenario())
+
+
+def test_the_next_scrape_is_asked_about_while_an_answer_is_awaited_and_who_waits_is_asked_once() -> None:
+    async def scenario() -> None:
+        asked, slow = hanging(2, "m1-a", most=500)
+        under_way = asyncio.create_task(asked.gatherer.ask())
+        await turns(lambda: asked.changed == [0])
+        for _ in range(3):
+            due = asked.gatherer.next_due()
+            assert due is not None
+            asked.now = due
+            asked.scrape()
+            await asked.gatherer.ask()
+        assert asked.changed == [0] * 4
+        assert sum("m1-a(" in query for query in slow.asked) == 1
+        slow.go.set()
+        await under_way
+        assert asked.changed == [0] * 4 + [1]
+        assert asked.gatherer.next_due() is not None
+
+    asyncio.run(scenario())
+
+
+def test_the_loop_itself_goes_on_while_an_answer_is_awaited() -> None:
+    """The real task with the real pauses: what begins later has its answer while an earlier question hangs."""
+
+    async def scenario() -> None:
+        asked, slow = hanging(1, "m0-a", most=500)
+        told = asyncio.Event()
+        asked.gatherer._changed = lambda key: told.set() if key == 7 else None
+        task = asyncio.create_task(asked.gatherer.run())
+        await asyncio.wait_for(slow.hangs.wait(), 20)
+        asked.gatherer.aim(7, asked.want(7, each_scrape=True))
+        await asyncio.wait_for(told.wait(), 20)
+        assert asked.gatherer.results(0, -1) is None
+        asked.gatherer.close()
+        await task
+
+    asyncio.run(scenario())
+
+
+def test_what_is_caught_up_on_never_takes_the_turn_of_the_present() -> None:
+    async def scenario() -> None:
+        asked = Asked(count=2)
+        asked.now = EDGE + 600 * MINUTE
+        asked.scrape()
+        slow, urgent = Hanging(asked.prometheus, "m0-a", "m0-b"), Hanging(asked.prometheus)
+        asked.gatherer = Gatherer(
+            slow, SOURCES, asked.changed.append, Metrics(), urgent=urgent, now=lambda: asked.now, most=2_000
+        )
+        asked.gatherer.aim(0, asked.want(0, each_scrape=True))  # ten hours behind
+        asked.gatherer.aim(1, asked.want(1, last=597, each_scrape=True))
+        under_way = asyncio.create_task(asked.gatherer.ask())
+        await turns(lambda: asked.changed == [1])
+        assert all("m1-" in query and "m0-" not in query for query in urgent.asked)
+        assert all("m0-" in query for query in slow.asked)
+        slow.go.set()
+        await under_way
+
+    asyncio.run(scenario())
+
+
+def test_who_makes_a_question_slow_is_soon_asked_about_alone() -> None:
+    """Prometheus gives no answer in time to whatever holds one version: in a few scrapes all others are seen again."""
+    asked, slow = hanging(8, "m3-a", most=50_000)
+    slow.timeout = True
+
+    def blind() -> set[int]:
+        results = {number: asked.gatherer.results(number, -1) for number in range(8)}
+        return {number for number, result in results.items() if result is None or result.error is not None}
+
+    asyncio.run(asked.gatherer.ask())
+    assert blind() == set(range(8)), "they share a query"
+    for _ in range(5):
+        due = asked.gatherer.next_due()
+        assert due is not None
+        asked.now = due
+        asked.scrape()
+        asyncio.run(asked.gatherer.ask())
+    assert blind() == {3}
+    asyncio.run(asked.gatherer.ask())
+    slow.timeout, slow.names = False, ()
+    for _ in range(2):
+        asked.now += SCRAPE
+        asked.scrape()
+        asked.prometheus.queries.clear()
+        asyncio.run(asked.gatherer.ask())
+    assert len(asked.prometheus.queries) == 1, "all in one again"
 
 
 def test_gateway_and_pods_are_one_question_each() -> None:
@@ -280,6 +427,23 @@ def test_without_an_answer_it_says_why_and_asks_again_a_while_later() -> None:
     before.prometheus.away = None
     before.read()
     assert before.pasts.unread(0) == ""
+
+
+def test_a_past_that_prometheus_does_not_tell_in_time_keeps_nobody_else_waiting() -> None:
+    before = Before(0.5)
+    slow = Hanging(before.prometheus, "m0-a")
+    slow.timeout = True
+    before.pasts = Pasts(slow, SOURCES, before.changed.append, before.metrics, now=lambda: before.now)
+    before.pasts.aim(0, plan(), Workload("quant", "m0-a"))
+    asyncio.run(before.pasts.step())
+    assert before.pasts.unread(0).startswith("PrometheusTimeout")
+    before.pasts.aim(1, plan(), Workload("quant", "m0-b"))
+    due = before.pasts.next_due()
+    assert due is not None
+    assert due <= before.now, "its turn is now"
+    while before.pasts.unread(1):
+        asyncio.run(before.pasts.step())
+    assert before.changed[-1] == 1
 
 
 def test_too_much_for_one_answer_makes_the_past_shorter() -> None:

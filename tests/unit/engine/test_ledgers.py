@@ -189,3 +189,29 @@ def test_a_scorer_that_promises_sessions_without_end_is_not_read() -> None:
     ledgers, _ = polled(scorer)
     view = ledgers.results(KEY)
     assert (view.reason, view.rows, asked) == ("LedgerTooLong", (), [])
+
+
+class Silent(Scorer):
+    """Namespaces whose scorer takes a question and never answers."""
+
+    async def heads(self, namespace: str, tag: str = "") -> tuple[str, tuple[Head, ...]] | None:
+        if namespace != "quant":
+            await asyncio.Event().wait()
+        return await super().heads(namespace, tag)
+
+
+@pytest.mark.timeout(60)
+def test_scorers_that_do_not_answer_hold_up_no_other() -> None:
+    async def scenario() -> None:
+        told = asyncio.Event()
+        ledgers = Ledgers(Silent(chained(5)), lambda key: told.set() if key == KEY else None, concurrency=4)
+        for number in range(9):
+            ledgers.aim(number, replace(WANTED, namespace=f"other-{number}"))
+        ledgers.aim(KEY, WANTED)
+        task = asyncio.create_task(ledgers.run())
+        await asyncio.wait_for(told.wait(), 30)
+        assert len(ledgers.results(KEY).rows) == 5
+        ledgers.close()
+        await asyncio.wait_for(task, 10)
+
+    asyncio.run(scenario())

@@ -17,9 +17,13 @@ def body(name: str = "a", version: int = 1, uid: str = "u1", parent: str = "p", 
     return {"apiVersion": "v1", "kind": "Thing", "metadata": metadata, "spec": {"parent": parent, **spec}}
 
 
+class Spec(dict[str, Any]):
+    """What a store hands out can be referred to weakly, as the API's models can."""
+
+
 def store() -> Store[dict[str, Any]]:
     return Store(
-        kinds.JOB, lambda found: found["spec"], keep=kinds.trimmed, parent=lambda found: found["spec"]["parent"]
+        kinds.JOB, lambda found: Spec(found["spec"]), keep=kinds.trimmed, parent=lambda found: found["spec"]["parent"]
     )
 
 
@@ -33,6 +37,23 @@ def test_news_replaces_and_old_news_does_not() -> None:
     assert things.put(body(version=6, n=3)) is Change.STALE
     assert things.put(body(version=7, n=2)) is Change.SAME
     assert things.get(NAME) == {"parent": "p", "n": 2}
+
+
+def test_an_object_is_parsed_once_while_somebody_holds_it_and_anew_when_it_is_another_one() -> None:
+    things = store()
+    things.put(body(version=5, n=1))
+    held = things.get(NAME)
+    assert things.get(NAME) is held
+    assert things.of("p")[0] is held
+    assert next(things.values()) is held
+    things.put(body(version=6, n=2))
+    assert held == {"parent": "p", "n": 1}
+    newer = things.get(NAME)
+    assert newer == {"parent": "p", "n": 2}
+    things.remove(NAME, "u1", 7)
+    assert things.get(NAME) is None
+    things.put(body(version=8, uid="u2", n=3))
+    assert things.get(NAME) == {"parent": "p", "n": 3}
 
 
 def test_the_echo_of_an_own_write_is_no_news_and_brings_the_server_s_truth() -> None:

@@ -11,13 +11,15 @@ import pytest
 
 from fiduciary.clients.mlflow import Registry, RegistryError
 from fiduciary.decide.decision import Registration
-from fiduciary.decide.world import Questions, World
+from fiduciary.decide.world import Questions, RegistryView, World
+from fiduciary.engine import kinds
 from fiduciary.engine.patience import PatientDesk
 from fiduciary.engine.queue import Priority, Waiting
 from fiduciary.engine.registry import Desk, RegistryClient
 from fiduciary.engine.writes import Stale
-from tests.unit.decide.worlds import T0, world
+from tests.unit.decide.worlds import SERVED, SPEC, T0, merged, world
 from tests.unit.engine.memory import MemoryRegistry
+from tests.unit.engine.serving_story import ServingStory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
@@ -319,3 +321,44 @@ def test_a_connection_that_the_settings_do_not_have_is_named() -> None:
         await desk.close()
 
     run(scenario)
+
+
+class Slow:
+    """A desk whose answers all come later than anybody waits: each question is put off once, and its key called."""
+
+    def __init__(self, desk: Any, arrived: Callable[[Any], None]) -> None:
+        self._desk = desk
+        self._arrived = arrived
+        self._came: set[Hashable] = set()
+
+    def questions(self, world: World) -> Questions:
+        return self._desk.questions(world)
+
+    async def informed(self, key: Hashable, world: World) -> World:
+        about = (key, self.questions(world))
+        if about in self._came:
+            self._came.remove(about)
+            return await self._desk.informed(key, world)
+        self._came.add(about)
+        self._arrived(key)
+        view = RegistryView(reachable=False, reason="RegistryUnreachable", message="not within 2 s")
+        return replace(world, registry=view)
+
+    async def register(self, key: Hashable, wanted: Registration) -> None:
+        await self._desk.register(key, wanted)
+
+
+def test_a_training_starts_although_every_answer_is_late() -> None:
+    """A claim looks at the cluster a second time. It asked MLflow again with it, was put off again, and so for ever."""
+    story = ServingStory()
+    reconcile = story.process.reconcile
+    reconcile._registrar = Slow(reconcile._registrar, lambda key: story.process.loop.queue.add(key))
+    head = {"apiVersion": "fiduciary.dev/v1alpha1", "kind": "FinancialModel"}
+    story.cluster.put(
+        kinds.FINANCIALMODEL, {**head, "metadata": {"namespace": "quant", "name": "spx"}, "spec": merged(SPEC, SERVED)}
+    )
+    while story.cluster.outbox:
+        story.process.deliver(story.cluster.outbox.pop(0))
+    for _ in range(30):
+        story.process.step()
+    assert any(kind == "Job" for kind, _, _ in story.cluster.objects)

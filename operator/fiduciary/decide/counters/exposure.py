@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+CLOCKS = 3_000
+"""Milliseconds by which two clocks may differ: changes are told by the operator's, samples by Prometheus'. Beyond it
+there is no answer (:func:`fiduciary.clients.prometheus_answers.agreeing`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A change of the route. Times are milliseconds.
@@ -40,12 +45,13 @@ def exposure(changes: Sequence[Change], since: int, until: int, scrape: int) -> 
     """Of the block between two edges (ms): the newest weights that began in it, mixed if they were not the only ones.
 
     The value at an edge was scraped up to one interval before it, so weights count as standing still only if they were
-    confirmed that long before the first edge.
+    confirmed that long before the first edge, by either clock.
     """
-    begun = sorted((change for change in changes if change.begun < until), key=lambda change: change.begun)
+    begun = sorted((change for change in changes if change.begun - CLOCKS < until), key=lambda change: change.begun)
     if not begun:
         return Exposure()
     newest = begun[-1]
-    moved = newest.begun > since - scrape
-    unsettled = newest.settled is None or newest.settled > since - scrape
+    before = since - scrape - CLOCKS
+    moved = newest.begun > before
+    unsettled = newest.settled is None or newest.settled > before
     return Exposure(newest.weight, newest.mirror, moved or unsettled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import identity
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fiduciary.api.modelapproval import ApprovalDecision, ModelApproval
     from fiduciary.api.modelexperiment import ModelExperimentSpec, ModelExperimentStatus
     from fiduciary.decide.experiment.comparison import Standing
-    from fiduciary.decide.experiment.state import State
+    from fiduciary.decide.experiment.state import Evidence, State
     from fiduciary.decide.experiment.world import World
 
 
@@ -117,8 +117,8 @@ class Case:
         if self.state is None:
             return None
         fixed, found = (self.status.champion, self.status.challenger), (self.world.champion, self.world.challenger)
-        pair = [None if (ref := its or one) is None else ref.digest for its, one in zip(fixed, found, strict=True)]
-        return identity.digest([pair, encode(self.state.evidence)])
+        pair = tuple(None if (ref := its or one) is None else ref.digest for its, one in zip(fixed, found, strict=True))
+        return _digest(pair, self.state.evidence)
 
     @cached_property
     def closure(self) -> Closure:
@@ -174,3 +174,8 @@ class Case:
     @property
     def min_duration(self) -> int:
         return seconds_of(self.spec.stopping.min_duration)
+
+
+@lru_cache(maxsize=512)  # asked for at each scrape, and another one only after a block
+def _digest(pair: tuple[str | None, ...], evidence: Evidence) -> str:
+    return identity.digest([list(pair), encode(evidence)])

@@ -74,8 +74,11 @@ def _stalled(this: Outlook) -> Condition:
 
 def _data_healthy(this: Outlook) -> Condition | None:
     case, numbers = this.case, this.reading.numbers
-    if not case.started or (numbers.recorded and not numbers.watching):
+    if numbers.recorded and not numbers.watching:
         return None  # nobody looks any more
+    if not case.started:
+        silent = case.world.health.unanswered
+        return this.condition(reasons.DATA_HEALTHY, "False", reasons.PROMETHEUS_SILENT, silent) if silent else None
     if case.refusal is not None:
         return this.condition(reasons.DATA_HEALTHY, "False", reasons.EVIDENCE_REFUSED, case.refusal)
     if numbers.champion_dark or (numbers.challenger_dark and numbers.exposed):

@@ -147,6 +147,7 @@ class Health:
     challenger_missed: int = 0
     excess_series: int = 0  # series per arm beyond the bound
     message: str = ""  # which series, and what to do
+    unanswered: str = ""  # why Prometheus does not tell the champion's past
     unmeasured: str = ""  # why a guardrail cannot be counted here, e.g. no bucket edge at its threshold
 
 

@@ -1,6 +1,7 @@
 """ModelExperiments in the cluster: what is gathered for one, and the one status write that keeps what was folded.
 
-``kept`` is what lies in the status beside the state, ``gather`` asks Prometheus for all of them together, ``past``
-reads the champion's last seven days, ``log`` is the model's decisions folded, ``observe`` makes the world of one
-experiment with what ``counts`` and ``outcomes`` read, ``status`` what is written, ``reconcile`` carries it out.
+``kept`` is what lies in the status beside the state, ``gather`` says when Prometheus is asked for all of them and
+``asking`` asks it, ``past`` reads the champion's last seven days, ``log`` is the model's decisions folded, ``observe``
+makes the world of one experiment with what ``counts`` and ``outcomes`` read, ``status`` what is written, ``reconcile``
+carries it out.
 """

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.clients.prometheus_answers import PrometheusError
     from fiduciary.decide.experiment.world import World
-    from fiduciary.engine.experiments.gather import Gathered, Sources
+    from fiduciary.engine.experiments.asking import Sources
+    from fiduciary.engine.experiments.gather import Gathered
     from fiduciary.engine.experiments.kept import Kept
     from fiduciary.engine.experiments.observe import Seen
 
@@ -44,12 +45,16 @@ def read(seen: Seen, plan: Plan, gathered: Gathered | None, now: int) -> Seen:
         # A process that has just begun has seen nothing yet: that is no gap in the data.
         return replace(seen, world=None) if plan.closable(now) > kept.counters.last else seen
     if gathered.error is not None:
-        return replace(seen, world=replace(world, health=_unseen(plan, kept, gathered.at, gathered.error)))
-    reading = blocks.read(plan, kept.counters, gathered.samples, kept.changes, gathered.at)
+        if gathered.error.reason == "PrometheusClockSkew":
+            kept = replace(kept, skewed=True)
+        health = _unseen(plan, kept, gathered.at, gathered.error)
+        return replace(seen, world=replace(world, health=health), kept=kept)
+    kept = kept.agreeing(now)
+    reading = blocks.read(plan, kept.counters, gathered.samples, kept.confirmed, gathered.at)
     health, live = reading.health, replace(world.live, counts=reading.live)
     if gathered.at < now - plan.clock.settled - plan.block * 1000:  # it catches up: the present is not seen yet
         if not reading.blocks:
-            return replace(seen, world=None)
+            return replace(seen, world=None, kept=kept)
         health, live = Health(message="blocks of a time in which nobody looked are read"), replace(live, counts=())
     changes = needed(kept.changes, plan.edge(reading.state.last))
     return replace(

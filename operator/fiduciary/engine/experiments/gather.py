@@ -1,4 +1,4 @@
-"""Asking Prometheus for all experiments together: one query a template and interval, cut where its answer is too large.
+"""When Prometheus is asked, for all experiments together, and the newest answer for each.
 
 A reconcile says what its experiment wants counted (:meth:`Gatherer.aim`); what was answered last lies in memory
 (:meth:`Gatherer.results`). All are asked at the same moments, a settled edge after the other, and those whose circuit
@@ -10,81 +10,25 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from fiduciary.clients.prometheus_answers import PrometheusError
-from fiduciary.decide.counters.batches import MOST_SAMPLES, Need, queries, query, tracks
+from fiduciary.decide.counters.batches import MOST_SAMPLES
 from fiduciary.decide.counters.blocks import Samples
+from fiduciary.engine.experiments.asking import SPOILT, Asker, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
-    from fiduciary.decide.counters.batches import Query
-    from fiduciary.decide.counters.plan import Plan
-    from fiduciary.decide.counters.samples import Series
-    from fiduciary.decide.counters.templates import Template, Workload
-    from fiduciary.decide.counters.tracks import Track
+    from fiduciary.clients.prometheus_answers import PrometheusError
+    from fiduciary.engine.experiments.asking import Client, Sources, Want
     from fiduciary.engine.metrics import Metrics
-
-    Streams = Mapping[str, Mapping[str, Track]]
-    Answer = tuple[Series, ...] | PrometheusError
-    Arm = tuple[Workload, tuple[int, ...]]
-    """A version with the thresholds that its samples are read with."""
 
 log = structlog.get_logger(part="gather")
 
 #: Seconds between two questions at least.
 PAUSE = 0.2
-
-#: Answers that are none for what is in them, not for who gives them: one namespace's series may be all that is wrong.
-SPOILT = frozenset({"PrometheusTooLarge", "PrometheusWrongSchema", "PrometheusRefused"})
-
-
-class Client(Protocol):
-    """The call of :class:`fiduciary.clients.prometheus.Prometheus` that is made here."""
-
-    async def matrix(self, promql: str, at: int) -> tuple[Series, ...]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Whose counters are known. ``gateway`` None: the runtime's alone. Times are seconds, as Prometheus is set up."""
-
-    runtime: Template
-    gateway: Template | None
-    scrape_seconds: int
-    timeout_seconds: int
-
-    def of(self, plan: Plan) -> tuple[Template, ...]:
-        """The pods' counters are always needed: they know the signed probes, and what arrived."""
-        gateway = self.gateway if plan.source == "Gateway" else None
-        return (self.runtime,) if gateway is None else (self.runtime, gateway)
-
-    def series(self, plan: Plan) -> int:
-        """How many series one unit of a version has, roughly, all its counters together."""
-        return sum(template.series(plan.thresholds) for template in self.of(plan))
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """What one experiment wants counted. ``each_scrape``: also what is not settled yet."""
-
-    plan: Plan
-    champion: Workload
-    challenger: Workload
-    last: int  # block that was folded last
-    each_scrape: bool = False
-
-    @property
-    def since(self) -> int:
-        return self.plan.edge(self.last) - self.plan.clock.before
-
-    @property
-    def settles(self) -> int:
-        """When the next block can be closed, ms."""
-        return self.plan.edge(self.last + 1) + self.plan.clock.settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +42,27 @@ class Gathered:
 
 
 class _Aim:
-    __slots__ = ("reach", "result", "units", "want")
+    __slots__ = ("apart", "asked", "reach", "result", "units", "want")
 
     def __init__(self, want: Want) -> None:
         self.want = want
         self.result: Gathered | None = None
+        self.asked: Question | None = None  # its answer is on its way
         self.units = 2
+        self.apart = 1  # how many times its size it is taken for, so that fewer others share its query
         self.reach = 1  # how many times the usual stretch is read, where much has to be caught up on
 
-    def due(self, scrape: int) -> int:
+    def due(self, scrape: int, now: int) -> int:
         """When to ask next, ms.
 
         All are asked at the same moments, one a scrape interval, so that a settled edge is one of them. Who was never
-        asked does not wait for one.
+        asked does not wait for one, nor who was asked in the future: our clock was set back.
         """
         want, result = self.want, self.result
         if result is None:
             return want.plan.edge(-1) if want.each_scrape else want.settles
+        if result.at > now:
+            return now
         again = result.at + scrape // 2  # the moment after the one at which it was asked, which may be a little late
         due = want.settles if result.at < want.settles else again  # it should have closed: look again
         if want.each_scrape:
@@ -124,7 +72,7 @@ class _Aim:
 
 
 class Gatherer:
-    """``changed`` is told the keys whose answer is news."""
+    """``changed`` is told the keys whose answer is news. ``urgent``: the client for what reaches up to now."""
 
     def __init__(
         self,
@@ -133,18 +81,19 @@ class Gatherer:
         changed: Callable[[Hashable], None],
         metrics: Metrics,
         *,
+        urgent: Client | None = None,
         now: Callable[[], int] = lambda: round(time.time() * 1000),
         most: int = MOST_SAMPLES,
     ) -> None:
         self.sources = sources
-        self._client = client
+        self._asker = Asker(client, urgent or client, sources, metrics, most)
         self._changed = changed
-        self._metrics = metrics
         self._now = now
         self._most = most
         self._scrape = sources.scrape_seconds * 1000
         self._aims: dict[Hashable, _Aim] = {}
         self._nudge = asyncio.Event()
+        self._awaited: int | None = None  # the moment until which nobody has to be asked about
         self._closed = False
         metrics.watch_experiments(lambda: len(self._aims))
 
@@ -155,17 +104,16 @@ class Gatherer:
             return
         aim = self._aims.get(key)
         if aim is None:
-            self._aims[key] = _Aim(want)
-            self._nudge.set()
+            aim = self._aims[key] = _Aim(want)
+        elif aim.want == want:
             return
-        if aim.want == want:
-            return
-        before, aim.want = aim.want, want
-        if (before.plan, before.champion, before.challenger) != (want.plan, want.champion, want.challenger):
-            aim.result = None
-        elif want.last > before.last:
-            aim.reach = 1
-        self._nudge.set()
+        else:
+            before, aim.want = aim.want, want
+            if (before.plan, before.champion, before.challenger) != (want.plan, want.champion, want.challenger):
+                aim.result = None
+            elif want.last > before.last:
+                aim.reach = 1
+        self._wake(aim)
 
     def drop(self, key: Hashable) -> None:
         self.aim(key, None)
@@ -181,46 +129,70 @@ class Gatherer:
         self._nudge.set()
 
     async def run(self) -> None:
-        """Ask until :meth:`close`."""
-        while not self._closed:
-            self._nudge.clear()
-            due = self.next_due()
-            # Experiments that begin at the same moment, as after a restart, are asked about together.
-            wait = None if due is None else max(PAUSE, (due - self._now()) / 1000)
-            try:
-                async with asyncio.timeout(wait):
-                    await self._nudge.wait()
-            except TimeoutError:
-                pass
-            else:
-                continue  # somebody wants something else now
-            try:
-                await self.ask()
-            except Exception:
-                log.exception("gather.bug")  # what one of them counts must not end the operator of all
-                await asyncio.sleep(self._scrape / 1000)
+        """Ask until :meth:`close`. A round that waits for a slow answer does not hold up the next one."""
+        rounds: set[asyncio.Task[None]] = set()
+        try:
+            while not self._closed:
+                self._nudge.clear()
+                self._awaited = due = self.next_due()
+                # Experiments that begin at the same moment, as after a restart, are asked about together.
+                wait = None if due is None else max(PAUSE, (due - self._now()) / 1000)
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._nudge.wait()  # somebody has to be asked about sooner
+                except TimeoutError:
+                    task = asyncio.create_task(self._round(self._due()))
+                    rounds.add(task)
+                    task.add_done_callback(rounds.discard)
+        finally:
+            for task in rounds:
+                task.cancel()
+            await asyncio.gather(*rounds, return_exceptions=True)
 
     def next_due(self) -> int | None:
-        """When the next question is due, ms; None where nothing is counted."""
-        return min((aim.due(self._scrape) for aim in self._aims.values()), default=None)
+        """When the next question is due, ms; None where nothing is counted, or every answer is on its way."""
+        now = self._now()
+        return min((aim.due(self._scrape, now) for aim in self._aims.values() if aim.asked is None), default=None)
 
     async def ask(self) -> None:
-        """Ask for everything that is due now, in as few queries as may be."""
+        """Ask for everything that is due now, and wait for all answers."""
+        await self._asker.ask(self._due(), self._answered)
+
+    def _due(self) -> list[Question]:
+        """A question for each experiment that is due and has none on its way."""
         now = self._now()
-        due = {key: aim for key, aim in self._aims.items() if aim.due(self._scrape) <= now}
-        if not due:
-            return
-        until = {key: self._until(aim, now) for key, aim in due.items()}
-        wants = {key: aim.want for key, aim in due.items()}
-        found, failed = await self._answers(wants, until, {key: aim.units for key, aim in due.items()})
-        for key, aim in due.items():
-            want = wants[key]
-            if self._aims.get(key) is not aim or (aim.want.plan, aim.want.champion) != (want.plan, want.champion):
-                continue  # nobody wants to know any more
-            error = failed.get(want.champion) or failed.get(want.challenger)
-            arms = ((workload, want.plan.thresholds) for workload in (want.champion, want.challenger))
-            samples = Samples() if error else Samples(*(found.get(arm, {}) for arm in arms))
-            self._take(key, aim, Gathered(want.last, now if error else until[key], samples, error), now)
+        due = [(key, aim) for key, aim in self._aims.items() if aim.asked is None and aim.due(self._scrape, now) <= now]
+        for key, aim in due:
+            aim.asked = Question(key, aim.want, now, self._until(aim, now), aim.units * aim.apart)
+        return [aim.asked for _, aim in due if aim.asked is not None]
+
+    async def _round(self, questions: Sequence[Question]) -> None:
+        try:
+            await self._asker.ask(questions, self._answered)
+        except Exception:
+            log.exception("gather.bug")  # what one of them counts must not end the operator of all
+            await asyncio.sleep(self._scrape / 1000)
+            for question in questions:
+                aim = self._aims.get(question.key)
+                if aim is not None and aim.asked is question:
+                    aim.asked = None
+                    self._wake(aim)
+
+    def _answered(self, question: Question) -> None:
+        aim, want = self._aims.get(question.key), question.want
+        if aim is None or aim.asked is not question:
+            return  # nobody wants to know any more
+        aim.asked = None
+        if (aim.want.plan, aim.want.champion, aim.want.challenger) == (want.plan, want.champion, want.challenger):
+            at = question.until if question.error is None else question.now
+            samples = question.samples() if question.error is None else Samples()
+            self._take(question.key, aim, Gathered(want.last, at, samples, question.error), question.now)
+        self._wake(aim)
+
+    def _wake(self, aim: _Aim) -> None:
+        """Look again whose turn it is, if this one's comes sooner than who is waited for."""
+        if aim.asked is None and (self._awaited is None or aim.due(self._scrape, self._now()) < self._awaited):
+            self._nudge.set()
 
     def _until(self, aim: _Aim, now: int) -> int:
         """How far is read: what piled up while nobody looked is caught up on in stretches that an answer can hold."""
@@ -229,51 +201,6 @@ class Gatherer:
         stretch = max(4, self._most // series) * self._scrape
         return min(now, want.since + max(stretch, 2 * want.plan.block * 1000) * aim.reach)
 
-    async def _answers(
-        self, wants: Mapping[Hashable, Want], until: Mapping[Hashable, int], units: Mapping[Hashable, int]
-    ) -> tuple[Mapping[Arm, Streams], Mapping[Workload, PrometheusError]]:
-        """(what each workload counted, for whom there is no answer)."""
-        found: dict[Arm, dict[str, Mapping[str, Track]]] = {}
-        failed: dict[Workload, PrometheusError] = {}
-        templates = {template for want in wants.values() for template in self.sources.of(want.plan)}
-        for template in sorted(templates, key=lambda template: type(template).__name__):
-            needs = [
-                Need(workload, want.plan.thresholds, want.since, until[key], units[key])
-                for key, want in wants.items()
-                if template in self.sources.of(want.plan)
-                for workload in (want.champion, want.challenger)
-            ]
-            asked = queries(template, needs, self._scrape, self._most)
-            for answers in await asyncio.gather(*(self._parted(template, one) for one in asked)):
-                for needs, answer in answers:
-                    if isinstance(answer, PrometheusError):
-                        failed |= {need.workload: answer for need in needs}
-                        continue
-                    for arm, streams in counted(template, needs, answer).items():
-                        found.setdefault(arm, {}).update(streams)
-                    await asyncio.sleep(0)  # an answer of thousands of series takes a while: let others work
-        return found, failed
-
-    async def _parted(self, template: Template, asked: Query) -> list[tuple[Sequence[Need], Answer]]:
-        """The answer; of one that is spoilt the halves, so that nobody is blind for what his neighbour counts."""
-        answer, needs = await self._query(template, asked), asked.needs
-        if not isinstance(answer, PrometheusError) or answer.reason not in SPOILT or len(needs) < 2:
-            return [(needs, answer)]
-        parts: list[tuple[Sequence[Need], Answer]] = []
-        for half in (needs[: len(needs) // 2], needs[len(needs) // 2 :]):
-            parts += await self._parted(template, query(template, half, asked.at))
-        return parts
-
-    async def _query(self, template: Template, query: Query) -> Answer:
-        started = time.monotonic()
-        try:
-            answer = await self._client.matrix(query.promql, query.at)
-        except PrometheusError as error:
-            self._metrics.asked(type(template).__name__, time.monotonic() - started, error.reason)
-            return error
-        self._metrics.asked(type(template).__name__, time.monotonic() - started)
-        return answer
-
     def _take(self, key: Hashable, aim: _Aim, result: Gathered, now: int) -> None:
         before, aim.result = aim.result, result
         if result.error is not None:
@@ -281,22 +208,12 @@ class Gatherer:
                 log.warning("gather.failed", key=str(key), reason=result.error.reason, why=result.error.message)
             if result.error.reason in SPOILT:
                 aim.units = self._most  # it is asked about by itself from now on
+            elif result.error.reason == "PrometheusTimeout":
+                aim.apart = min(self._most, 4 * aim.apart)  # until who is slow is alone
         else:
+            aim.apart = 1
             streams = (*result.samples.champion.values(), *result.samples.challenger.values())
             aim.units = max(1, *(len(units) for units in streams), 1)
             if result.at < now:
                 aim.reach *= 2  # if this stretch closes nothing, a longer one does
         self._changed(key)
-
-
-def counted(template: Template, needs: Sequence[Need], answer: Sequence[Series]) -> dict[Arm, Streams]:
-    """Whose answer is whose: thresholds have their places by experiment, so each set of them is read by itself."""
-    found: dict[Arm, Streams] = {}
-    by_thresholds: dict[tuple[int, ...], set[Workload]] = {}
-    for need in needs:
-        by_thresholds.setdefault(need.thresholds, set()).add(need.workload)
-    for thresholds, workloads in by_thresholds.items():
-        for workload, streams in tracks(template, answer, thresholds).items():
-            if workload in workloads:
-                found[workload, thresholds] = streams
-    return found

@@ -54,12 +54,31 @@ class Kept:
     counters: raw values at the edge of the last folded block.
     changes: of the route, oldest first: the newest one before that edge, and all after it.
     champion, challenger: what their pods had suffered before.
+    skewed: our clock is not Prometheus': when the route changes is not known by the clock of its samples.
+    agreed: since when it is so again, ms; 0: it always was.
     """
 
     counters: Counters = START
     changes: tuple[Change, ...] = ()
     champion: tuple[Suffered, ...] = ()
     challenger: tuple[Suffered, ...] = ()
+    skewed: bool = False
+    agreed: int = 0
+
+    def agreeing(self, now: int) -> Kept:
+        """The clocks agree again (``now``: ms). A change of later was told by a clock that was ahead."""
+        if not self.skewed:
+            return self
+        changes = tuple(replace(change, begun=min(change.begun, now)) for change in self.changes)
+        return replace(self, changes=changes, skewed=False, agreed=now)
+
+    @property
+    def confirmed(self) -> tuple[Change, ...]:
+        """The changes; whatever was in force before the clocks agreed counts as in force since then."""
+        return tuple(
+            change if change.settled is None else replace(change, settled=max(change.settled, self.agreed))
+            for change in self.changes
+        )
 
 
 NOTHING = Kept()
@@ -117,11 +136,12 @@ def _text(value: Any) -> str:
 
 
 def followed(changes: tuple[Change, ...], split: Split, now: int) -> tuple[Change, ...]:
-    """The changes with what the model says now (``now``: ms).
+    """The changes with what the model says now (``now``: ms). What was decided later was so by a clock that was ahead.
 
     Where a split is no longer in force, nobody knows since when: it counts as unsettled from now on. Where it was so in
     between and nobody looked, from the last moment at which it was known to be in force.
     """
+    split = replace(split, begun=min(split.begun, now))
     found = Change(split.begun, split.settled, split.weight, split.mirror)
     if not changes:
         return (found,)

@@ -14,9 +14,9 @@ from fiduciary.decide.experiment.forecast import LEAST_BLOCKS
 from fiduciary.decide.experiment.recorded import recorded
 from fiduciary.decide.experiment.world import Health, Live, PodFacts, Route, World
 from fiduciary.engine import kinds
+from fiduciary.engine.experiments.asking import Want
 from fiduciary.engine.experiments.counts import blind, plan_of, read
-from fiduciary.engine.experiments.gather import Gathered, Want
-from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, followed, stored
+from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, Stored, followed, stored
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.othersviews import predictor
 from fiduciary.evidence.refusal import Refusal
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelapproval import ModelApproval
-    from fiduciary.api.modelexperiment import ComparedVersion, ModelExperiment
+    from fiduciary.api.modelexperiment import ComparedVersion, Folded, ModelExperiment
     from fiduciary.api.versions import VersionRef
     from fiduciary.clients.kube import Cluster
     from fiduciary.decide.counters.plan import Plan
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.world import History, Recorded
     from fiduciary.decide.history import History as ModelLog
     from fiduciary.decide.world import Platform, ReferenceView
-    from fiduciary.engine.experiments.gather import Sources
+    from fiduciary.engine.experiments.asking import Sources
+    from fiduciary.engine.experiments.gather import Gathered
     from fiduciary.engine.experiments.kept import Kept, Suffered
     from fiduciary.engine.experiments.outcomes import Outcomes
     from fiduciary.engine.stores import Key, Stores
@@ -60,6 +61,7 @@ class Remembering(Protocol):
     def drop(self, key: Key) -> None: ...
     def history(self, key: Key) -> tuple[History, ...]: ...
     def unread(self, key: Key) -> str: ...
+    def unanswered(self, key: Key) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class ExperimentObserver:
         self._counting = None if counted is None else counted.gatherer
         self._remembering = None if counted is None else counted.pasts
         self._logs = Logs(stores.records)
+        self._stored: dict[Key, tuple[Folded, Stored]] = {}  # the same text is read once, not at each scrape
 
     async def seen(self, key: Key, now: datetime) -> Seen | None:
         """What is seen at ``now``; None where the experiment does not exist."""
@@ -140,7 +143,7 @@ class ExperimentObserver:
         now: datetime,
     ) -> Seen:
         log = self._logs.of((key.namespace, model.metadata.name))
-        before = None if experiment.status.evidence is None else stored(experiment.status.evidence)
+        before = self._before(key, experiment.status.evidence)
         if isinstance(before, Refusal):
             return Seen(experiment, objection=preflight.unreadable(before.message), releasable=True)
         verdict = recorded(log.records, experiment)
@@ -191,6 +194,22 @@ class ExperimentObserver:
             return blind(seen, milliseconds)
         return self._counted(key, seen, model, arms, milliseconds)
 
+    def drop(self, key: Key) -> None:
+        """The experiment is over, or cannot be judged: nobody looks at it for a while."""
+        self._stored.pop(key, None)
+
+    def _before(self, key: Key, evidence: Folded | None) -> Stored | Refusal | None:
+        """What was folded so far."""
+        if evidence is None:
+            return None
+        known = self._stored.get(key)
+        if known is not None and known[0] == evidence:
+            return known[1]
+        found = stored(evidence)
+        if isinstance(found, Stored):
+            self._stored[key] = evidence, found
+        return found
+
     def _counted(self, key: Key, seen: Seen, model: FinancialModel, arms: tuple[str, str], now: int) -> Seen:
         """With what Prometheus says: the past before the start, blocks after it."""
         assert seen.world is not None
@@ -221,6 +240,7 @@ class ExperimentObserver:
                 return world
             self._remembering.aim(key, plan, champion)
             unread = self._remembering.unread(key)
+            world = replace(world, health=replace(world.health, unanswered=self._remembering.unanswered(key)))
         elif world.state.evidence.last >= LEAST_BLOCKS:
             self._remembering.drop(key)
         return replace(world, history=self._remembering.history(key), unread=unread)

@@ -20,7 +20,7 @@ from fiduciary.decide.counters.blocks import START, Samples, read
 from fiduciary.decide.counters.exposure import Change
 from fiduciary.decide.experiment.times import first_edge
 from fiduciary.decide.experiment.world import TRANSPORT, History
-from fiduciary.engine.experiments.gather import SPOILT, counted
+from fiduciary.engine.experiments.asking import SPOILT, counted
 from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.dispersion import Dispersion
 from fiduciary.evidence.refusal import Refusal
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.counters.templates import Workload
     from fiduciary.decide.counters.tracks import Track
     from fiduciary.decide.experiment.world import ClosedBlock
-    from fiduciary.engine.experiments.gather import Client, Sources
+    from fiduciary.engine.experiments.asking import Client, Sources
     from fiduciary.engine.metrics import Metrics
 
 log = structlog.get_logger(part="past")
@@ -183,6 +183,11 @@ class Pasts:
             return ""
         return past.error or f"{left / 3600:.0f} of {DAYS * 24} hours are left"
 
+    def unanswered(self, key: Hashable) -> str:
+        """Why the last question had no answer; empty: it had one."""
+        past = self._pasts.get(key)
+        return "" if past is None else past.error
+
     def close(self) -> None:
         self._closed = True
         self._nudge.set()
@@ -208,10 +213,10 @@ class Pasts:
         self._line.remove(key)
         past = self._pasts[key]
         after = await self._read(past)
-        # Where Prometheus does not answer, nobody is asked about for a while; where it cannot answer this, nobody else
-        # waits for it.
+        # Where Prometheus does not answer, nobody is asked about for a while; where it cannot answer this, or not in
+        # time, nobody else waits for it.
         again = self._now() + AGAIN if after.error else 0
-        if after.error.partition(":")[0] in SPOILT:
+        if after.error.partition(":")[0] in {*SPOILT, "PrometheusTimeout"}:
             self._later[key] = again
         else:
             self._again = again
@@ -243,6 +248,8 @@ class Pasts:
             self._metrics.asked("Past", 0.0, error.reason)
             if error.reason == "PrometheusTooLarge" and past.reach > 1:
                 return replace(past, reach=past.reach // 4 or 1)
+            if error.reason == "PrometheusTimeout":
+                past = replace(past, reach=past.reach // 4 or 1)
             log.warning("past.failed", champion=past.champion.name, reason=error.reason, why=error.message)
             return replace(past, error=f"{error.reason}: {error.message}")
         return past.with_samples(streams, until)

@@ -192,6 +192,7 @@ class ExperimentReconciler:
 
     def _drop(self, key: Key, *, finished: bool = False) -> None:
         """``finished``: its own ledger is still to be ended."""
+        self._observer.drop(key)
         self._outcomes.drop(key, finished=finished)
         if self._counted is not None:
             self._counted.drop(key)

@@ -170,16 +170,18 @@ def test_pods_that_get_copies_beside_live_requests_count_for_harm_alone() -> Non
     ("changes", "expected"),
     [
         ((), Exposure(0, 0, False)),
-        ((Change(100, 150, 5, 100),), Exposure(5, 100, False)),
-        ((Change(100, None, 5, 100),), Exposure(5, 100, True)),
-        ((Change(985, 985, 5, 0),), Exposure(5, 0, False)),
-        ((Change(980, 986, 5, 0),), Exposure(5, 0, True)),  # the value at the edge may be from before
-        ((Change(100, 150, 5, 0), Change(1_030, 1_040, 50, 0)), Exposure(50, 0, True)),
-        ((Change(1_060, 1_070, 50, 0), Change(100, 150, 5, 0)), Exposure(5, 0, False)),
+        ((Change(100_000, 150_000, 5, 100),), Exposure(5, 100, False)),
+        ((Change(100_000, None, 5, 100),), Exposure(5, 100, True)),
+        ((Change(982_000, 982_000, 5, 0),), Exposure(5, 0, False)),
+        ((Change(980_000, 982_001, 5, 0),), Exposure(5, 0, True)),  # the value at the edge may be from before
+        ((Change(100_000, 150_000, 5, 0), Change(1_030_000, 1_040_000, 50, 0)), Exposure(50, 0, True)),
+        ((Change(1_063_000, 1_070_000, 50, 0), Change(100_000, 150_000, 5, 0)), Exposure(5, 0, False)),
+        # by Prometheus' clock it may have been inside
+        ((Change(1_062_999, 1_070_000, 50, 0), Change(100_000, 150_000, 5, 0)), Exposure(50, 0, True)),
     ],
 )
 def test_weights_of_a_block_from_1000_to_1060(changes: tuple[Change, ...], expected: Exposure) -> None:
-    assert exposure(changes, 1_000, 1_060, 15) == expected
+    assert exposure(changes, 1_000_000, 1_060_000, 15_000) == expected
 
 
 def hung(share: float) -> Process:

@@ -413,7 +413,9 @@ def test_the_wake_up_is_the_earliest_change() -> None:
     made.now = utc("2026-11-24T14:59")
     assert made.evaluate().wake_at == utc("2026-11-24T15:00")
     running = Trial(spec={"stopping": {"minDuration": "1h", "maxDuration": "1d"}})
-    assert running.evaluate().wake_at == T0 + timedelta(seconds=60 + 45)  # the block, two scrapes and a timeout
+    assert running.evaluate().wake_at == T0 + timedelta(
+        seconds=60 + 60
+    )  # the answer that closes the block calls before
 
 
 # --- what people read -------------------------------------------------------------------------------------------------
