@@ -50,21 +50,24 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Whose counters are known. ``gateway`` None: the runtime's alone. Times are seconds, as Prometheus is set up."""
+    """Whose counters are known. ``gateway`` None: the runtime's alone, in a version's own pods or in those of Seldon's
+    Servers. Times are seconds, as Prometheus is set up."""
 
     runtime: Template
+    seldon: Template
     gateway: Template | None
     scrape_seconds: int
     timeout_seconds: int
 
-    def of(self, plan: Plan) -> tuple[Template, ...]:
+    def of(self, plan: Plan, workload: Workload) -> tuple[Template, ...]:
         """The pods' counters are always needed: they know the signed probes, and what arrived."""
         gateway = self.gateway if plan.source == "Gateway" else None
-        return (self.runtime,) if gateway is None else (self.runtime, gateway)
+        pods = self.seldon if workload.servers else self.runtime
+        return (pods,) if gateway is None else (pods, gateway)
 
-    def series(self, plan: Plan) -> int:
+    def series(self, plan: Plan, workload: Workload) -> int:
         """How many series one unit of a version has, roughly, all its counters together."""
-        return sum(template.series(plan.thresholds) for template in self.of(plan))
+        return sum(template.series(plan.thresholds) for template in self.of(plan, workload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ class Gatherer:
     def _until(self, aim: _Aim, now: int) -> int:
         """How far is read: what piled up while nobody looked is caught up on in stretches that an answer can hold."""
         want = aim.want
-        series = self.sources.series(want.plan) * max(1, aim.units)
+        series = self.sources.series(want.plan, want.champion) * max(1, aim.units)
         stretch = max(4, self._most // series) * self._scrape
         return min(now, want.since + max(stretch, 2 * want.plan.block * 1000) * aim.reach)
 
@@ -235,13 +238,17 @@ class Gatherer:
         """(what each workload counted, for whom there is no answer)."""
         found: dict[Arm, dict[str, Mapping[str, Track]]] = {}
         failed: dict[Workload, PrometheusError] = {}
-        templates = {template for want in wants.values() for template in self.sources.of(want.plan)}
+        arms = [
+            (want, until[key], units[key], arm)
+            for key, want in wants.items()
+            for arm in (want.champion, want.challenger)
+        ]
+        templates = {template for want, _, _, arm in arms for template in self.sources.of(want.plan, arm)}
         for template in sorted(templates, key=lambda template: type(template).__name__):
             needs = [
-                Need(workload, want.plan.thresholds, want.since, until[key], units[key])
-                for key, want in wants.items()
-                if template in self.sources.of(want.plan)
-                for workload in (want.champion, want.challenger)
+                Need(arm, want.plan.thresholds, want.since, end, many)
+                for want, end, many, arm in arms
+                if template in self.sources.of(want.plan, arm)
             ]
             asked = queries(template, needs, self._scrape, self._most)
             for answers in await asyncio.gather(*(self._parted(template, one) for one in asked)):
@@ -296,7 +303,12 @@ def counted(template: Template, needs: Sequence[Need], answer: Sequence[Series])
     for need in needs:
         by_thresholds.setdefault(need.thresholds, set()).add(need.workload)
     for thresholds, workloads in by_thresholds.items():
-        for workload, streams in tracks(template, answer, thresholds).items():
-            if workload in workloads:
-                found[workload, thresholds] = streams
+        read = tracks(template, answer, thresholds)
+        for workload in workloads:
+            streams = read.get(workload.bare)
+            if streams is not None:
+                found[workload, thresholds] = {
+                    name: {key: track for key, track in units.items() if workload.holds(key)}
+                    for name, units in streams.items()
+                }
     return found
