@@ -19,7 +19,7 @@ from fiduciary.clients.mlflow import Registry
 from fiduciary.clients.prometheus import Prometheus
 from fiduciary.clients.tokens import Tokens
 from fiduciary.decide import financialmodel, modelexperiment, notyet
-from fiduciary.decide.counters.templates import Contour, Runtime
+from fiduciary.decide.counters.templates import Contour, Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
@@ -285,7 +285,8 @@ class Operator:
         gateway = None
         if settings.gateway == "Contour":
             gateway = Contour(self.settings.gateway_namespaces, namespace=namespace, pod=pod)
-        sources = Sources(Runtime(namespace, pod), gateway, settings.scrape_seconds, settings.scrape_timeout_seconds)
+        pods = Runtime(namespace, pod), Seldon(namespace, pod)
+        sources = Sources(*pods, gateway, settings.scrape_seconds, settings.scrape_timeout_seconds)
 
         def changed(experiment: Hashable) -> None:
             loop.queue.add(cast("Key", experiment))

@@ -1,38 +1,34 @@
 """Promotion and rollback on any cluster, by backend: ``make e2e BACKEND=seldon|kserve|gateway``.
 
 It asks for nothing but kubectl and what docs/<backend>.md installs; where that is not there it is skipped, and says
-what is missing. Clients' requests go on all the time and none may fail. In the environment:
+what is missing. Clients' requests go on all the time. In the environment:
 
-- ``KUBECONFIG``: the cluster, with the operator on it;
+- ``KUBECONFIG``: the cluster, with the operator on it, whose settings name a Prometheus (docs/counters.md);
 - ``NAMESPACE`` (quant): labelled and confined as deploy/kustomize/namespace has it; with Seldon's scheduler and Server;
 - ``GATEWAY``: ``<namespace>/<name>``; not needed with Seldon, whose mesh is asked through a port-forward then;
-- ``CLIENT_URL``: where the Gateway is reached from here, if not at its own address.
+- ``CLIENT_URL``: where the Gateway is reached from here, if not at its own address;
+- ``BROKEN``: an image of target ``trainer-broken`` (trainer_image/Dockerfile) that the cluster can pull, for the
+  challenger that does harm.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shutil
-import subprocess
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import yaml
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from tests.e2e.any_cluster import BACKEND, NAMESPACE, Model, asking, kubectl, market, until
 
-BACKEND = os.environ.get("FIDUCIARY_E2E_BACKEND", "")
-NAMESPACE = os.environ.get("NAMESPACE", "quant")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "samples" / "spx-volatility.yaml"
 NAMES = {"seldon": "Seldon", "kserve": "KServe", "gateway": "Gateway"}
 CRDS = {
@@ -40,27 +36,25 @@ CRDS = {
     "kserve": ("inferenceservices.serving.kserve.io", "httproutes.gateway.networking.k8s.io"),
     "gateway": ("httproutes.gateway.networking.k8s.io",),
 }
-TRAINED, SERVES = 1800.0, 300.0
+TRAINED, JUDGED = 1800.0, 1800.0
+# Blocks as long as two usual scrapes; a margin that some hundred requests show.
+TEMPLATE: dict[str, Any] = {
+    "traffic": {
+        "steps": [
+            {"name": "shadow", "mirror": 100, "minBlocks": 2},
+            {"name": "half", "weight": 50, "minBlocks": 3},
+        ]
+    },
+    "evidence": {"block": "30s", "dispersion": "1", "outcomes": "Prequential"},
+    "objectives": [{"name": "loss", "metric": "PairedLoss"}],
+    "guardrails": [{"name": "errors", "metric": "ErrorRate", "margin": {"absolute": "0.02"}}],
+    "circuitBreakers": [{"metric": "ErrorRate", "above": "0.25", "normal": "0.01"}],
+    "stopping": {"minDuration": "1m", "maxDuration": "2h"},
+    "noData": {"maxHold": "20m"},
+}
 
 HOW = "runs on a cluster of yours: make e2e BACKEND=seldon|kserve|gateway"
 pytestmark = pytest.mark.skipif(not BACKEND, reason=HOW)
-
-
-def kubectl(*words: str, stdin: str | None = None) -> str:
-    done = subprocess.run(["kubectl", *words], input=stdin, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        raise AssertionError(f"kubectl {' '.join(words)}\n{done.stderr.strip()}")
-    return done.stdout
-
-
-def until(what: str, look: Callable[[], Any], seconds: float) -> Any:
-    deadline = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,46 +82,6 @@ def installed() -> None:
         pytest.skip("name the Gateway of the models: GATEWAY=<namespace>/<name>")
 
 
-class Model:
-    """One FinancialModel of the test."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @property
-    def body(self) -> dict[str, Any]:
-        return json.loads(kubectl("-n", NAMESPACE, "get", "fm", self.name, "-o", "json"))
-
-    @property
-    def status(self) -> dict[str, Any]:
-        return self.body.get("status", {})
-
-    def condition(self, kind: str) -> tuple[str, str]:
-        found = [entry for entry in self.status.get("conditions", ()) if entry["type"] == kind]
-        return (found[0]["status"], f"{found[0]['reason']}: {found[0]['message']}") if found else ("", "")
-
-    def patch(self, spec: dict[str, Any]) -> None:
-        kubectl("-n", NAMESPACE, "patch", "fm", self.name, "--type=merge", "-p", json.dumps({"spec": spec}))
-
-    def serves(self, version: str) -> None:
-        def look() -> bool:
-            status = self.status
-            return status.get("champion", {}).get("version") == version and self.condition("Ready")[0] == "True"
-
-        try:
-            until(f"version {version} serves", look, SERVES)
-        except AssertionError as error:
-            raise AssertionError(f"{error}; Ready is {self.condition('Ready')}") from error
-
-    def pin(self, version: dict[str, str]) -> None:
-        self.patch({"promotion": {"mode": "Pinned", "pinned": version}})
-
-    def records(self) -> list[dict[str, Any]]:
-        label = f"fiduciary.dev/model={self.name}"
-        items = json.loads(kubectl("-n", NAMESPACE, "get", "md", "-l", label, "-o", "json"))["items"]
-        return sorted((item["spec"] for item in items), key=lambda record: record["sequence"])
-
-
 @pytest.fixture(scope="module")
 def model() -> Iterator[Model]:
     name = f"e2e-{BACKEND}-{secrets.token_hex(3)}"
@@ -139,78 +93,10 @@ def model() -> Iterator[Model]:
     if "GATEWAY" in os.environ:
         namespace, _, gateway = os.environ["GATEWAY"].partition("/")
         serving["gateway"] = {"parentRefs": [{"name": gateway, "namespace": namespace}]}
+    body["spec"]["promotion"] = {"mode": "Auto", "rollbackWindow": "2m", "experiment": TEMPLATE}
     kubectl("apply", "-f", "-", stdin=yaml.safe_dump(body))
     yield Model(name)
     kubectl("-n", NAMESPACE, "delete", "fm", name, "--timeout=120s")
-
-
-@contextmanager
-def reached(model: Model) -> Iterator[tuple[str, dict[str, str]]]:
-    """(URL, headers) of the model from here."""
-    endpoint = model.status["endpoint"]
-    parts, headers = urlsplit(endpoint["url"]), dict(endpoint.get("headers", {}))
-    if BACKEND != "seldon" or "GATEWAY" in os.environ:
-        yield os.environ.get("CLIENT_URL", f"{parts.scheme}://{parts.netloc}").rstrip("/") + parts.path, headers
-        return
-    forward = subprocess.Popen(
-        ["kubectl", "-n", NAMESPACE, "port-forward", "service/seldon-mesh", ":80"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert forward.stdout is not None
-        port = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
-        assert port is not None, "kubectl port-forward does not start"
-        yield f"http://127.0.0.1:{port[1]}{parts.path}", headers
-    finally:
-        forward.terminate()
-        forward.wait()
-
-
-class Clients(threading.Thread):
-    """Sends the model's own example again and again, and keeps who answered."""
-
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
-        super().__init__(daemon=True)
-        self.answers: list[tuple[int, str]] = []
-        self._url, self._over = url, threading.Event()
-        self._http = httpx.Client(headers=headers, timeout=30, trust_env=False)
-        metadata = self._http.get(url).raise_for_status().json()
-        self._example = metadata["parameters"]["exampleRequest"]
-
-    def run(self) -> None:
-        while not self._over.is_set():
-            try:
-                answer = self._http.post(f"{self._url}/infer", json=self._example)
-                self.answers.append((answer.status_code, answer.headers.get("fiduciary-version", "")))
-            except httpx.HTTPError as error:
-                self.answers.append((0, str(error)))
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        self._over.set()
-        self.join(40)
-
-
-def moved(model: Model, version: dict[str, str]) -> None:
-    """Move every request to a version while clients ask; nobody is refused."""
-    before = model.status["champion"]["version"]
-    with reached(model) as (url, headers):
-        clients = Clients(url, headers)
-        clients.start()
-        until("clients are answered", lambda: len(clients.answers) > 20, 60)
-        begun = time.monotonic()
-        model.pin(version)
-        model.serves(version["version"])
-        until(
-            "all answers are the new version's",
-            lambda: {v for _, v in clients.answers[-20:]} == {version["version"]},
-            60,
-        )
-        seconds = time.monotonic() - begun
-        clients.close()
-    failed = [answer for answer in clients.answers if answer[0] != 200]
-    print(f"{BACKEND}: version {before} -> {version['version']} in {seconds:.1f} s, {len(clients.answers)} requests")
-    assert not failed, f"{len(failed)} of {len(clients.answers)} failed: {failed[:3]}"
-    assert {version for _, version in clients.answers} == {before, version["version"]}
 
 
 def test_a_model_is_trained_and_serves(model: Model) -> None:
@@ -221,10 +107,100 @@ def test_a_model_is_trained_and_serves(model: Model) -> None:
     assert record.get("backend", "Gateway") == NAMES[BACKEND]
 
 
-def test_a_promotion_and_a_rollback_refuse_nobody(model: Model) -> None:
-    model.patch({"training": {"architecture": "Linear"}})
-    challenger = until("a second version passes", lambda: model.status.get("challenger"), TRAINED)
-    first = {key: model.status["champion"][key] for key in ("version", "digest")}
-    moved(model, {key: challenger[key] for key in ("version", "digest")})
-    moved(model, first)
-    assert [record["action"] for record in model.records()][-2:] == ["Promote", "RollBack"]
+def counts(model: Model) -> None:
+    """Skips where the operator could count nothing."""
+    status, message = model.condition("NotYetActive")
+    if status == "True" and "Prometheus" in message:
+        pytest.skip("the operator's settings name no Prometheus (prometheus.url, docs/counters.md): nothing is judged")
+
+
+def phase(model: Model, version: str, *wanted: str) -> str:
+    """The experiment's phase, once it is one of these; a failure says where it is."""
+    try:
+        return until(
+            f"the experiment of version {version} is {' or '.join(wanted)}",
+            lambda: next((one for one in wanted if _status(model, version).get("phase") == one), None),
+            JUDGED,
+        )
+    except AssertionError as error:
+        conditions = _status(model, version).get("conditions", ())
+        told = [f"{one['type']}={one['status']} {one['reason']}: {one['message']}" for one in conditions]
+        raise AssertionError("\n".join([str(error), *told])) from error
+
+
+def _status(model: Model, version: str) -> dict[str, Any]:
+    return model.experiment(version).get("status", {})
+
+
+def test_an_experiment_promotes_a_better_version(model: Model) -> None:
+    """Copies, then half of the requests, then all of them, by counters of the cluster's own Prometheus."""
+    counts(model)
+    challenger = model.challenger({"architecture": "Linear"}, TRAINED)
+    version = challenger["version"]
+    with asking(model) as clients:
+        until("copies go to it", lambda: _status(model, version).get("step") == "shadow", JUDGED)
+        assert clients.lately == {"1"}, "copies are nobody's answers"
+        until("half of the requests are its", lambda: clients.lately == {"1", version}, JUDGED)
+        assert phase(model, version, "Promoted", "RolledBack", "Kept") == "Promoted", _status(model, version)
+        until("all answers are its", lambda: clients.lately == {version}, 60)
+    assert not clients.failed, f"{len(clients.failed)} of {len(clients.answers)} failed: {clients.failed[:3]}"
+    model.serves(version)
+    mine = [record for record in model.records() if record["cause"].get("experiment")]
+    assert [record["action"] for record in mine] == ["Shift", "Shift", "Promote"]
+    guardrails = mine[-1]["evidence"]["summary"]["guardrails"]
+    assert guardrails["errors"][0] == "ErrorRate"
+
+
+def test_an_experiment_takes_requests_back_from_one_that_does_harm(model: Model) -> None:
+    """It answers its own example, and fails on days that it never saw."""
+    counts(model)
+    image = os.environ.get("BROKEN")
+    if image is None:
+        pytest.skip("no challenger that does harm: BROKEN=<image of target trainer-broken, trainer_image/Dockerfile>")
+    until("nobody is watched or tried", lambda: "activeExperiment" not in model.status, 300)
+    champion = model.status["champion"]["version"]
+    bad = {"image": image, "architecture": "HAR", "hyperparameters": {"fault": "error"}, "seed": 8}
+    # No copies before the split: it is to be found by what clients see.
+    steps = {"steps": [{"name": "half", "weight": 50, "minBlocks": 100}]}
+    model.patch({"promotion": {"experiment": {**TEMPLATE, "traffic": steps}}})
+    days = market(image)
+    version = model.challenger(bad, TRAINED)["version"]
+    with asking(model, days) as clients:
+        assert phase(model, version, "RolledBack", "Promoted", "Kept") == "RolledBack", _status(model, version)
+        until("the champion answers all", lambda: clients.lately == {champion}, 60)
+        quiet = len(clients.answers)
+        until("many more are asked", lambda: len(clients.answers) > quiet + 200, 120)
+    late = [answer for answer in clients.answers[quiet:] if answer[0] != 200]
+    print(f"{BACKEND}: {len(clients.failed)} of {len(clients.answers)} requests failed until it was rolled back")
+    assert clients.failed, "it did harm to nobody"
+    assert not late, f"{len(late)} failed after the rollback: {late[:3]}"
+    model.patch({"training": {"image": None, "architecture": "Linear", "hyperparameters": None, "seed": 7}})
+
+
+def moved(model: Model, version: dict[str, str]) -> None:
+    """Move every request to a version while clients ask; nobody is refused."""
+    before = model.status["champion"]["version"]
+    with asking(model) as clients:
+        begun = time.monotonic()
+        model.pin(version)
+        model.serves(version["version"])
+        until("all answers are the new version's", lambda: clients.lately == {version["version"]}, 60)
+        seconds = time.monotonic() - begun
+    print(f"{BACKEND}: version {before} -> {version['version']} in {seconds:.1f} s, {len(clients.answers)} requests")
+    assert not clients.failed, f"{len(clients.failed)} of {len(clients.answers)} failed: {clients.failed[:3]}"
+    assert {version for _, version in clients.answers} == {before, version["version"]}
+
+
+def test_a_pin_and_its_revert_refuse_nobody(model: Model) -> None:
+    accepted = {record["to"]["version"]: record["to"]["digest"] for record in model.records() if _accepts(record)}
+    if "2" not in accepted:  # nothing was judged before
+        accepted["2"] = model.challenger({"architecture": "Linear"}, TRAINED)["digest"]
+    now = model.status["champion"]["version"]
+    other = "1" if now == "2" else "2"
+    for version in (other, now):
+        moved(model, {"version": version, "digest": accepted[version]})
+    assert {record["action"] for record in model.records()[-2:]} == {"Promote", "RollBack"}
+
+
+def _accepts(record: dict[str, Any]) -> bool:
+    return record["action"] == "Accept"

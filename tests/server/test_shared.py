@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,18 @@ class Shared:
         lines = [line for line in text.splitlines() if line.startswith("fiduciary_requests_total{")]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in wanted))
 
+    def series(self) -> dict[tuple[str, str], float]:
+        """Name and ``model_internal`` -> sum of the values."""
+        found: dict[tuple[str, str], float] = {}
+        for line in httpx.get(f"http://127.0.0.1:{self.metrics}/metrics", trust_env=False).text.splitlines():
+            name, value = line.split("{")[0], line.rpartition(" ")[2]
+            internal = re.search(r'model_internal="([^"]*)"', line)
+            if line.startswith("fiduciary_"):
+                assert internal is not None, f"whose is it? {line}"
+                key = name, internal[1]
+                found[key] = found.get(key, 0.0) + float(value)
+        return found
+
 
 @contextmanager
 def running(scratch: Path) -> Iterator[Shared]:
@@ -107,6 +120,30 @@ def test_versions_come_answer_and_go(shared: Shared, versions: Path) -> None:
     assert shared.http.post("/v2/models/a_1/infer", json=example).status_code == 404
     assert shared.http.post("/v2/models/b_1/infer", json=shared.example("b_1")).status_code == 200
     assert shared.bring("c_1", first).status_code == 200
+
+
+def test_counters_are_known_by_the_agents_name_and_say_since_when_they_count(shared: Shared, versions: Path) -> None:
+    """The same version under two names is two sets of series; one that comes again counts anew, and says so."""
+    folder = versions / "linear"
+    for name in ("a_1", "b_1"):
+        assert shared.bring(name, folder).status_code == 200
+    example = shared.example("a_1")
+    for _ in range(2):
+        assert shared.http.post("/v2/models/a_1/infer", json=example).status_code == 200
+    first = shared.series()
+    assert first["fiduciary_requests_total", "a_1"] == 2
+    assert first["fiduciary_requests_started_total", "a_1"] == 2
+    assert first["fiduciary_request_seconds_bucket", "a_1"] > 0
+    assert first["fiduciary_requests_total", "b_1"] == 0
+    assert time.time() - 60 < first["fiduciary_version_start_time_seconds", "a_1"] <= time.time()
+    assert shared.http.post("/v2/repository/models/a_1/unload", json={}).status_code == 200
+    assert ("fiduciary_requests_total", "a_1") not in shared.series()
+    assert shared.http.post("/v2/repository/models/a_1/load", json={}).status_code == 200
+    again = shared.series()
+    assert again["fiduciary_requests_total", "a_1"] == 0
+    begun = "fiduciary_version_start_time_seconds"
+    assert again[begun, "a_1"] > first[begun, "a_1"]
+    assert again[begun, "b_1"] == first[begun, "b_1"]
 
 
 def test_another_artifact_is_not_loaded_and_says_so(shared: Shared, versions: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from mlserver.registry import MultiModelRegistry
 from mlserver.rest import RESTServer
 from mlserver.utils import to_absolute_path
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from fiduciary_server.ending import Ended
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from fiduciary_server.rest import Receive, Scope, Send
 
 DRAIN_SECONDS = 10.0
+INTERNAL = "model_internal"
+"""Label with the agent's name for what it loaded, ``<Model>_<n>``, as the agent's own counters have it. It is unique in
+a process, and only who may make that Model can have it: what a version's document says of itself is neither."""
 
 
 class SharedRuntime(FiduciaryRuntime):
@@ -143,6 +148,7 @@ class _Loaded:
 
     def __init__(self, runtime: FiduciaryRuntime) -> None:
         self.runtime = runtime
+        self.since = time.time()
         self.life = Life(runtime)
         self.rest = Rest(runtime, self.life)
         self.rpc = _Named(runtime, self.life)
@@ -212,17 +218,31 @@ class _Rpc(InferenceServicer):
 
 
 class _All(Collector):
-    """The series of every version, each family once."""
+    """The series of every version, each family once, under the agent's name for it.
+
+    A version that is unloaded and comes again counts from 0 in a process that did not restart: each has a start of its
+    own.
+    """
 
     def __init__(self, loaded: Mapping[str, _Loaded]) -> None:
         self._loaded = loaded
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}
-        for one in list(self._loaded.values()):
+        started = GaugeMetricFamily(
+            "fiduciary_version_start_time_seconds",
+            "When the counting of a version began, in seconds since the epoch",
+            labels=(INTERNAL,),
+        )
+        for name, one in list(self._loaded.items()):
+            started.add_metric((name,), one.since)
             for family in one.runtime.metrics.collect():
+                family.samples = [
+                    sample._replace(labels={**sample.labels, INTERNAL: name}) for sample in family.samples
+                ]
                 if family.name in families:
                     families[family.name].samples.extend(family.samples)
                 else:
                     families[family.name] = family
+        yield started
         yield from families.values()

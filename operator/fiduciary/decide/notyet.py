@@ -24,11 +24,6 @@ def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, 
         why = "the operator's settings name no Prometheus, so a challenger is promoted by people"
         fields.append(f"spec.promotion.experiment ({why})")
     template = spec.promotion.experiment
-    if template is not None and spec.serving is not None and spec.serving.backend == "Seldon":
-        fields.append(
-            "spec.promotion.experiment (requests that Seldon's Servers answer are not counted yet, so a challenger is "
-            "promoted by people)"
-        )
     if template is not None and template.traffic.sticky is not None:
         fields.append(
             "spec.promotion.experiment.traffic.sticky (no route keeps clients with one arm yet: an experiment with it "

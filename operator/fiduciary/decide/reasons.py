@@ -176,8 +176,8 @@ BACKEND_MISSING = "BackendMissing"
 """The cluster does not know the kinds of the backend that spec.serving.backend names; the message says which, and how
 they are installed. They are noticed when they are there."""
 BACKEND_CHANGING = "BackendChanging"
-"""spec.serving.backend was changed. The new backend loads what answers and proves it; the old one serves until then.
-Wait; the message says for what."""
+"""spec.serving.backend was changed. The new backend loads what answers and proves it, once no experiment compares
+versions; the old one serves until then. Wait; the message says for what."""
 BACKEND_CHANGED = "BackendChanged"
 """Another backend serves from this record on; what served before goes after its last requests."""
 CAPABILITY_MISMATCH = "CapabilityMismatch"

@@ -178,9 +178,7 @@ class Observer:
         splits = tuple(sorted(stores.splits.of(name), key=lambda split: split.name))
         servers: tuple[ServerView, ...] = ()
         if model.spec.serving is not None and model.spec.serving.backend == "Seldon":
-            configs = list(stores.server_configs.values())
-            found = [othersviews.server_view(server, configs) for server in stores.servers.of(name[0])]
-            servers = tuple(sorted(found, key=lambda server: server.name))
+            servers = stores.seldon_servers(name[0])
         return SeldonView(splits, servers) if splits or servers else NO_SELDON
 
     async def _terminating(self, model: FinancialModel) -> bool:

@@ -5,6 +5,7 @@ As in :mod:`fiduciary.engine.served`, a projection keeps what a decision reads a
 
 from __future__ import annotations
 
+import json
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def model(body: Body) -> ModelView:
         requirements=tuple(spec.get("requirements") or ()),
         memory=_bytes(spec.get("memory")) or 0,
         server=spec.get("server", ""),
+        edges=_edges(spec),
         deleting_at=moment(metadata.get("deletionTimestamp")),
     )
 
@@ -230,3 +232,13 @@ def _bytes(quantity: object) -> int | None:
         return int(parse_quantity(quantity))
     except ValueError:
         return None
+
+
+def _edges(spec: Body) -> frozenset[int]:
+    """Latency edges of the document that a Model of ours was made with, in milliseconds; none where it has no such."""
+    documents = (entry["value"] for entry in entries(spec, "parameters") if entry.get("name") == "serving")
+    try:
+        found = json.loads(next(documents, "{}"))["latencyEdges"]
+        return frozenset(round(1000 * float(edge)) for edge in found)
+    except (ValueError, TypeError, KeyError):
+        return frozenset()

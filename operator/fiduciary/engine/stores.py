@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fiduciary.clients.kube import Body, Resource
     from fiduciary.decide.experiment.world import ComparisonJob
     from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, RouteView, ServingPod
-    from fiduciary.serving.seldonviews import ExperimentView, ModelView
+    from fiduciary.serving.seldonviews import ExperimentView, ModelView, ServerView
 
 
 #: Beside its model, an experiment's world holds the log, acts of people, the pods of both versions and its own Jobs.
@@ -126,6 +126,12 @@ class Stores:
 
     def _route(self, body: Body) -> RouteView:
         return served.route(body, self.routes.get(name_of(body["metadata"])), self._now())
+
+    def seldon_servers(self, namespace: str) -> tuple[ServerView, ...]:
+        """Seldon's Servers of a namespace with what they take from their ServerConfigs."""
+        configs = list(self.server_configs.values())
+        found = (othersviews.server_view(server, configs) for server in self.servers.of(namespace))
+        return tuple(sorted(found, key=lambda server: server.name))
 
     def _split(self, body: Body) -> ExperimentView:
         return othersviews.experiment(body, self.splits.get(name_of(body["metadata"])))

@@ -36,12 +36,14 @@ class ModelView(DeploymentView):
     Attributes:
         said: its condition ``ModelReady``; None: Seldon has said nothing yet.
         requirements, memory, server: of its spec; memory in bytes.
+        edges: of its runtime's latency histogram, milliseconds; fixed when it was made.
     """
 
     said: Said | None = None
     requirements: tuple[str, ...] = ()
     memory: int = 0
     server: str = ""
+    edges: frozenset[int] = frozenset()
     deleting_at: datetime | None = None
 
     @property

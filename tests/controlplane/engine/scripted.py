@@ -62,6 +62,7 @@ class OtherNode(ServingNode):
         self.leads: dict[str, str] = {}  # "<namespace>.<route>" -> Model whose name the route sets
         self.models: dict[str, tuple[str, str]] = {}  # "<namespace>/<Model>" -> version, digest; what is loaded
         self.holds: dict[str, dict[str, int]] = {}  # "<namespace>/<default>" -> candidates with weights
+        self.mirrors: dict[str, str] = {}  # "<namespace>/<default>" -> Model that gets copies
         self.edits: list[dict[str, int]] = []  # splits in the order in which they were taken over
         self.deleted: list[str] = []  # kinds in the order of their deletion
         self._taken: dict[str, int] = {}
@@ -106,6 +107,25 @@ class OtherNode(ServingNode):
         if found is None:
             return 404, "", "", {}
         return 200, *found, {"x-seldon-route": f":{chosen}_1:"}
+
+    def shares(self, namespace: str) -> dict[str, int]:
+        if not self._meshed(namespace):
+            return super().shares(namespace)
+        lead = self.leads.get(f"{namespace}.spx", "")
+        held = self.holds.get(f"{namespace}/{lead}", {lead: 100})
+        return {name: weight for name, weight in held.items() if f"{namespace}/{name}" in self.models}
+
+    def copied(self, namespace: str) -> str:
+        if not self._meshed(namespace):
+            return super().copied(namespace)
+        return self.mirrors.get(f"{namespace}/{self.leads.get(f'{namespace}.spx', '')}", "")
+
+    def clients(self, namespace: str, name: str = "spx") -> set[str]:
+        return self.mesh_clients(namespace) if self._meshed(namespace) else super().clients(namespace, name)
+
+    def _meshed(self, namespace: str) -> bool:
+        forces = self.forces.get(f"{namespace}.spx", ())
+        return any(service == "seldon-mesh" and weight > 0 for service, weight in forces)
 
     def mesh_clients(self, namespace: str) -> set[str]:
         """Digests that clients of the route get from the mesh now."""
@@ -159,6 +179,7 @@ class OtherNode(ServingNode):
         for key in [key for key in self.holds if key.startswith(f"{namespace}/")]:
             if key.partition("/")[2] not in defaults:
                 del self.holds[key]
+                self.mirrors.pop(key, None)
 
     def _model(self, namespace: str, body: Body, offered: set[str], present: dict[str, tuple[str, str]]) -> None:
         metadata, spec = body["metadata"], body["spec"]
@@ -207,6 +228,9 @@ class OtherNode(ServingNode):
         if set(weights) <= set(present):
             self.holds[f"{namespace}/{spec['default']}"] = weights
             self.edits.append(weights)
+            self.mirrors.pop(f"{namespace}/{spec['default']}", None)
+            if "mirror" in spec:
+                self.mirrors[f"{namespace}/{spec['default']}"] = spec["mirror"]["name"]
         said = [
             _condition("CandidatesReady", "True", "Candidates ready", ""),
             _condition("ExperimentReady", "True", "experiment active", ""),

@@ -92,6 +92,20 @@ class ServingNode:
     def settings(self) -> dict[str, Any]:
         return {"gateways": {f"{namespace}/{GATEWAY}": {"url": URL} for namespace in self.namespaces}}
 
+    def shares(self, namespace: str) -> dict[str, int]:
+        """Version's name -> weight of what clients' requests to the model get now."""
+        return {service.removesuffix("-ks"): weight for service, weight in self.forces.get(f"{namespace}.spx", ())}
+
+    def copied(self, namespace: str) -> str:
+        """Name of the version that gets copies of them; empty: none does."""
+        if not self.api.exists(routes(namespace, "spx")):
+            return ""
+        rule = self.api.get(routes(namespace, "spx"))["spec"]["rules"][0]
+        copies = [
+            one["requestMirror"]["backendRef"]["name"] for one in rule.get("filters") or [] if "requestMirror" in one
+        ]
+        return copies[0].removesuffix("-mirror").removesuffix("-ks") if copies else ""
+
     def clients(self, namespace: str, name: str = "spx") -> set[str]:
         """Digests that clients of the model get now."""
         return {

@@ -1,4 +1,7 @@
-"""A retrain that is tried on live requests, by the real process on the real API server, with a real Prometheus."""
+"""A retrain that is tried on live requests, by the real process on the real API server, with a real Prometheus.
+
+Written once for every backend: with Seldon and KServe on their real CRDs, whose controllers are scripted.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from fiduciary.api.modelexperiment import ModelExperiment
 from fiduciary.engine.experiments.kept import Stored, stored
 from tests.controlplane.engine import models
 from tests.controlplane.engine.counting import Clients
-from tests.controlplane.engine.serving import ServingNode
+from tests.controlplane.engine.scripted import OtherNode, seldon, services
+from tests.controlplane.engine.scripted import server as seldon_server
+from tests.controlplane.engine.test_backends import ARTIFACTS, KSERVE, SELDON, install
 from tests.controlplane.engine.test_serving import SERVED, is_ready, trained
 from tests.controlplane.server import GROUP, path_of, until
 from tests.unit.decide.worlds import merged
@@ -44,14 +49,37 @@ TRIED = merged(
 
 
 @pytest.fixture
-def serving(server: Server, namespace: str) -> Iterator[ServingNode]:
-    node = ServingNode(server.admin, namespace).start().install()
+def backend(request: pytest.FixtureRequest) -> str:
+    """What serves; a test that is to run on others is parametrised with it."""
+    return str(getattr(request, "param", "Gateway"))
+
+
+@pytest.fixture
+def serving(server: Server, namespace: str, backend: str) -> Iterator[OtherNode]:
+    if backend == "Seldon":
+        install(server, SELDON, seldon(namespace, "servers"))
+        server.admin.create(seldon_server(namespace), namespace=namespace)
+    elif backend == "KServe":
+        install(server, KSERVE, services(namespace))
+    node = OtherNode(server.admin, namespace)
+    node.serve_with(backend)
+    node.start().install()
     yield node
     node.stop()
 
 
 @pytest.fixture
-def clients(server: Server, namespace: str, serving: ServingNode, tmp_path: Path) -> Iterator[Clients]:
+def running(
+    operator: Callable[..., OperatorProcess], serving: OtherNode, clients: Clients, mlflow: str
+) -> OperatorProcess:
+    """An operator that knows all of these."""
+    connections = {"mlflow": {"trackingUri": mlflow, **ARTIFACTS}}
+    process = operator(**serving.settings(), **clients.settings(), connections=connections)
+    return process.start(network=serving.network).ready()
+
+
+@pytest.fixture
+def clients(server: Server, namespace: str, serving: OtherNode, tmp_path: Path) -> Iterator[Clients]:
     found = Clients(server.admin, serving, namespace, tmp_path)
     try:
         yield found.start()
@@ -105,13 +133,10 @@ def test_an_equal_retrain_is_promoted_though_the_operator_is_killed_again_and_ag
     server: Server,
     namespace: str,
     mlflow: str,
-    operator: Callable[..., OperatorProcess],
-    serving: ServingNode,
-    clients: Clients,
+    running: OperatorProcess,
+    serving: OtherNode,
 ) -> None:
-    api = server.admin
-    process = operator(**serving.settings(), **clients.settings())
-    process.start(network=serving.network).ready()
+    api, process = server.admin, running
     api.create(models.model(namespace, change=TRIED))
     first = trained(api, namespace, mlflow)
     until("it serves", lambda: is_ready(api, namespace), 90)
@@ -155,12 +180,12 @@ def test_a_worse_one_is_rolled_back_and_prometheus_may_be_away_meanwhile(
     server: Server,
     namespace: str,
     mlflow: str,
-    operator: Callable[..., OperatorProcess],
-    serving: ServingNode,
+    running: OperatorProcess,
+    serving: OtherNode,
     clients: Clients,
 ) -> None:
+    assert running.alive
     api = server.admin
-    operator(**serving.settings(), **clients.settings()).start(network=serving.network).ready()
     slow = merged(TRIED, {"promotion": {"experiment": merged(TEMPLATE, {"stopping": {"minDuration": "1h"}})}})
     api.create(models.model(namespace, change=slow))
     first = trained(api, namespace, mlflow)
@@ -186,3 +211,38 @@ def test_a_worse_one_is_rolled_back_and_prometheus_may_be_away_meanwhile(
     assert status(api, namespace)["ruling"]["reason"] == "HarmShown"
     assert (status(api, namespace)["phase"], status(api, namespace)["weight"]) == ("RolledBack", 0)
     print(server.kubectl(namespace)("get", "mx", "-o", "wide"))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["Seldon", "KServe"], indirect=True)
+def test_on_other_backends_it_is_promoted_and_taken_back_by_what_it_does_then(
+    server: Server,
+    namespace: str,
+    mlflow: str,
+    backend: str,
+    running: OperatorProcess,
+    serving: OtherNode,
+    clients: Clients,
+) -> None:
+    api = server.admin
+    change = {"serving": {"backend": backend}, "promotion": {"rollbackWindow": "10m"}}
+    api.create(models.model(namespace, change=merged(TRIED, change)))
+    first = trained(api, namespace, mlflow)
+    until("it serves", lambda: is_ready(api, namespace), 90)
+    retrain(api, namespace)
+    second = trained(api, namespace, mlflow)
+    until("copies go to it", lambda: status(api, namespace).get("step") == "shadow", 120)
+    assert serving.clients(namespace) == {first}
+    until("they are counted", lambda: blocks(api, namespace) >= 0, 60)
+    until("half of the requests are its", lambda: serving.clients(namespace) == {first, second}, 120)
+    until("it is promoted", lambda: actions(api, namespace)[-1] == "Promote", 180)
+    until("clients get it", lambda: serving.clients(namespace) == {second}, 60)
+    clients.bad["2"] = 0.5
+    until("it is taken back", lambda: actions(api, namespace)[-1] == "RollBack", 120)
+    until("the first one answers again", lambda: serving.clients(namespace) == {first}, 60)
+    assert status(api, namespace)["ruling"]["reason"] == "HarmAfterPromotion"
+    template = "Seldon" if backend == "Seldon" else "Runtime"
+    assert f'fiduciary_prometheus_queries_total{{template="{template}"}}' in running.get("/metrics")[1]
+    if backend == "Seldon":
+        shadow, half, promoted, *_ = serving.edits
+        assert [sorted(weights.values()) for weights in (shadow, half, promoted)] == [[100], [50, 50], [0, 100]]

@@ -24,9 +24,10 @@ from fiduciary.decide.history import History, fold
 from fiduciary.decide.modelexperiment import decide
 from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.codec import decode, encode
+from tests.unit.decide.backends import HERE
 from tests.unit.decide.experiment.trials import past, sessions
 from tests.unit.decide.lives import LINEAR, served, trained
-from tests.unit.decide.worlds import PLATFORM, approval, merged
+from tests.unit.decide.worlds import approval, merged
 
 if TYPE_CHECKING:
     from fiduciary.api.versions import VersionRef
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from tests.unit.decide.simulated_world import SimulatedWorld
 
 LONGEST_GAP = 20
-WATCHED = replace(PLATFORM, experiments=True)
+WATCHED = replace(HERE, experiments=True)
 TEMPLATE: dict[str, Any] = {
     "traffic": {
         "steps": [
@@ -175,8 +176,11 @@ class Laboratory:
         return Route(weight, mirror, told is not None and told.confirmed_at is not None, *ready)
 
     def _ready(self, version: VersionRef | None) -> int:
-        stored = self.sim.serving.deployment(version.digest or "") if version is not None else None
-        return 0 if stored is None else stored.ready
+        digest = (version and version.digest) or ""
+        model = self.sim.serving.deployment(digest, "Model")
+        able = model.replicas if model is not None and model.name in self.sim.serving.mesh.available else 0
+        pods = [self.sim.serving.deployment(digest, kind) for kind in ("Deployment", "InferenceService")]
+        return max(able, *(0 if stored is None else stored.ready for stored in pods))
 
     def _blocks(
         self, state: State, champion: VersionRef | None, challenger: VersionRef | None, route: Route

@@ -80,6 +80,10 @@ class Stored:
     new: tuple[Mapping[str, Any], ...] = ()  # pods of a newer template that do not get ready
     overdue: bool = False
 
+    @property
+    def name(self) -> str:
+        return str(self.body["metadata"]["name"])
+
 
 @dataclass
 class SimulatedServing:

@@ -1,4 +1,4 @@
-"""Experiments on a backend whose requests nobody counts: nothing is pretended, and people promote."""
+"""Where requests cannot be counted nothing is pretended, and people promote; on every backend they can be."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from fiduciary.decide.history import History
 from fiduciary.decide.notyet import inactive_fields
 from fiduciary.decide.serving.following import experiments_decide
 from tests.unit.decide import worlds
+from tests.unit.decide.backends import ALL
 from tests.unit.decide.experiment.trials import experiment
 
-GATEWAY = {"parentRefs": [{"name": "public", "namespace": "infra"}]}
-COUNTED = {"Gateway": True, "KServe": True, "Seldon": False}
 
-
-@pytest.mark.parametrize(("backend", "counted"), COUNTED.items())
+@pytest.mark.parametrize("backend", list(ALL))
+@pytest.mark.parametrize("counted", [True, False])
 def test_where_requests_are_counted_an_experiment_decides(backend: str, counted: bool) -> None:
-    serving = {"backend": backend, "gateway": GATEWAY} | ({"seldon": {"server": "fiduciary"}} if not counted else {})
-    spec = {"serving": serving, "promotion": {"experiment": {}}}
-    world = worlds.world(spec, platform=replace(worlds.PLATFORM, experiments=True))
+    spec = worlds.merged(ALL[backend], {"promotion": {"experiment": {}}})
+    world = worlds.world(spec, platform=replace(worlds.PLATFORM, experiments=counted))
     assert experiments_decide(Case(world, worlds.T0)) is counted
-    assert any("Seldon" in field for field in inactive_fields(world.model.spec, world.platform)) is not counted
-    told = objection(experiment({"challenger": {"version": "2"}}), world.model, History(), None, seen=True)
-    assert told is not None
-    assert (told.reason == "NotYetActive") is not counted, told
+    told = inactive_fields(world.model.spec, world.platform)
+    assert any("Prometheus" in field for field in told) is not counted
+    why = objection(experiment({"challenger": {"version": "2"}}), world.model, History(), None, seen=counted)
+    assert why is not None
+    assert why.reason == ("UnknownVersion" if counted else "PrometheusNotConfigured"), why

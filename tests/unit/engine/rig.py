@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fiduciary.clients.inference import Answer, Example, NoExample
 from fiduciary.decide import modelexperiment
-from fiduciary.decide.counters.templates import Runtime
+from fiduciary.decide.counters.templates import Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
@@ -147,7 +147,7 @@ class Process:
         )
 
     def _counted(self, prometheus: Any, metrics: Metrics) -> Counted:
-        sources = Sources(Runtime(), None, scrape_seconds=15, timeout_seconds=10)
+        sources = Sources(Runtime(), Seldon(), None, scrape_seconds=15, timeout_seconds=10)
 
         def changed(key: Any) -> None:
             self.loop.queue.add(key)

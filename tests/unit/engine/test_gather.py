@@ -11,7 +11,7 @@ import pytest
 from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.blocks import START, read
 from fiduciary.decide.counters.exposure import Change
-from fiduciary.decide.counters.templates import Contour, Runtime, Workload
+from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
 from fiduciary.engine.experiments.asking import Sources, Want
 from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.past import DAY, Past, Pasts
@@ -19,8 +19,8 @@ from fiduciary.engine.metrics import Metrics
 from tests.unit.decide.counters.played import ORIGIN, plan
 from tests.unit.engine.counting import SCRAPE, Counter, MemoryPrometheus
 
-SOURCES = Sources(Runtime(), None, scrape_seconds=15, timeout_seconds=10)
-BOTH = Sources(Runtime(), Contour(("projectcontour",)), scrape_seconds=15, timeout_seconds=10)
+SOURCES = Sources(Runtime(), Seldon(), None, scrape_seconds=15, timeout_seconds=10)
+BOTH = Sources(Runtime(), Seldon(), Contour(("projectcontour",)), scrape_seconds=15, timeout_seconds=10)
 EDGE = ORIGIN * 1000
 MINUTE = 60_000
 SETTLED = 2 * SCRAPE + 10_000

@@ -86,7 +86,10 @@ def _quoted(text: str) -> str:
 def tracks(
     template: Template, answer: Iterable[Series], thresholds: Sequence[int]
 ) -> Mapping[Workload, Mapping[str, Mapping[str, Track]]]:
-    """Workload -> stream -> unit -> its samples. Series of nobody's are left out; overlapping answers are one."""
+    """Workload -> stream -> unit -> its samples. Series of nobody's are left out; overlapping answers are one.
+
+    A unit has the pulses of its scrape target, and those of its own.
+    """
     owned: list[tuple[Owned, Strand]] = []
     pulses: dict[str, list[Pulse]] = {}
     for series in answer:
@@ -99,7 +102,8 @@ def tracks(
     by_stream: dict[Workload, dict[str, list[Track]]] = {}
     for found, strand in owned:
         target = "/".join(found.unit.split("/")[:2])
-        track = Track(found.unit, (strand,), tuple(pulses.get(target, ())))
+        beats = (pulse for key in dict.fromkeys((target, found.unit)) for pulse in pulses.get(key, ()))
+        track = Track(found.unit, (strand,), tuple(beats))
         by_stream.setdefault(found.workload, {}).setdefault(found.stream, []).append(track)
     return {
         workload: {stream: {track.key: track for track in merged(found)} for stream, found in streams.items()}

@@ -76,12 +76,14 @@ def planned(
     timeout_seconds: int,
     patience_ms: int,
     gateway: bool,
+    meshed: bool = False,
     runtime_edges: Collection[int] | None = None,
 ) -> Plan | str:
     """The plan of an experiment; a message where its spec asks for what cannot be measured.
 
-    ``gateway``: the counters of the gateway's proxies are known. ``runtime_edges``: latency edges (ms) of the serving
-    runtime's histogram; None: it has every one that a spec names (the operator configures it so).
+    ``gateway``: the counters of the gateway's proxies are known. ``meshed``: a mesh stands behind them (backend
+    Seldon), so that they tell no version from another. ``runtime_edges``: latency edges (ms) of the serving runtime's
+    histograms; None: they have every one that a spec names.
     """
     block = timedelta_of(template.evidence.block).total_seconds()
     if block != int(block) or block < scrape_seconds:
@@ -90,6 +92,14 @@ def planned(
             f"{scrape_seconds} s between two scrapes of Prometheus"
         )
     asked = template.evidence.requests
+    if meshed and asked == "Gateway":
+        return (
+            "spec.evidence.requests is Gateway, and the gateway's counters know Seldon's mesh, no version behind it: "
+            "write requests: Auto, and they are counted where they are answered"
+        )
+    if meshed and template.traffic.sticky is not None:
+        return "backend Seldon cannot send a client's buckets to one version: leave traffic.sticky out"
+    gateway = gateway and not meshed
     if asked == "Gateway" and not gateway:
         return (
             "spec.evidence.requests is Gateway, but the operator's settings name no gateway whose counters it knows: "

@@ -6,7 +6,7 @@ come from the scrape target (``honor_labels: false``), and a pod that claims ano
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from fiduciary.decide.counters.state import (
@@ -31,10 +31,26 @@ were sent, and what the pods counted."""
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One version's objects: the Deployment and the Service are both called ``name``, the mirror's ``name-mirror``."""
+    """One version's objects: the Deployment and the Service are both called ``name``, the mirror's ``name-mirror``.
+
+    ``servers``: with Seldon, where the Model is called so: the Servers that may have loaded it. Empty: it has pods of
+    its own.
+    """
 
     namespace: str
     name: str
+    servers: tuple[str, ...] = ()
+
+    @property
+    def bare(self) -> Workload:
+        """As a template finds it in a series, which names no Server."""
+        return replace(self, servers=())
+
+    def holds(self, unit: str) -> bool:
+        """Whether a unit may be its. Another pod of the namespace may claim to have loaded it; a Server's are called
+        ``<Server>-<ordinal>``, by a label of the scrape target."""
+        server, _, ordinal = unit.split("/")[1].rpartition("-")
+        return not self.servers or (server in self.servers and ordinal.isdecimal())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +138,9 @@ class Runtime:
         return ("protocol", "outcome", "le", "addressed", "model", "version", "digest")
 
     def matchers(self, workloads: Sequence[Workload], thresholds: Sequence[int]) -> Mapping[str, Sequence[str]]:
-        edges = [escaped(text) for threshold in thresholds for text in edge_texts(threshold, 1000.0)]
-        names = [
-            "fiduciary_requests_started_total",
-            "fiduciary_requests_total",
-            "fiduciary_probes_started_total",
-            "fiduciary_probes_total",
-            "process_start_time_seconds",
-            "fiduciary_request_seconds_count",
-            *(["fiduciary_request_seconds_bucket"] if edges else []),
-        ]
+        edges, names = _of_runtime(thresholds)
         return {
-            "__name__": names,
+            "__name__": [*names, "process_start_time_seconds"],
             self.namespace: sorted({escaped(workload.namespace) for workload in workloads}),
             self.pod: [f"{escaped(workload.name)}(-predictor)?-[a-z0-9]+-[a-z0-9]+" for workload in workloads],
             "le": ["", *edges],
@@ -147,7 +154,7 @@ class Runtime:
         name = labels.get("__name__", "")
         if name == "process_start_time_seconds":
             return Vital(target, "start")
-        fields = self._fields(name, labels, thresholds)
+        fields = _counted_by_runtime(name, labels, thresholds)
         return Owned(workload, "pods", target, fields) if fields else None
 
     def series(self, thresholds: Sequence[int]) -> int:
@@ -157,24 +164,6 @@ class Runtime:
         parts = labels.get(self.pod, "").rsplit("-", 2)
         name = parts[0].removesuffix("-predictor")
         return Workload(labels.get(self.namespace, ""), name) if len(parts) == 3 else None
-
-    def _fields(self, name: str, labels: Mapping[str, str], thresholds: Sequence[int]) -> tuple[int, ...]:
-        if name == "fiduciary_requests_started_total":
-            return (STARTED, TIMED)
-        if name == "fiduciary_requests_total":
-            by_outcome = {"success": (GOOD,), "client_error": (CLIENT,), "server_error": (FAILED,)}
-            return by_outcome.get(labels.get("outcome", ""), ())
-        if name == "fiduciary_request_seconds_count":
-            return (TIMED_ENDED,)
-        if name == "fiduciary_request_seconds_bucket":
-            place = place_of(labels.get("le", ""), thresholds, 1000.0)
-            return () if place is None else (place,)
-        if labels.get("addressed") == "version":
-            return ()  # sent to the version's Service: it never passed the gateway
-        if name == "fiduciary_probes_started_total":
-            return (PROBES,)
-        failed = name == "fiduciary_probes_total" and labels.get("outcome") == "server_error"
-        return (PROBES_FAILED,) if failed else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +261,11 @@ _SENT = ("rq_total", "rq_pending_failure_eject", "rq_pending_overflow", "cx_none
 
 @dataclass(frozen=True, slots=True)
 class Seldon:
-    """The agent's counters of Seldon Core v2: one per answer, so a request without one is not seen (the runtime's are).
+    """Our serving runtime as the model server of Seldon's Servers: what :class:`Runtime` counts, many versions in a
+    pod.
 
-    ``model_internal`` is what answered, ``<name>_<number>``, mirrored copies included. Agents keep no histogram of it.
+    ``model_internal`` is the agent's name for a version, ``<Model>_<number>``, mirrored copies included. Seldon's own
+    counters (``seldon_model_infer_total``) have that label too, but count answers only and keep no histogram of it.
     """
 
     namespace: str = "namespace"
@@ -282,35 +273,63 @@ class Seldon:
 
     @property
     def labels(self) -> Collection[str]:
-        return ("code", "method_type", "model", "model_internal", "server", "server_replica")
+        return ("protocol", "outcome", "le", "addressed", "model", "version", "digest", "model_internal")
 
     def matchers(self, workloads: Sequence[Workload], thresholds: Sequence[int]) -> Mapping[str, Sequence[str]]:
+        edges, names = _of_runtime(thresholds)
+        servers = {server for workload in workloads for server in workload.servers}
         return {
-            "__name__": ["seldon_model_infer_total", "process_start_time_seconds"],
+            "__name__": [*names, "fiduciary_version_start_time_seconds"],
             self.namespace: sorted({escaped(workload.namespace) for workload in workloads}),
-            "model_internal": ["", *(f"{escaped(workload.name)}_[0-9]+" for workload in workloads)],
+            self.pod: [f"{escaped(server)}-[0-9]+" for server in sorted(servers)],
+            "model_internal": [f"{escaped(workload.name)}_[0-9]+" for workload in workloads],
+            "le": ["", *edges],
         }
 
     def classify(self, labels: Mapping[str, str], thresholds: Sequence[int]) -> Owned | Vital | None:
         target = target_of(labels, self.namespace, self.pod)
-        if target is None:
+        internal = labels.get("model_internal", "")
+        model, _, number = internal.rpartition("_")
+        if target is None or not model or not number.isdecimal():
             return None
-        name = labels.get("__name__", "")
-        if name == "process_start_time_seconds":
-            return Vital(target, "start")
-        model, _, number = labels.get("model_internal", "").rpartition("_")
-        if name != "seldon_model_infer_total" or not model or not number.isdecimal():
-            return None
-        workload = Workload(labels[self.namespace], model)
-        return Owned(workload, "pods", f"{target}/{model}_{number}", (STARTED, _seldon_answer(labels.get("code", ""))))
+        name, unit = labels.get("__name__", ""), f"{target}/{internal}"
+        if name == "fiduciary_version_start_time_seconds":
+            return Vital(unit, "start")
+        fields = _counted_by_runtime(name, labels, thresholds)
+        return Owned(Workload(labels[self.namespace], model), "pods", unit, fields) if fields else None
 
     def series(self, thresholds: Sequence[int]) -> int:
-        return 4
+        return 22 + 2 * len(thresholds)
 
 
-def _seldon_answer(code: str) -> int:
-    """Field of an answer: HTTP's number for REST, gRPC's name."""
-    if code in ("OK", "0") or code[:1] in ("2", "3"):
-        return GOOD
-    client = {"InvalidArgument", "NotFound", "FailedPrecondition", "OutOfRange", "Unauthenticated", "PermissionDenied"}
-    return CLIENT if code in client or code[:1] == "4" else FAILED
+def _of_runtime(thresholds: Sequence[int]) -> tuple[list[str], list[str]]:
+    """(edges as ``le`` may spell them, names of series) of what our serving runtime counts."""
+    edges = [escaped(text) for threshold in thresholds for text in edge_texts(threshold, 1000.0)]
+    names = [
+        "fiduciary_requests_started_total",
+        "fiduciary_requests_total",
+        "fiduciary_probes_started_total",
+        "fiduciary_probes_total",
+        "fiduciary_request_seconds_count",
+        *(["fiduciary_request_seconds_bucket"] if edges else []),
+    ]
+    return edges, names
+
+
+def _counted_by_runtime(name: str, labels: Mapping[str, str], thresholds: Sequence[int]) -> tuple[int, ...]:
+    if name == "fiduciary_requests_started_total":
+        return (STARTED, TIMED)
+    if name == "fiduciary_requests_total":
+        by_outcome = {"success": (GOOD,), "client_error": (CLIENT,), "server_error": (FAILED,)}
+        return by_outcome.get(labels.get("outcome", ""), ())
+    if name == "fiduciary_request_seconds_count":
+        return (TIMED_ENDED,)
+    if name == "fiduciary_request_seconds_bucket":
+        place = place_of(labels.get("le", ""), thresholds, 1000.0)
+        return () if place is None else (place,)
+    if labels.get("addressed") == "version":
+        return ()  # sent to the version's Service: it never passed the gateway
+    if name == "fiduciary_probes_started_total":
+        return (PROBES,)
+    failed = name == "fiduciary_probes_total" and labels.get("outcome") == "server_error"
+    return (PROBES_FAILED,) if failed else ()

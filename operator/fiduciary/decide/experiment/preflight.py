@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fiduciary.api.conditions import Status, condition
 from fiduciary.api.modeldecision import Traffic
 from fiduciary.decide import reasons
+from fiduciary.decide.serving.backends import named
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -82,12 +83,6 @@ def objection(
         )
         return Objection(reasons.PROMETHEUS_NOT_CONFIGURED, message)
     name, known = model.metadata.name, _versions(history)
-    if model.spec.serving is not None and model.spec.serving.backend == "Seldon":
-        message = (
-            f"{name} is served by Seldon, and the requests that its Servers answer are not counted yet, so that nobody "
-            "could judge; until then people promote (ModelApproval)"
-        )
-        return Objection(reasons.NOT_YET_ACTIVE, message)
     spec = experiment.spec
     if spec.traffic.sticky is not None:
         # A client that asked to stay with one arm must not be drawn anew with each request without a word.
@@ -98,15 +93,16 @@ def objection(
             "create another"
         )
         return Objection(reasons.NOT_YET_ACTIVE, message)
-    for role, named in (("champion", spec.champion), ("challenger", spec.challenger)):
-        if named is not None and named.version not in known:
+    for role, asked in (("champion", spec.champion), ("challenger", spec.challenger)):
+        if asked is not None and asked.version not in known:
             there = f"versions that it knows: {', '.join(sorted(known, key=int))}" if known else "it knows no version"
             message = (
-                f"spec.{role}.version {named.version} is not in the decision log of {name}; {there}. Create an "
+                f"spec.{role}.version {asked.version} is not in the decision log of {name}; {there}. Create an "
                 "experiment with one of them"
             )
             return Objection(reasons.UNKNOWN_VERSION, message)
-    if model.spec.serving is None or model.spec.serving.gateway is None:
+    serving = model.spec.serving
+    if serving is None or (serving.gateway is None and named(serving, history) != "Seldon"):
         message = f"{name} has no spec.serving.gateway: without a route no requests can be split; set it"
         return Objection(reasons.NOT_ROUTED, message)
     if history.champion is None:

@@ -15,6 +15,7 @@ from fiduciary.serving.kserve import KServeBackend
 from fiduciary.serving.seldon import SeldonBackend
 
 if TYPE_CHECKING:
+    from fiduciary.api.serving import ServingSpec
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
     from fiduciary.decide.history import History
@@ -27,7 +28,11 @@ def in_force(case: Case, history: History | None = None) -> str:
     """Name of the backend that serves."""
     if case.assumed is not None:
         return case.assumed
-    history, serving = history or case.history, case.spec.serving
+    return named(case.spec.serving, history or case.history)
+
+
+def named(serving: ServingSpec | None, history: History) -> str:
+    """What the log says while requests go somewhere, what the spec asks for otherwise."""
     routed = history.traffic is not None and history.traffic.champion > 0
     return serving.backend if serving is not None and not routed else history.backend
 

@@ -84,10 +84,8 @@ def queue(case: Case, history: History) -> tuple[ModelExperiment, ...]:
 
 
 def _counted(case: Case) -> bool:
-    """Whether requests of the model can be counted: by a Prometheus that the operator knows, for a version that has
-    pods of its own (those of Seldon's Servers hold many versions)."""
-    serving = case.spec.serving
-    return case.world.platform.experiments and serving is not None and serving.backend != "Seldon"
+    """Whether requests of the model can be counted: it is served, and the operator knows a Prometheus."""
+    return case.world.platform.experiments and case.spec.serving is not None
 
 
 def unfinished(experiment: ModelExperiment) -> bool:

@@ -3,7 +3,7 @@
 Everything goes on with the backend of the log. Beside it the new one loads each version that answers, with the
 replicas that it has; a probe reaches each by its digest; gateways learn the new addresses with weight 0. Then one
 record says what serves from now on, one write to the route moves every request, and what served before goes after the
-drain.
+drain. It waits for an experiment that is under way.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fiduciary.decide.serving import objects
 from fiduciary.decide.serving.ability import Able, ability, route_obstacle
 from fiduciary.decide.serving.arrival import arrival, direct
 from fiduciary.decide.serving.backends import coming, in_force, service_of, workload
+from fiduciary.decide.serving.following import active, watches, window_end
 from fiduciary.decide.serving.listing import UNSEEN, WARMING
 from fiduciary.decide.serving.wanted import Wanted, ready_of, usual_replicas
 from fiduciary.decide.step import Note
@@ -58,6 +59,9 @@ def heir(case: Case, history: History, route: Routing | None, *, ready: bool = T
     name = coming(case)
     if name is None or route is None or route.blocked or not ready:
         return Heir()
+    compared = _under_way(case, history, name)
+    if compared is not None:
+        return Heir(note=_waits(case, name, compared))
     other = replace(case, assumed=name)
     able = ability(other)
     hindered = route_obstacle(other, able) if isinstance(able, Able) else able
@@ -79,6 +83,26 @@ def heir(case: Case, history: History, route: Routing | None, *, ready: bool = T
         lacking, look = _cold(case, able, listed)
     note = _waits(case, name, lacking) if lacking is not None else None
     return Heir(needs, (*kept.children, *scales), probes, listed, note, look)
+
+
+def _under_way(case: Case, history: History, name: str) -> Note | None:
+    """Why requests must not be answered elsewhere now: an experiment compares them where they are counted.
+
+    One that watches its champion goes on with the counters of the same pods' names; in Seldon's Servers they are
+    others'.
+    """
+    mx = active(case, history)
+    if mx is None or mx.status.challenger is None:
+        return None  # it has not begun
+    experiment, version = f"ModelExperiment {mx.metadata.name}", mx.status.challenger.version
+    if not watches(mx, history):
+        what = f"{experiment} compares version {version}, and its evidence is of one place: wait, or delete it"
+        return Note(reasons.BACKEND_CHANGING, what)
+    if "Seldon" not in (name, in_force(case)):
+        return None
+    end = window_end(case, history)
+    what = f"{experiment} watches version {version} until {end:%Y-%m-%d %H:%M:%S} UTC: wait, or delete it"
+    return Note(reasons.BACKEND_CHANGING, what)
 
 
 def _waits(case: Case, name: str, why: Note) -> Note:

@@ -44,21 +44,24 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Whose counters are known. ``gateway`` None: the runtime's alone. Times are seconds, as Prometheus is set up."""
+    """Whose counters are known. ``gateway`` None: the runtime's alone, in a version's own pods or in those of Seldon's
+    Servers. Times are seconds, as Prometheus is set up."""
 
     runtime: Template
+    seldon: Template
     gateway: Template | None
     scrape_seconds: int
     timeout_seconds: int
 
-    def of(self, plan: Plan) -> tuple[Template, ...]:
+    def of(self, plan: Plan, workload: Workload) -> tuple[Template, ...]:
         """The pods' counters are always needed: they know the signed probes, and what arrived."""
         gateway = self.gateway if plan.source == "Gateway" else None
-        return (self.runtime,) if gateway is None else (self.runtime, gateway)
+        pods = self.seldon if workload.servers else self.runtime
+        return (pods,) if gateway is None else (pods, gateway)
 
-    def series(self, plan: Plan) -> int:
+    def series(self, plan: Plan, workload: Workload) -> int:
         """How many series one unit of a version has, roughly, all its counters together."""
-        return sum(template.series(plan.thresholds) for template in self.of(plan))
+        return sum(template.series(plan.thresholds) for template in self.of(plan, workload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +142,17 @@ class Asker:
                 raise outcome  # only now: the others' answers are as good as ever
 
     def _queries(self, questions: Sequence[Question]) -> Iterator[tuple[Template, Query, Owners]]:
-        templates = {template for question in questions for template in self._sources.of(question.want.plan)}
+        templates = {
+            template
+            for question in questions
+            for need in question.needs()
+            for template in self._sources.of(question.want.plan, need.workload)
+        }
         for template in sorted(templates, key=lambda template: type(template).__name__):
             owners: Owners = {}
             for question in questions:
-                if template in self._sources.of(question.want.plan):
-                    for need in question.needs():
+                for need in question.needs():
+                    if template in self._sources.of(question.want.plan, need.workload):
                         owners.setdefault(need, []).append(question)
                         question.open += 1
             for asked in queries(template, owners, self._sources.scrape_seconds * 1000, self._most):
@@ -197,7 +205,12 @@ def counted(template: Template, needs: Sequence[Need], answer: Sequence[Series])
     for need in needs:
         by_thresholds.setdefault(need.thresholds, set()).add(need.workload)
     for thresholds, workloads in by_thresholds.items():
-        for workload, streams in tracks(template, answer, thresholds).items():
-            if workload in workloads:
-                found[workload, thresholds] = streams
+        read = tracks(template, answer, thresholds)
+        for workload in workloads:
+            streams = read.get(workload.bare)
+            if streams is not None:
+                found[workload, thresholds] = {
+                    name: {key: track for key, track in units.items() if workload.holds(key)}
+                    for name, units in streams.items()
+                }
     return found

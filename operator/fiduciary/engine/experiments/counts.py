@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide.counters import blocks
 from fiduciary.decide.counters.exposure import exposure
 from fiduciary.decide.counters.plan import Plan, planned
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment.times import first_edge
 from fiduciary.decide.experiment.world import Health
+from fiduciary.decide.serving.seldon import fit
 from fiduciary.engine.experiments.kept import needed
+from fiduciary.manifests.servingdocument import latency_edges
+from fiduciary.manifests.versionnames import version_name
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.clients.prometheus_answers import PrometheusError
     from fiduciary.decide.experiment.world import World
@@ -21,12 +27,60 @@ if TYPE_CHECKING:
     from fiduciary.engine.experiments.gather import Gathered
     from fiduciary.engine.experiments.kept import Kept
     from fiduciary.engine.experiments.observe import Seen
+    from fiduciary.engine.stores import Stores
+
+MESH_PATIENCE = "60s"
+"""How long Seldon's mesh waits for an answer, where no Gateway stands before it (Seldon Core v2.6.0)."""
 
 
-def plan_of(world: World, model: FinancialModel, sources: Sources, now: int) -> Plan | str:
-    """How requests are counted. Whose counters are read is fixed with the start, whatever the settings say later."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model's versions answer, and are counted. ``backend``: the one in force."""
+
+    stores: Stores
+    model: FinancialModel
+    backend: str
+
+    @property
+    def meshed(self) -> bool:
+        return self.backend == "Seldon"
+
+    def workload(self, digest: str) -> Workload:
+        """Whose pods count the requests of a version. One that Seldon has loaded is in a Server's."""
+        namespace, name = self.model.metadata.namespace, version_name(self.model.metadata.name, digest)
+        if not self.meshed:
+            return Workload(namespace, name)
+        loaded = self.stores.seldon_models.get((namespace, name))
+        if loaded is not None and loaded.server:
+            return Workload(namespace, name, (loaded.server,))
+        servers = fit.offering(self.stores.seldon_servers(namespace))
+        return Workload(namespace, name, tuple(server.name for server in servers))
+
+    def edges(self, digests: Collection[str]) -> frozenset[int]:
+        """Latency edges (ms) that all these versions count at. Pods follow the spec; a Seldon Model keeps those that it
+        was made with, since it is never edited."""
+        asked = frozenset(round(1000 * edge) for edge in latency_edges(self.model.spec))
+        if not self.meshed:
+            return asked
+        name = self.model.metadata.namespace, self.model.metadata.name
+        found = [one.edges for one in self.stores.seldon_models.of(name) if one.digest in digests]
+        return frozenset(edge for edge in found[0] if all(edge in one for one in found)) if found else asked
+
+
+def plan_of(
+    world: World, model: FinancialModel, sources: Sources, now: int, meshed: bool, edges: Collection[int]
+) -> Plan | str:
+    """How requests are counted. Whose counters are read is fixed with the start, whatever the settings say later.
+
+    ``meshed``: Seldon's mesh leads requests. ``edges``: of the latency histograms of both versions, ms.
+    """
+    if meshed and world.state is not None and world.state.terms.transport:
+        return (
+            "it began with the gateway's counters, which know no version behind Seldon's mesh: delete this experiment, "
+            "another one is made where the model makes them"
+        )
     spec, state, gateway = world.experiment.spec, world.state, model.spec.serving and model.spec.serving.gateway
-    patience = "10s" if not gateway else gateway.timeouts.request
+    patience = gateway.timeouts.request if gateway else MESH_PATIENCE
     return planned(
         spec,
         origin=first_edge(now // 1000, 1) if state is None else state.terms.origin,
@@ -34,6 +88,8 @@ def plan_of(world: World, model: FinancialModel, sources: Sources, now: int) -> 
         timeout_seconds=sources.timeout_seconds,
         patience_ms=round(timedelta_of(patience).total_seconds() * 1000),
         gateway=sources.gateway is not None if state is None else state.terms.transport,
+        meshed=meshed,
+        runtime_edges=edges,
     )
 
 

@@ -197,7 +197,7 @@ class Gatherer:
     def _until(self, aim: _Aim, now: int) -> int:
         """How far is read: what piled up while nobody looked is caught up on in stretches that an answer can hold."""
         want = aim.want
-        series = self.sources.series(want.plan) * max(1, aim.units)
+        series = self.sources.series(want.plan, want.champion) * max(1, aim.units)
         stretch = max(4, self._most // series) * self._scrape
         return min(now, want.since + max(stretch, 2 * want.plan.block * 1000) * aim.reach)
 

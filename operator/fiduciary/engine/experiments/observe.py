@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from fiduciary.api.quantities import timedelta_of
 from fiduciary.clients.kube import NotFound
-from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment import preflight
 from fiduciary.decide.experiment.facts import facts, pair, same_configuration
 from fiduciary.decide.experiment.forecast import LEAST_BLOCKS
 from fiduciary.decide.experiment.recorded import recorded
 from fiduciary.decide.experiment.world import Health, Live, PodFacts, Route, World
+from fiduciary.decide.serving import backends
 from fiduciary.engine import kinds
 from fiduciary.engine.experiments.asking import Want
-from fiduciary.engine.experiments.counts import blind, plan_of, read
+from fiduciary.engine.experiments.counts import Place, blind, plan_of, read
 from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, Stored, followed, stored
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.othersviews import predictor
 from fiduciary.evidence.refusal import Refusal
-from fiduciary.manifests.versionnames import version_name
 from fiduciary.serving.observed import ServingPod
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from fiduciary.api.versions import VersionRef
     from fiduciary.clients.kube import Cluster
     from fiduciary.decide.counters.plan import Plan
+    from fiduciary.decide.counters.templates import Workload
     from fiduciary.decide.experiment.ledgers import Wanted
     from fiduciary.decide.experiment.preflight import Objection
     from fiduciary.decide.experiment.world import History, Recorded
@@ -192,7 +192,7 @@ class ExperimentObserver:
         )
         if self._counting is None:
             return blind(seen, milliseconds)
-        return self._counted(key, seen, model, arms, milliseconds)
+        return self._counted(key, seen, model, log.history, arms, milliseconds)
 
     def drop(self, key: Key) -> None:
         """The experiment is over, or cannot be judged: nobody looks at it for a while."""
@@ -210,17 +210,20 @@ class ExperimentObserver:
             self._stored[key] = evidence, found
         return found
 
-    def _counted(self, key: Key, seen: Seen, model: FinancialModel, arms: tuple[str, str], now: int) -> Seen:
+    def _counted(
+        self, key: Key, seen: Seen, model: FinancialModel, log: ModelLog, arms: tuple[str, str], now: int
+    ) -> Seen:
         """With what Prometheus says: the past before the start, blocks after it."""
         assert seen.world is not None
         assert self._counting is not None
         world, sources = seen.world, self._counting.sources
         world = replace(world, scrape_seconds=sources.scrape_seconds)
-        plan = plan_of(world, model, sources, now)
+        place = Place(self._stores, model, backends.named(model.spec.serving, log))
+        plan = plan_of(world, model, sources, now, place.meshed, place.edges(arms))
         if isinstance(plan, str):
             return replace(seen, world=replace(world, health=Health(unmeasured=plan)))
         world = replace(world, transport=plan.source == "Gateway")
-        champion, challenger = (Workload(key.namespace, version_name(model.metadata.name, arm)) for arm in arms)
+        champion, challenger = map(place.workload, arms)
         world = self._with_past(key, world, plan, champion)
         if world.state is None:
             return replace(seen, world=world)

@@ -233,11 +233,12 @@ class Pasts:
     async def _read(self, past: Past) -> Past:
         plan, scrape = past.plan, self._sources.scrape_seconds * 1000
         since = past.through - plan.clock.before
-        stretch = max(4 * (plan.block * 1000 + plan.clock.before), self._most // self._sources.series(plan) * scrape)
+        frames = self._most // self._sources.series(plan, past.champion)
+        stretch = max(4 * (plan.block * 1000 + plan.clock.before), frames * scrape)
         until = min(self._now(), since + stretch * past.reach)
         streams: dict[str, Mapping[str, Track]] = {}
         try:
-            for template in self._sources.of(plan):
+            for template in self._sources.of(plan, past.champion):
                 need = Need(past.champion, plan.thresholds, since, until)
                 for query in queries(template, (need,), scrape, most=1):
                     started = time.monotonic()

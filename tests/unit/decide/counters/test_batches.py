@@ -7,8 +7,11 @@ import re
 import promql_parser
 
 from fiduciary.decide.counters.batches import Need, queries, tracks
+from fiduciary.decide.counters.deltas import Clock, between
 from fiduciary.decide.counters.samples import Series
-from fiduciary.decide.counters.templates import Contour, Runtime, Workload
+from fiduciary.decide.counters.state import FIELDS, STARTED, Stream
+from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
+from fiduciary.engine.experiments.gather import counted
 
 SCRAPE = 15_000
 NOW = 1_700_000_065_000
@@ -75,6 +78,31 @@ def test_a_query_is_promql_and_matches_exactly_its_pods() -> None:
 def test_a_dot_in_a_name_is_a_dot() -> None:
     need = Need(Workload("ns", "a.b-00000001"), (), NOW - 60_000, NOW)
     assert 'pod=~"a\\\\.b-00000001(' in queries(RUNTIME, [need], SCRAPE)[0].promql
+
+
+def test_a_version_that_a_server_loads_again_counts_from_0_in_the_same_process() -> None:
+    """The agent unloads and loads while its pod runs on; a pod that is no Server's counts for nobody."""
+    workload = Workload("quant", "m-aaaaaaaa", servers=("fiduciary",))
+    starts, seconds = (NOW - 200_000, NOW - 40_000), range(NOW - 120_000, NOW + 30_000, SCRAPE)
+
+    def of(pod: str) -> list[Series]:
+        own = {"namespace": "quant", "pod": pod, "model_internal": "m-aaaaaaaa_1", "job": "seldon"}
+        counts = [(at, 100.0 if at < starts[1] else 7.0) for at in seconds]
+        began = [(at, starts[0] / 1000 if at < starts[1] else starts[1] / 1000) for at in seconds]
+        names = ("fiduciary_requests_started_total", "fiduciary_version_start_time_seconds")
+        return [
+            Series({"__name__": name, **own}, tuple(samples))
+            for name, samples in zip(names, (counts, began), strict=True)
+        ]
+
+    need = Need(workload, (), NOW - 120_000, NOW)
+    found = counted(Seldon(), [need], [*of("fiduciary-0"), *of("mine-0")])[workload, ()]
+    assert list(found["pods"]) == ["quant/fiduciary-0/m-aaaaaaaa_1"]
+    clock = Clock(SCRAPE, 10_000)
+    before, _ = between(Stream("pods"), found["pods"], len(FIELDS), NOW - 120_000, NOW - 60_000, clock)
+    _, delta = between(before, found["pods"], len(FIELDS), NOW - 60_000, NOW, clock)
+    assert delta.counts[STARTED] == 7
+    assert delta.notes == ()
 
 
 def test_an_answer_goes_back_to_its_workloads() -> None:

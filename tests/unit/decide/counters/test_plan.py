@@ -53,9 +53,21 @@ def test_the_runtimes_where_the_gateway_is_not_known_or_not_wanted() -> None:
         assert made.source == "Runtime"
 
 
+def test_behind_a_mesh_the_runtimes_though_the_gateway_is_known() -> None:
+    made = plan({"guardrails": [ERRORS, LATENCY]}, meshed=True, runtime_edges=(100, 250))
+    assert isinstance(made, Plan)
+    assert (made.source, {limit.source for limit in made.guardrails}) == ("Runtime", {"Runtime"})
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "said"),
     [
+        ({"evidence": {"requests": "Gateway"}}, {"meshed": True}, "no version behind it: write requests: Auto"),
+        (
+            {"traffic": {"sticky": {"header": "fiduciary-bucket"}, "steps": [{"name": "a", "mirror": 100}]}},
+            {"meshed": True},
+            "leave traffic.sticky out",
+        ),
         ({"evidence": {"requests": "Gateway"}}, {"gateway": False}, "name no gateway whose counters it knows"),
         ({"evidence": {"block": "10s"}}, {}, "no shorter than the 15 s between two scrapes"),
         ({"evidence": {"block": "90500ms"}}, {}, "has to be whole seconds"),

@@ -124,19 +124,35 @@ def test_a_tenants_pod_is_no_gateway() -> None:
     assert CONTOUR.classify({**labels, "namespace": "quant", "pod": "fake"}, ()) is None
 
 
-@pytest.mark.parametrize(
-    ("code", "place"),
-    [("200", GOOD), ("OK", GOOD), ("400", CLIENT), ("InvalidArgument", CLIENT), ("503", FAILED), ("Internal", FAILED)],
-)
-def test_series_of_seldons_agent(code: str, place: int) -> None:
-    labels = {"namespace": "quant", "pod": "mlserver-0", "model": "x", "model_internal": "m-8ab8c9b5_1", "code": code}
-    found = SELDON.classify({"__name__": "seldon_model_infer_total", **labels}, ())
-    assert found == Owned(MODEL, "pods", "quant/mlserver-0/m-8ab8c9b5_1", (STARTED, place))
+SERVER = {"namespace": "quant", "pod": "fiduciary-1", "model_internal": "m-8ab8c9b5_1"}
+UNIT = "quant/fiduciary-1/m-8ab8c9b5_1"
 
 
-def test_seldons_model_without_a_number_is_none() -> None:
-    labels = {"namespace": "quant", "pod": "mlserver-0", "model_internal": "m-8ab8c9b5", "code": "200"}
-    assert SELDON.classify({"__name__": "seldon_model_infer_total", **labels}, ()) is None
+def test_a_server_of_seldons_counts_each_version_that_it_loaded() -> None:
+    started = {"__name__": "fiduciary_requests_started_total", **SERVER}
+    assert SELDON.classify(started, ()) == Owned(MODEL, "pods", UNIT, (STARTED, TIMED))
+    assert fields(SELDON, "fiduciary_requests_total", {**SERVER, "outcome": "server_error"}) == (FAILED,)
+    assert fields(SELDON, "fiduciary_request_seconds_bucket", {**SERVER, "le": "0.25"}) == (len(FIELDS) + 1,)
+    assert fields(SELDON, "fiduciary_probes_started_total", {**SERVER, "addressed": "any"}) == (PROBES,)
+    assert SELDON.classify({"__name__": "fiduciary_version_start_time_seconds", **SERVER}, ()) == Vital(UNIT, "start")
+    for other in ("", "m-8ab8c9b5", "m-8ab8c9b5_x", "_1"):
+        assert SELDON.classify({**started, "model_internal": other}, ()) is None
+    assert SELDON.classify({"__name__": "seldon_model_infer_total", **SERVER, "code": "200"}, ()) is None
+    assert RUNTIME.classify(started, ()) is None, "a Server's pod is no version's own"
+
+
+def test_who_may_count_for_a_version_in_a_server() -> None:
+    """The number is the agent's and the pod is Prometheus' word: a pod of another name only claims it."""
+    loaded = Workload("quant", "m-8ab8c9b5", servers=("fiduciary",))
+    matchers = SELDON.matchers([loaded, Workload("q2", "m", servers=("other.x",))], (250,))
+    assert matchers["namespace"] == ["q2", "quant"]
+    assert matchers["pod"] == ["fiduciary-[0-9]+", "other\\.x-[0-9]+"]
+    assert matchers["model_internal"] == ["m-8ab8c9b5_[0-9]+", "m_[0-9]+"]
+    assert loaded.bare == MODEL
+    assert loaded.holds(UNIT)
+    for pod in ("evil-0", "fiduciary-x", "fiduciary", "fiduciary-0-7d9c5f8b6-x2x4z", "m-8ab8c9b5-7d9c5f8b6-x2x4z"):
+        assert not loaded.holds(f"quant/{pod}/m-8ab8c9b5_1")
+    assert MODEL.holds("quant/m-8ab8c9b5-7d9c5f8b6-x2x4z"), "its own pods were chosen by their names already"
 
 
 @pytest.mark.parametrize(

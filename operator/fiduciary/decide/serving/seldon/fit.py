@@ -37,7 +37,7 @@ def obstacle(case: Case, able: Able, version: VersionRef, replicas: int) -> Note
     if isinstance(servers, Note):
         return servers
     what = f"version {version.version}"
-    able_to = [server for server in servers if server.capabilities is None or seldon.CAPABILITY in server.capabilities]
+    able_to = offering(servers)
     if not able_to:
         return Note(reasons.CAPABILITY_MISMATCH, f"{what} cannot be placed: {mismatch(servers)}", stalled=True)
     needed = int(parse_quantity(seldon.memory(able.serving)))
@@ -70,19 +70,24 @@ def candidates(case: Case) -> tuple[ServerView, ...] | Note:
     return named
 
 
+def offering(servers: Iterable[ServerView]) -> list[ServerView]:
+    """Servers that may load a version of ours."""
+    return [server for server in servers if server.capabilities is None or seldon.CAPABILITY in server.capabilities]
+
+
 def too_many(case: Case, replicas: int) -> Note | None:
     """A Model with more replicas than its Server is not placed at all, and one that is raised so loses its place."""
     servers = candidates(case)
     if isinstance(servers, Note):
         return servers
-    offering = [one for one in servers if one.capabilities is None or seldon.CAPABILITY in one.capabilities]
-    most = max((server.replicas for server in offering), default=0)
-    if offering and most == 0:
-        names = ", ".join(server.name for server in offering)
+    able_to = offering(servers)
+    most = max((server.replicas for server in able_to), default=0)
+    if able_to and most == 0:
+        names = ", ".join(server.name for server in able_to)
         message = f"Server {names} has 0 replicas (Seldon shows it as Ready all the same): scale it up"
         return Note(reasons.SERVER_NOT_READY, message, stalled=True)
-    if offering and replicas > most:
-        names = ", ".join(f"{server.name} {server.replicas}" for server in offering)
+    if able_to and replicas > most:
+        names = ", ".join(f"{server.name} {server.replicas}" for server in able_to)
         message = (
             f"a version needs {replicas} replicas, and no Server has as many ({names}): scale the Server up, or lower "
             "spec.serving.replicas"
