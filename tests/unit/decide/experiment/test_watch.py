@@ -31,7 +31,7 @@ SPEC = {
     ],
     "evidence": {"dispersion": "2"},
 }
-REQUESTS, BEFORE, AFTER = 300, 120, 300  # a minute; minutes of the experiment, and of the watch
+REQUESTS, BEFORE, AFTER = 300, 120, 240  # a minute; minutes of the experiment, and of the watch
 SLOW = 0.01
 
 
@@ -75,13 +75,13 @@ def rolled_back(seed: int, cv: float, worse: float = 0.0) -> int | None:
 def test_a_busy_machine_is_no_harm_where_the_old_champion_was_seen_to_suffer_from_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seeds = range(40)
+    seeds = range(24)
     now = sum(rolled_back(seed, cv=1.0) is not None for seed in seeds)
     monkeypatch.setattr(fold, "watch_dispersion", lambda _, phi: phi)
     monkeypatch.setattr(watching, "effective", lambda counts, _: counts)
     declared = sum(rolled_back(seed, cv=1.0) is not None for seed in seeds)
-    assert declared >= 8, "with the declared dispersion alone every fifth promotion is taken back for nothing"
-    assert now <= 2
+    assert declared >= 4, "with the declared dispersion alone every fifth promotion is taken back for nothing"
+    assert now <= 2, "one here, .05 in 24 hours (docs/statistics.md)"
 
 
 def test_a_quiet_machine_costs_no_time_and_harm_is_found_on_a_busy_one_too() -> None:
