@@ -45,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROMETHEUS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fiduciary/prometheus/usr/bin/prometheus"
 NAMESPACE, PROXIES, PROXY = "bench", "edge-proxies", "envoy-1"
 SCRAPE, SCRAPE_TIMEOUT, BLOCK = 15, 10, 60  # seconds: the defaults
+SETTLED = 2 * SCRAPE + SCRAPE_TIMEOUT  # seconds after its end at which a block closes
 BLOCKS = 4  # that each experiment closes while it is measured
 WORKERS = 6
 FEW = 20  # measured on the way: whether an experiment costs more where there are many
@@ -348,7 +349,7 @@ def _measured(api: Api, process: OperatorProcess, names: list[str]) -> tuple[Map
 
 def _all_run(api: Api, process: OperatorProcess, count: int) -> Moment | None:
     seen = _look(api, process)
-    running = len(seen.through)
+    running = sum(through <= seen.at - SETTLED for through in seen.through.values())  # its first block is under way
     progress(f"{running} of {count} experiments run")
     if running < count:
         time.sleep(5.0)
