@@ -83,7 +83,7 @@ def running(folder: Path, *, allowed_hosts: str = "localhost:*,127.0.0.1:*", por
 
 
 def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if server.poll() is not None:
             break
