@@ -137,7 +137,6 @@ class Process:
             mirroring=self.mirroring,
             prober=self.prober,
             judge=cast("Judge", judge),
-            status_judges={},
             metrics=metrics,
             now=clock.now,
             order=order,
