@@ -62,8 +62,12 @@ def _spec(case: Case) -> Blind | None:
 
 def _no_reference(case: Case) -> Blind | None:
     if case.calibrated is None:
-        why = case.world.unread and f": {case.world.unread}"
-        return Blind(reasons.REFERENCE_PENDING, f"the drift reference of the serving version is being read{why}")
+        if case.world.unread:
+            told = (
+                f"the drift reference of the serving version cannot be read; it is asked for again: {case.world.unread}"
+            )
+            return Blind(reasons.REFERENCE_UNREAD, told)
+        return Blind(reasons.REFERENCE_PENDING, "the drift reference of the serving version is being read")
     return None
 
 
@@ -146,6 +150,6 @@ def _first_window(case: Case) -> Blind | None:
 
 
 LOOKS = (
-    *(_no_model, _unreadable, _no_champion, _spec, _no_reference, _edges),
+    *(_unreadable, _no_model, _no_champion, _spec, _no_reference, _edges),
     *(_prometheus, _sessions, _stale, _last_window, _first_window),
 )
