@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from tests.controlplane.engine.process import OperatorProcess
     from tests.controlplane.server import Api, Body, Server
 
-SERVED: dict[str, Any] = {"data": {"asOf": "Rolling"}, "serving": {"replicas": 1}, "promotion": {"mode": "Auto"}}
+#: Nobody serves it: the log makes it champion, and its rows are counted by whoever gets them.
+SERVED: dict[str, Any] = {
+    "data": {"asOf": "Rolling"},
+    "serving": {"replicas": 1, "gateway": {"parentRefs": [{"name": "edge"}]}},
+    "promotion": {"mode": "Auto"},
+}
 SPEC: dict[str, Any] = {
     "modelRef": {"name": "spx"},
     "window": {"rows": 21},

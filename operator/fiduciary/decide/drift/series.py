@@ -137,8 +137,7 @@ def _whole(its: Mapping[int, int]) -> tuple[int, ...]:
 
 
 def _owned(answer: Iterable[Series], watched: Watched, namespace: str) -> Iterable[Series]:
-    labels = {**watched.labels, namespace: watched.namespace}
-    return (series for series in answer if all(series.labels.get(name) == value for name, value in labels.items()))
+    return by_version(answer, namespace).get(watched.place, ())
 
 
 def _matchers(names: tuple[str, ...], watched: Iterable[Watched], namespace: str, pod: str) -> str:

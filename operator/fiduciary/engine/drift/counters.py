@@ -48,7 +48,7 @@ EVERY = 4
 #: Milliseconds until what is left of a long past is asked for.
 SOON = 200
 #: Versions in one query: of their rows, and of everything that is counted of them (some 250 series each).
-MOST_ROWS, MOST_COUNTS = 1_000, 200
+MOST_ROWS, MOST_COUNTS = 1_000, 100
 #: Windows of one policy that are read at a time.
 MOST_WINDOWS = 24
 
