@@ -296,6 +296,7 @@ class Counters:
             Reading(at, rows[-1][1]) if rows else aim.counted.latest,
             # A scorer that is away counts over the same edges as before.
             reference_of(answer, watched, label) if rows else aim.counted.reference,
+            aim.counted.behind,
         )
 
     # --- where windows end -------------------------------------------------------------------------------------------
@@ -306,8 +307,9 @@ class Counters:
         searched: list[_Aim] = []
         for aim in aims:
             if len(aim.counted.closings) >= MOST_WINDOWS:
-                pass  # nobody folds them: they are over other edges, or what was folded cannot be read
-            elif aim.want.grid.length:
+                continue  # first they are folded, unless they are over other edges, or what was folded cannot be read
+            aim.counted = replace(aim.counted, behind=False)
+            if aim.want.grid.length:
                 self._take(moments, aim, self._wall_clock(aim, at))
             elif not self._passed(aim):
                 aim.looked = at
