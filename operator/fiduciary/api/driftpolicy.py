@@ -265,7 +265,7 @@ class DriftPolicyStatus(ApiModel):
     phase: CamelCase | None = None
     """Stable, Drifting, Drifted, Unknown or Suspended. The conditions are the truth."""
     conditions: Annotated[Conditions, Field(max_length=32, json_schema_extra=CONDITIONS_SCHEMA)] = ()
-    """Ready, Reconciling, Stalled, Drifted, DataHealthy, ActionHeld, Suspended."""
+    """Ready, Reconciling, Stalled, Drifted, DataHealthy, ActionHeld, Suspended, NotYetActive and others."""
     worst: ShortText | None = None
     """Monitor that is nearest to, or furthest beyond, its threshold."""
     score: ShortText | None = None

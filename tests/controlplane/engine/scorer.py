@@ -47,12 +47,12 @@ class Counted:
         self._exporter = Exporter()
         (folder / "scorer").mkdir()
         (folder / "prometheus").mkdir()
+        self.prometheus = Server(program(), folder / "prometheus", self._exporter)
         self.process = Process(folder / "scorer", namespace=namespace)
         self.process.set_clock(at("2030-01-01"))
         self.process.start()
         self.target = Shown(namespace, "fiduciary-outcomes-6d5f4c-x2x9k")
         self.target.url = f"http://127.0.0.1:{self.process.metrics_port}/metrics"
-        self.prometheus = Server(program(), folder / "prometheus", self._exporter)
         self.prometheus.start()
         self.prometheus.scrape((self.target,))
 

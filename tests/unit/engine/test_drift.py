@@ -246,3 +246,13 @@ def test_without_a_model_a_prometheus_or_a_version_it_says_what_is_missing() -> 
     story.cluster.remove(kinds.DRIFTPOLICY, NAMESPACE, DP)
     story.settle()
     assert story.told[-1] == ("dropped", ())
+
+
+def test_realised_losses_are_not_judged_yet_and_that_is_said() -> None:
+    story = DriftStory(
+        spec={"monitors": [{"name": "loss", "realisedLoss": {"against": "Reference"}, "actions": ["Alert"]}]}
+    )
+    story.windows(2)
+    assert story.condition("NotYetActive")[:2] == ("True", "AcceptedNotActive")
+    assert story.policy.status.phase == "Unknown"
+    assert "not read in this release" in (story.policy.status.monitors[0].message or "")

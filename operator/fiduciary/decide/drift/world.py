@@ -107,5 +107,6 @@ class World:
     sessions: tuple[SessionLoss, ...] = ()
     reference: str | None = None  # hash of the edges that the counters are over, as the scorer says
     health: Health = field(default_factory=Health)
+    losses: bool = True  # sessions of realised losses are read
     unread: str = ""  # why the drift reference is not read yet
     unreadable: str = ""  # why what was folded cannot be read

@@ -89,7 +89,7 @@ class DriftObserver:
         policy = self._stores.policies.get((key.namespace, key.name))
         if policy is None:
             return None
-        world = World(policy, None, self._platform())
+        world = World(policy, None, self._platform(), losses=False)
         before = None if policy.status.evidence is None else stored(policy.status.evidence)
         if isinstance(before, Refusal):
             return Seen(policy, replace(world, unreadable=before.message))
