@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from bench.drift.missing import missing_alarms
 from bench.drift.played import Played, RunTimes, delays, detected, played, run_times
 from bench.drift.rivals import NAMES, TITLES
 from bench.drift.streams import DRIFTS, STREAMS, correlated_scores
+from bench.drift.watched import watched
 from bench.results import progress, table, versions, write
 
 RUN_TIME, BLOCKS, HORIZON = 200.0, 200, 1600
@@ -40,7 +42,7 @@ def main() -> int:
     if "market" in parts:
         rows += _market()
     if "cost" in parts:
-        figures |= cost()
+        figures |= cost() | asyncio.run(watched())
         table(
             "Cost",
             [{"figure": name, "value": value} for name, value in figures.items() if "ms" in name or "bytes" in name],

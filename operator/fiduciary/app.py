@@ -18,14 +18,20 @@ from fiduciary.clients.ledger import Scorers
 from fiduciary.clients.mlflow import Registry
 from fiduciary.clients.prometheus import Prometheus
 from fiduciary.clients.tokens import Tokens
-from fiduciary.decide import financialmodel, modelexperiment, notyet
+from fiduciary.decide import driftpolicy, financialmodel, modelexperiment
 from fiduciary.decide.counters.templates import Contour, Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
+from fiduciary.engine.drift.counters import Counters, Scrapes
+from fiduciary.engine.drift.observe import DriftObserver
+from fiduciary.engine.drift.reconcile import DriftReconciler
+from fiduciary.engine.drift.reconcile import Sources as DriftSources
+from fiduciary.engine.drift.references import References
 from fiduciary.engine.endpoints import serving
 from fiduciary.engine.experiments.asking import Sources
 from fiduciary.engine.experiments.gather import Gatherer
+from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.experiments.observe import ExperimentObserver
 from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.past import Pasts
@@ -195,6 +201,20 @@ class Operator:
             changed=loop.queue.add,
             now=self._now,
         )
+        drift = self._drift_sources(prometheus, registries, loop)
+        policies = DriftReconciler(
+            observer=DriftObserver(
+                self.stores, observer.platform, Logs(self.stores.records), drift.counters, drift.references
+            ),
+            stores=self.stores,
+            applier=applier,
+            judge=driftpolicy,
+            sources=drift,
+            alerting=None,
+            metrics=self.metrics,
+            changed=loop.queue.add,
+            now=self._now,
+        )
         reconciler = Reconciler(
             observer=observer,
             stores=self.stores,
@@ -203,12 +223,11 @@ class Operator:
             mirroring=mirroring,
             prober=prober,
             judge=self._judge,
-            status_judges={kinds.DRIFTPOLICY.kind: notyet.decide_driftpolicy},
             metrics=self.metrics,
             now=self._now,
             order=self._order,
-            reconciles={kinds.MODELEXPERIMENT.kind: experiments},
-            changed=lambda model: self._look_at_experiments(loop, model),
+            reconciles={kinds.MODELEXPERIMENT.kind: experiments, kinds.DRIFTPOLICY.kind: policies},
+            changed=lambda model: self._look_at_others(loop, model),
         )
         watching = asyncio.create_task(Watching(cluster, loop, self._login, self.stop).run())
         sweeping = asyncio.create_task(loop.sweep_forever())
@@ -217,6 +236,8 @@ class Operator:
             prober,
             *(() if counted is None else (counted.gatherer, counted.pasts)),
             *(() if ledgers is None else (ledgers,)),
+            drift.references,
+            *(() if drift.counters is None else (drift.counters,)),
         )
         working = [asyncio.create_task(part.run()) for part in parts]
         working.append(asyncio.create_task(loop.run(reconciler)))
@@ -321,9 +342,27 @@ class Operator:
         )
         return scorers, Ledgers(scorers, changed, seconds=settings.poll_seconds)
 
-    def _look_at_experiments(self, loop: Loop, model: Key) -> None:
-        for experiment in self.stores.experiments_of((model.namespace, model.name)):
-            loop.queue.add(experiment)
+    def _drift_sources(self, prometheus: Prometheus | None, registries: Registries, loop: Loop) -> DriftSources:
+        """What is read for drift policies."""
+
+        def changed(policy: Hashable) -> None:
+            loop.queue.add(cast("Key", policy))
+
+        artifacts = {name: cast("Registry", registry) for name, registry in registries.items()}
+        settings = self.settings.prometheus
+        counters = None
+        if prometheus is not None and settings is not None:
+            scrapes = Scrapes(
+                settings.scrape_seconds, settings.scrape_timeout_seconds, settings.namespace_label, settings.pod_label
+            )
+            counters = Counters(prometheus, scrapes, changed, self.metrics)
+        return DriftSources(References(artifacts, changed), counters)
+
+    def _look_at_others(self, loop: Loop, model: Key) -> None:
+        """Experiments and drift policies of a model whose status or log we wrote."""
+        name = (model.namespace, model.name)
+        for other in (*self.stores.experiments_of(name), *self.stores.policies_of(name)):
+            loop.queue.add(other)
 
     def _registries(self) -> Registries:
         return {

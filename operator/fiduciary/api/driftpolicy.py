@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -124,6 +125,8 @@ class AlertAction(ApiModel):
     """Alertmanager: an entry of the operator's settings, never an address. Default: alertmanager."""
     severity: Literal["info", "warning", "critical"] = "warning"
     """Label severity of the alert. Default: warning."""
+    sink: DnsLabel | None = None
+    """Receiver of CloudEvents: an entry of the operator's settings, never an address. Absent: none."""
 
 
 class RetrainAction(ApiModel):
@@ -228,6 +231,8 @@ class RequestedAction(ApiModel):
     """Digest of the evidence."""
     at: Time
     """When it was asked for."""
+    evidence: Mapping[str, Any] = Field(default_factory=dict[str, Any], max_length=64)
+    """What the record of it keeps: windows, scores, thresholds and digests when it was asked for. At most 3 KiB."""
 
 
 class TakenAction(ApiModel):
@@ -260,7 +265,7 @@ class DriftPolicyStatus(ApiModel):
     phase: CamelCase | None = None
     """Stable, Drifting, Drifted, Unknown or Suspended. The conditions are the truth."""
     conditions: Annotated[Conditions, Field(max_length=32, json_schema_extra=CONDITIONS_SCHEMA)] = ()
-    """Ready, Reconciling, Stalled, Drifted, DataHealthy, NotYetActive and others."""
+    """Ready, Reconciling, Stalled, Drifted, DataHealthy, ActionHeld, Suspended, NotYetActive and others."""
     worst: ShortText | None = None
     """Monitor that is nearest to, or furthest beyond, its threshold."""
     score: ShortText | None = None

@@ -25,6 +25,7 @@ DecisionAction = Literal[
     "Kill",
     "Resume",
     "Retire",
+    "Alarm",
 ]
 
 CauseKind = Literal[
@@ -132,7 +133,7 @@ class ModelDecisionSpec(ApiModel):
     sequence: Annotated[int, Field(ge=1)]
     """Number of the record in the log of this model, from 1, without gaps. It is part of the object's name."""
     action: DecisionAction
-    """What was decided."""
+    """What was decided; Alarm: a DriftPolicy found a drift, and nothing was changed."""
     from_: VersionRef | None = Field(default=None, alias="from")
     """The version that held the place before."""
     to: VersionRef | None = None

@@ -164,8 +164,8 @@ class Registry:
             if not error.missing:
                 raise
 
-    async def artifact(self, run_id: str, path: str) -> bytes | None:
-        """Bytes of one small artifact of a run, through the server; None where it does not exist.
+    async def artifact(self, run_id: str, path: str, most: int = MAX_ARTIFACT) -> bytes | None:
+        """Bytes of one artifact of a run, ``most`` at most, through the server; None where it does not exist.
 
         The server resolves the location itself, so this works for proxied and for bucket artifact roots alike.
         """
@@ -175,8 +175,8 @@ class Registry:
             if error.missing:
                 return None
             raise
-        if len(content) > MAX_ARTIFACT:
-            message = f"{path} of run {run_id} has {len(content)} bytes, expected at most {MAX_ARTIFACT}"
+        if len(content) > most:
+            message = f"{path} of run {run_id} has {len(content)} bytes, expected at most {most}"
             raise RegistryError("RegistryRefused", message)
         return content
 

@@ -135,7 +135,7 @@ def _answer(kind: object, result: object) -> Answer:
     series: list[Series] = []
     for index, item in enumerate(cast("list[object]", result)):
         series.append(_series(item, f"result[{index}]", kind == "matrix"))
-    if len({tuple(sorted(one.labels.items())) for one in series}) != len(series):
+    if len({frozenset(one.labels.items()) for one in series}) != len(series):
         raise PrometheusError("PrometheusWrongSchema", "Prometheus answered with the same series twice")
     return Answer("matrix" if kind == "matrix" else "vector", tuple(series))
 
@@ -148,9 +148,9 @@ def _series(item: object, where: str, matrix: bool) -> Series:
     if not isinstance(metric, dict):
         raise _schema(f"{where}.metric", metric, "an object")
     labels = cast("dict[str, object]", metric)
-    for name, value in labels.items():
-        if not isinstance(value, str):
-            raise _schema(f"{where}.metric.{name}", value, "a text")
+    if not set(map(type, labels.values())) <= {str}:  # answers hold thousands of series: no loop over what is right
+        name, value = next((name, value) for name, value in labels.items() if not isinstance(value, str))
+        raise _schema(f"{where}.metric.{name}", value, "a text")
     if "histogram" in found or "histograms" in found:
         raise _schema(where, found, "numbers, not a native histogram: counters and classic buckets are read")
     if not matrix:

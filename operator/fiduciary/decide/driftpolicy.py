@@ -14,7 +14,7 @@ from fiduciary.decide.drift import actions, health
 from fiduciary.decide.drift.case import Case
 from fiduciary.decide.drift.conditions import Outlook
 from fiduciary.decide.drift.decision import Decision
-from fiduciary.decide.drift.record import record
+from fiduciary.decide.drift.record import records
 from fiduciary.decide.drift.report import alerts, events, report, requested, seen
 from fiduciary.decide.drift.standing import shown
 from fiduciary.decide.experiment.times import at
@@ -37,9 +37,9 @@ def decide(world: World, now: datetime) -> Decision:
     return Decision(
         state=state,
         status=report(case, outlook, state, following),
-        requested_action=requested(state),
+        requested_action=requested(case, state),
         alerts=alerts(case, state),
-        record=record(case, state),
+        records=records(case, state),
         events=events(case, state, blind),
         # Judged in a time that a clock has shown already, woken in the time that it shows now.
         wake_at=_wake(case, wishes, following) + timedelta(seconds=int(now.timestamp()) - case.now),

@@ -467,7 +467,7 @@ NOT_ROUTED = "NotRouted"
 PROMETHEUS_NOT_CONFIGURED = "PrometheusNotConfigured"
 """The operator's settings name no Prometheus (prometheus.url), so that no experiment can see anything."""
 EVIDENCE_UNREADABLE = "EvidenceUnreadable"
-"""status.evidence was changed, or another release wrote it. Nothing is guessed: delete the experiment, and create
+"""status.evidence was changed, or another release wrote it. Nothing is guessed: delete the object, and create
 another."""
 EVIDENCE_LOST = "EvidenceLost"
 """The log says that the experiment began, and its status was removed. Delete it: another one begins, and counts as
@@ -543,7 +543,10 @@ SPEC_REFUSED = "SpecRefused"
 """The spec cannot be judged on this version: windows that no reference block has the length of, or too many detectors.
 The message says what can. Change spec.window or the monitors."""
 REFERENCE_PENDING = "ReferencePending"
-"""The drift reference of the version is being read from the registry. Wait; if it lasts, see the registry."""
+"""The drift reference of the version is being read from the registry. Wait."""
+REFERENCE_UNREAD = "ReferenceUnread"
+"""The registry does not give the drift reference of the version; the message quotes it. See the registry; it is asked
+again."""
 REFERENCE_DIFFERS = "ReferenceDiffers"
 """The counts are over other edges than the reference: they are never compared. Serve the version with this release."""
 COUNTERS_UNREACHABLE = "CountersUnreachable"

@@ -152,6 +152,11 @@ class Metrics:
             "fiduciary_experiments_counted", "Experiments whose requests are counted", registry=self.registry
         ).set_function(counted)
 
+    def watch_policies(self, counted: Callable[[], int]) -> None:
+        Gauge(
+            "fiduciary_drift_policies_counted", "DriftPolicies whose rows are counted", registry=self.registry
+        ).set_function(counted)
+
     def watch_stores(self, stores: Iterable[Store[object]], clock: Callable[[], float] = time.monotonic) -> None:
         self.registry.register(_Stores(tuple(stores), clock))
 

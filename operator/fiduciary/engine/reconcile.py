@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -26,6 +25,7 @@ from fiduciary.engine.writes import ORDER, ForeignObject, Stale, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from fiduciary.api.financialmodel import FinancialModel, FinancialModelStatus
     from fiduciary.decide.decision import Decision, Registration
@@ -57,10 +57,6 @@ class Registrar(Protocol):
     def questions(self, world: World) -> Questions: ...
     async def informed(self, key: Key, world: World) -> World: ...
     async def register(self, key: Key, wanted: Registration) -> None: ...
-
-
-#: The pure half of kinds that only report so far: the status that this object should have.
-StatusJudge = Callable[[Any, datetime], Any]
 
 
 #: What carries keys of another kind from observation to report; what it raises is answered here.
@@ -100,7 +96,6 @@ class Reconciler:
         mirroring: Mirroring,
         prober: Prober,
         judge: Judge,
-        status_judges: Mapping[str, StatusJudge],
         metrics: Metrics,
         now: Callable[[], datetime],
         order: tuple[Step, ...] = ORDER,
@@ -114,7 +109,6 @@ class Reconciler:
         self._mirroring = mirroring
         self._prober = prober
         self._judge = judge
-        self._status_judges = status_judges
         self._metrics = metrics
         self._now = now
         self._order = order
@@ -126,8 +120,6 @@ class Reconciler:
         try:
             if key.kind in self._reconciles:
                 return await self._reconciles[key.kind](key)
-            if key.kind in self._status_judges:
-                return await self._report_only(key, self._status_judges[key.kind])
             return await self._reconcile(key)
         except (Stale, Conflict) as error:
             log.debug("reconcile.stale", key=str(key), why=str(error))
@@ -259,18 +251,6 @@ class Reconciler:
             await self._applier.events(target, decision.events, self._now())
         except KubeError as error:
             log.warning("events.lost", key=f"{target.namespace}/{target.name}", why=str(error))
-
-    async def _report_only(self, key: Key, judge: StatusJudge) -> Outcome:
-        """A kind whose reconcile is its status."""
-        store = self._stores.by_kind[key.kind]
-        resource = store.get((key.namespace, key.name))
-        if resource is None:
-            return GONE
-        status = judge(resource, self._now())
-        if status != resource.status:
-            await write_status(self._applier, self._stores, target_of(store.resource, resource), resource, status)
-            log.info("decision", key=str(key), generation=resource.metadata.generation, wrote=[Step.STATUS.value])
-        return Outcome("success")
 
     async def _complain(self, key: Key, reason: str, message: str) -> None:
         """Show a failure where the user looks. If that fails too, the log has it."""

@@ -158,12 +158,11 @@ class Stores:
                 if other != name:
                     yield Key(kind, *other)
             yield from self.experiments_of(name)
-        elif kind == kinds.MODELEXPERIMENT.kind:
+            yield from self.policies_of(name)
+        elif kind == kinds.MODELEXPERIMENT.kind or kind == kinds.DRIFTPOLICY.kind:
             yield Key(kind, *name)
             if isinstance(parent, tuple):
                 yield Key(kinds.FINANCIALMODEL.kind, *cast("Name", parent))
-        elif kind == kinds.DRIFTPOLICY.kind:
-            yield Key(kind, *name)
         elif kind == kinds.RESOURCEQUOTA.kind:
             for waiting in self.models.of(parent):
                 if any("Quota" in condition.reason for condition in waiting.status.conditions):
@@ -189,11 +188,18 @@ class Stores:
             yield Key(kinds.FINANCIALMODEL.kind, *model)
             if kind in LOOKED_AT_BY_EXPERIMENTS:
                 yield from self.experiments_of(model)
+            if kind == kinds.MODELDECISION.kind:
+                yield from self.policies_of(model)
 
     def experiments_of(self, model: Name) -> Iterator[Key]:
         """Experiments of a model that are not over."""
         for name in self.experiments.indexed(("Open", *model)):
             yield Key(kinds.MODELEXPERIMENT.kind, *name)
+
+    def policies_of(self, model: Name) -> Iterator[Key]:
+        """DriftPolicies that watch a model."""
+        for name, _ in self.policies.versions(model):
+            yield Key(kinds.DRIFTPOLICY.kind, *name)
 
     def claims(self, model: FinancialModel) -> tuple[Claim, ...]:
         """Other FinancialModels that name the same registered model, oldest first."""

@@ -24,7 +24,9 @@ KEY = "fiduciary.dev/training-key"
 class Node:
     """Runs the Jobs of one namespace, when the test says so."""
 
-    def __init__(self, api: Api, namespace: str, mlflow: str) -> None:
+    def __init__(self, api: Api, namespace: str, mlflow: str, files: dict[str, bytes] | None = None) -> None:
+        """``files``: artifacts that every version holds beside its model."""
+        self.files = files or {}
         self.api = api
         self.namespace = namespace
         self.mlflow = httpx.Client(base_url=mlflow, timeout=30)
@@ -63,12 +65,14 @@ class Node:
     def _measured(self, key: str, name: str) -> dict[str, Any]:
         """A run with its tags and a version's manifest, as the trainer leaves it; the same key, the same run."""
         experiment = self._experiment(f"{self.namespace}.{name.rsplit('-', 2)[0]}")
-        manifest = json.dumps({"files": {"model.onnx": hashlib.sha256(key.encode()).hexdigest()}}).encode()
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+        manifest = json.dumps({"files": {"model.onnx": hashlib.sha256(key.encode()).hexdigest(), **hashes}}).encode()
         digest = "sha256:" + hashlib.sha256(manifest).hexdigest()
         run = self._run(experiment, key)
         place = f"mlflow-artifacts:/{experiment}/{run}/artifacts"
-        upload = f"/api/2.0/mlflow-artifacts/artifacts/{experiment}/{run}/artifacts/version/manifest.json"
-        self.mlflow.put(upload, content=manifest).raise_for_status()
+        folder = f"/api/2.0/mlflow-artifacts/artifacts/{experiment}/{run}/artifacts/version"
+        for file, content in {**self.files, "manifest.json": manifest}.items():
+            self.mlflow.put(f"{folder}/{file}", content=content).raise_for_status()
         change = {"runId": run, "experimentId": experiment, "source": f"{place}/version", "digest": digest}
         document = result(key, "Volatility", change)
         tag = {"run_id": run, "key": "fiduciary.dev/result", "value": json.dumps(document)}

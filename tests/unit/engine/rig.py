@@ -7,13 +7,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fiduciary.clients.inference import Answer, Example, NoExample
-from fiduciary.decide import modelexperiment
+from fiduciary.decide import driftpolicy, modelexperiment
 from fiduciary.decide.counters.templates import Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.apply import Applier
+from fiduciary.engine.drift.counters import Counters, Scrapes
+from fiduciary.engine.drift.observe import DriftObserver
+from fiduciary.engine.drift.reconcile import DriftReconciler
+from fiduciary.engine.drift.reconcile import Sources as DriftSources
+from fiduciary.engine.drift.references import References
 from fiduciary.engine.experiments.asking import Sources
 from fiduciary.engine.experiments.gather import Gatherer
+from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.experiments.observe import ExperimentObserver
 from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.past import Pasts
@@ -93,6 +99,8 @@ class Process:
         refusals: bool = False,
         prometheus: Any = None,
         ledgers: Any = None,
+        artifacts: Any = None,
+        alerting: Any = None,
     ) -> None:
         self.cluster = cluster
         self.clock = clock
@@ -130,6 +138,20 @@ class Process:
             changed=self.loop.queue.add,
             now=clock.now,
         )
+        self.drift = self._drift(prometheus, artifacts, metrics)
+        policies = DriftReconciler(
+            observer=DriftObserver(
+                self.stores, observer.platform, Logs(self.stores.records), self.drift.counters, self.drift.references
+            ),
+            stores=self.stores,
+            applier=applier,
+            judge=driftpolicy,
+            sources=self.drift,
+            alerting=alerting,
+            metrics=metrics,
+            changed=self.loop.queue.add,
+            now=clock.now,
+        )
         self.reconcile = Reconciler(
             observer=observer,
             stores=self.stores,
@@ -138,12 +160,11 @@ class Process:
             mirroring=self.mirroring,
             prober=self.prober,
             judge=cast("Judge", judge),
-            status_judges={},
             metrics=metrics,
             now=clock.now,
             order=order,
-            reconciles={kinds.MODELEXPERIMENT.kind: experiments},
-            changed=self._look_at_experiments,
+            reconciles={kinds.MODELEXPERIMENT.kind: experiments, kinds.DRIFTPOLICY.kind: policies},
+            changed=self._look_at_others,
         )
 
     def _counted(self, prometheus: Any, metrics: Metrics) -> Counted:
@@ -157,11 +178,21 @@ class Process:
             Pasts(prometheus, sources, changed, metrics, now=self.milliseconds),
         )
 
+    def _drift(self, prometheus: Any, artifacts: Any, metrics: Metrics) -> DriftSources:
+        def changed(key: Any) -> None:
+            self.loop.queue.add(key)
+
+        counters = None
+        if prometheus is not None:
+            counters = Counters(prometheus, Scrapes(15, 10), changed, metrics, now=self.milliseconds)
+        registries = {} if artifacts is None else {"mlflow": artifacts}
+        return DriftSources(References(registries, changed, clock=self.clock.monotonic), counters)
+
     def milliseconds(self) -> int:
         return round(self.clock.now().timestamp() * 1000)
 
-    def _look_at_experiments(self, model: Key) -> None:
-        for key in self.stores.experiments_of(model[1:]):
+    def _look_at_others(self, model: Key) -> None:
+        for key in (*self.stores.experiments_of(model[1:]), *self.stores.policies_of(model[1:])):
             self.loop.queue.add(key)
 
     def deliver(self, event: WatchEvent) -> None:
@@ -219,7 +250,9 @@ class Process:
         return True
 
     def ask(self) -> bool:
-        """Ask Prometheus for what is due; whether anything was."""
+        """Ask Prometheus, and MLflow for a drift reference, for what is due; whether anything was."""
+        if self._asked_for_drift():
+            return True
         if self.counted is None:
             return False
         due = self.counted.pasts.next_due()
@@ -230,6 +263,19 @@ class Process:
         if due is None or due > self.milliseconds():
             return False
         asyncio.run(self.counted.gatherer.ask())
+        return True
+
+    def _asked_for_drift(self) -> bool:
+        references, counters = self.drift.references, self.drift.counters
+        taken = references.queue.core.pop(self.clock.seconds)
+        if taken is not None:
+            asyncio.run(references.step(taken[0]))
+            references.queue.core.done(taken[0], self.clock.seconds)
+            return True
+        due = None if counters is None else counters.next_due()
+        if counters is None or due is None or due > self.milliseconds():
+            return False
+        asyncio.run(counters.ask())
         return True
 
     def settle(self, limit: int = 500, horizon: float = 600.0) -> None:

@@ -109,7 +109,7 @@ class Case:
     def state(self) -> State | None:
         """The state with everything new; None before there is anything to fold."""
         calibrated, stored = self.calibrated, self.world.state
-        if calibrated is None:
+        if calibrated is None or self.world.unreadable:
             return stored
         state = stored if stored is not None and stored.key == calibrated.key else self._begun(calibrated)
         for one in () if self.model is None else self.model.acted:

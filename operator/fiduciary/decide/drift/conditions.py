@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api.conditions import Condition, Status, condition
 from fiduciary.decide import reasons
+from fiduciary.decide.drift.standing import LOSSES_NOT_READ
 
 if TYPE_CHECKING:
     from fiduciary.decide.drift.actions import Wish
@@ -114,4 +115,12 @@ def _suspended(this: Outlook) -> Condition | None:
     )
 
 
-CONDITIONS = (_ready, _reconciling, _stalled, _drifted, _data_healthy, _action_held, _suspended)
+def _not_yet_active(this: Outlook) -> Condition | None:
+    names = [its.name for its in this.case.spec.monitors if its.realised_loss is not None]
+    if this.case.world.losses or not names:
+        return None
+    message = f"monitors {', '.join(names)}: {LOSSES_NOT_READ}"
+    return this.condition(reasons.NOT_YET_ACTIVE, "True", reasons.ACCEPTED_NOT_ACTIVE, message)
+
+
+CONDITIONS = (_ready, _reconciling, _stalled, _drifted, _data_healthy, _action_held, _suspended, _not_yet_active)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from fiduciary.api.driftpolicy import DriftPolicyStatus, RequestedAction
+    from fiduciary.api.modeldecision import ModelDecisionSpec
     from fiduciary.decide.decision import Event
     from fiduciary.decide.drift.state import State
 
@@ -28,15 +29,14 @@ class Alert:
 class Decision:
     """One answer of ``decide``.
 
-    Order of writes: the status with the state, before anything acts on it. Then alerts and events; the FinancialModel's
-    reconcile reads ``requested_action`` from the status and writes the record, whose evidence is ``record``.
+    Order of writes: the status with the state, before anything acts on it. Then events, the records of alarms, and
+    alerts; the FinancialModel's reconcile reads ``requested_action`` from the status and records what it does.
     """
 
     state: State | None  # None: nothing to fold yet
     status: DriftPolicyStatus
     requested_action: RequestedAction | None
     alerts: tuple[Alert, ...]
-    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """``evidence.summary`` of the record of what is asked for, or of the alarms that began; empty: there is neither."""
+    records: tuple[ModelDecisionSpec, ...] = ()  # of alarms that the log does not have yet
     events: tuple[Event, ...] = ()
     wake_at: datetime | None = None

@@ -43,6 +43,13 @@ def _no_model(case: Case) -> Blind | None:
     return None
 
 
+def _unreadable(case: Case) -> Blind | None:
+    if not case.world.unreadable:
+        return None
+    told = f"{case.world.unreadable}; delete the policy and create it anew: its detectors begin with the next window"
+    return Blind(reasons.EVIDENCE_UNREADABLE, told, True)
+
+
 def _no_champion(case: Case) -> Blind | None:
     if case.version is None:
         return Blind(reasons.NOTHING_SERVES, "no version of the model serves: nothing is counted")
@@ -55,6 +62,11 @@ def _spec(case: Case) -> Blind | None:
 
 def _no_reference(case: Case) -> Blind | None:
     if case.calibrated is None:
+        if case.world.unread:
+            told = (
+                f"the drift reference of the serving version cannot be read; it is asked for again: {case.world.unread}"
+            )
+            return Blind(reasons.REFERENCE_UNREAD, told)
         return Blind(reasons.REFERENCE_PENDING, "the drift reference of the serving version is being read")
     return None
 
@@ -138,6 +150,6 @@ def _first_window(case: Case) -> Blind | None:
 
 
 LOOKS = (
-    *(_no_model, _no_champion, _spec, _no_reference, _edges),
+    *(_unreadable, _no_model, _no_champion, _spec, _no_reference, _edges),
     *(_prometheus, _sessions, _stale, _last_window, _first_window),
 )

@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from fiduciary.api.modeldecision import Actor, Cause, DecidedModelRef, Evidence, ModelDecisionSpec
+from fiduciary.api.versions import VersionRef
+from fiduciary.decide import identity, reasons
 from fiduciary.decide.drift.alarms import share
 from fiduciary.decide.drift.losses import versus_threshold
 from fiduciary.decide.drift.standing import decimal
@@ -15,30 +18,70 @@ from fiduciary.decide.drift.standing import decimal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fiduciary.api.versions import StandingVersion
     from fiduciary.decide.drift.calibrate import Calibrated
     from fiduciary.decide.drift.case import Case
-    from fiduciary.decide.drift.state import Alarm, State
+    from fiduciary.decide.drift.state import Alarm, Request, State
 
 LIMIT = 3000
 COLUMNS = ("name", "score", "threshold", "distance", "sinceWindow", "lastWindow")
 """Of the rows of ``detectors``: evidence, its threshold, distance beyond sampling, and the windows it came from."""
 
 
-def record(case: Case, state: State | None) -> Mapping[str, Any]:
-    """``evidence.summary`` of the record of what is asked for; else of the alarms that began; empty: neither."""
+def records(case: Case, state: State | None) -> tuple[ModelDecisionSpec, ...]:
+    """A record for each alarm that the model's log does not have, in the order in which they began."""
+    log = None if case.model is None else case.model.log
+    if state is None or log is None or case.model is None or case.version is None or not _judged(case, state):
+        return ()
+    found: list[ModelDecisionSpec] = []
+    previous = log.digest
+    for alarm in sorted(state.alarms, key=lambda alarm: (alarm.since, alarm.monitor)):
+        # What ended with its version is another version's: nothing that would be said of it now is true.
+        if alarm.digest in case.model.recorded or alarm.reason == reasons.BEGUN_ANEW:
+            continue
+        content = _summary(case, state, [alarm], None)
+        spec = ModelDecisionSpec(
+            model_ref=DecidedModelRef(name=log.model, uid=log.uid),
+            sequence=log.sequence + len(found) + 1,
+            action="Alarm",
+            to=named(case.model.champion),
+            cause=Cause(
+                kind="Drift",
+                generation=log.generation,
+                message=f"DriftPolicy {case.name}, {alarm.monitor}: {alarm.message}",
+            ),
+            evidence=Evidence(digest=identity.digest(content), summary=content),
+            actor=Actor(version=case.world.platform.operator_version),
+            previous=previous,
+            decided_at=case.moment,
+        )
+        found.append(spec)
+        previous = identity.record_digest(spec)
+    return tuple(found)
+
+
+def requests_evidence(case: Case, state: State, asked: Request) -> Mapping[str, Any]:
+    """``evidence.summary`` of the record of what is asked for: the alarms that ask."""
+    if not _judged(case, state):
+        return {}
+    chosen = [alarm for alarm in state.alarms if alarm.until is None and alarm.monitor in asked.monitors]
+    return _summary(case, state, chosen, asked)
+
+
+def named(champion: StandingVersion | None) -> VersionRef | None:
+    """The version without its place, which is the log's to say."""
+    if champion is None:
+        return None
+    return VersionRef.model_validate({name: getattr(champion, name) for name in VersionRef.model_fields})
+
+
+def _judged(case: Case, state: State) -> bool:
+    return case.calibrated is not None and state.key == case.calibrated.key
+
+
+def _summary(case: Case, state: State, alarms: Sequence[Alarm], asked: Request | None) -> dict[str, Any]:
     calibrated = case.calibrated
-    if state is None or calibrated is None or state.key != calibrated.key:
-        return {}
-    before = case.world.state
-    known = set[str]() if before is None else {alarm.digest for alarm in before.alarms}
-    asked = None if state.request is None else set(state.request.monitors)
-    chosen = [
-        alarm
-        for alarm in state.alarms
-        if alarm.until is None and (alarm.monitor in asked if asked is not None else alarm.digest not in known)
-    ]
-    if not chosen:
-        return {}
+    assert calibrated is not None
     champion = None if case.model is None else case.model.champion
     about: dict[str, Any] = {
         "policy": case.name,
@@ -47,7 +90,7 @@ def record(case: Case, state: State | None) -> Mapping[str, Any]:
         "versionDigest": case.version,
         "edges": calibrated.edges_digest,
         "question": calibrated.key,
-        "asked": None if state.request is None else {"kind": state.request.kind, "digest": state.request.digest},
+        "asked": None if asked is None else {"kind": asked.kind, "digest": asked.digest},
         "referenceBlocks": calibrated.blocks,
         "detectorsTogether": calibrated.judged,
         "ertWindows": case.spec.false_alarms.ert_windows,
@@ -55,7 +98,8 @@ def record(case: Case, state: State | None) -> Mapping[str, Any]:
         "chains": [state.chain, state.sessions],
         "columns": list(COLUMNS),
     }
-    return _fitted(about, [_alarm(calibrated, state, alarm) for alarm in chosen])
+    kept = {name: value for name, value in about.items() if value is not None}
+    return _fitted(kept, [_alarm(calibrated, state, alarm) for alarm in alarms])
 
 
 def _alarm(calibrated: Calibrated, state: State, alarm: Alarm) -> dict[str, Any]:
@@ -86,7 +130,8 @@ def _alarm(calibrated: Calibrated, state: State, alarm: Alarm) -> dict[str, Any]
         for its in state.versus
         if its.monitor == alarm.monitor and its.alarm is not None
     ]
-    return {"monitor": alarm.monitor, "message": alarm.message[:300], "digest": alarm.digest, "detectors": rows}
+    told = [["" if value is None else value for value in row] for row in rows]  # a null would not survive an apply
+    return {"monitor": alarm.monitor, "message": alarm.message[:300], "digest": alarm.digest, "detectors": told}
 
 
 def _fitted(about: dict[str, Any], alarms: list[dict[str, Any]]) -> dict[str, Any]:

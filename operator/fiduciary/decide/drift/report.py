@@ -19,9 +19,12 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Event
 from fiduciary.decide.drift.conditions import Outlook, conditions
 from fiduciary.decide.drift.decision import Alert
+from fiduciary.decide.drift.record import requests_evidence
 from fiduciary.decide.drift.standing import decimal
+from fiduciary.decide.drift.state import State
 from fiduciary.decide.experiment.times import at
-from fiduciary.evidence.codec import encode
+from fiduciary.evidence.codec import decode, encode
+from fiduciary.evidence.refusal import Refusal, Why
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.case import Case
     from fiduciary.decide.drift.health import Blind
     from fiduciary.decide.drift.standing import MonitorState, Shown
-    from fiduciary.decide.drift.state import State
 
 RESOLVED_SECONDS = 86_400
 """How long an alert that ended is still posted, so that an Alertmanager that was away hears of it."""
@@ -76,7 +78,7 @@ def report(case: Case, outlook: Outlook, state: State | None, next_window: datet
         evidence=evidence,
         last_window=None if state is None or state.ended < 0 else at(state.ended // 1000),
         next_window=next_window,
-        requested_action=requested(state),
+        requested_action=requested(case, state),
         actions=() if state is None else _taken(state),
     )
 
@@ -84,16 +86,30 @@ def report(case: Case, outlook: Outlook, state: State | None, next_window: datet
 def folded(state: State) -> FoldedWindows:
     """The state as the status keeps it."""
     text = json.dumps(encode(state), separators=(",", ":"), ensure_ascii=False)
-    return FoldedWindows(digest="sha256:" + hashlib.sha256(text.encode()).hexdigest(), state=text)
+    return FoldedWindows(digest=_digest(text), state=text)
 
 
-def requested(state: State | None) -> RequestedAction | None:
-    """What is asked of the model."""
+def stored(evidence: FoldedWindows) -> State | Refusal:
+    """What :func:`folded` wrote; a refusal where the status was changed by somebody else, or is of another release."""
+    if _digest(evidence.state) != evidence.digest:
+        return Refusal(Why.MALFORMED, "status.evidence does not match its digest: somebody changed it")
+    return decode(State, json.loads(evidence.state))
+
+
+def _digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def requested(case: Case, state: State | None) -> RequestedAction | None:
+    """What is asked of the model, with the evidence of when it was asked for."""
     asked = None if state is None else state.request
-    if asked is None:
+    if asked is None or state is None:
         return None
     kind = "RollBack" if asked.kind == "RollBack" else "Retrain"
-    return RequestedAction(kind=kind, reason=asked.message, digest=asked.digest, at=at(asked.at))
+    before = case.status.requested_action
+    same = before is not None and before.digest == asked.digest
+    evidence = before.evidence if before is not None and same else requests_evidence(case, state, asked)
+    return RequestedAction(kind=kind, reason=asked.message, digest=asked.digest, at=at(asked.at), evidence=evidence)
 
 
 def phase(outlook: Outlook) -> str:

@@ -1,8 +1,9 @@
 """From Prometheus to readings: what is asked for all policies together, and whose samples are whose.
 
 Two queries: raw samples of the row counters over the time since the last look, in which :func:`windows.due` finds the
-samples that close windows; then all counters at such a sample's time. Counts come from the scorer alone: its pods are
-found by labels of the scrape target, which no pod can set.
+moments at which windows close; then all counters at such a moment. Moments are multiples of the scrape interval, so
+that those of many versions are the same. Counts come from the scorer alone: its pods are found by labels of the scrape
+target, which no pod can set.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ COUNTERS = (ROWS, FEATURES, MISSING, PREDICTION, JOINT, REFERENCE)
 SCORER = "fiduciary-outcomes-[a-z0-9]+-[a-z0-9]+"
 """Pods of the Deployment that the operator makes for a namespace."""
 DIGITS = 8
+VERSION = ("version", "digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ class Watched:
     digest: str
 
     @property
+    def place(self) -> tuple[str, ...]:
+        """Where :func:`by_version` has its series."""
+        return (self.namespace, *self.labels.values())
+
+    @property
     def labels(self) -> Mapping[str, str]:
         """As the scorer writes them."""
         return {
@@ -51,13 +58,30 @@ class Watched:
 
 
 def rows_query(watched: Iterable[Watched], milliseconds: int, namespace: str = "namespace", pod: str = "pod") -> str:
-    """Raw samples of the row counters of all versions, in the time before that of the query."""
-    return f"{{{_matchers((ROWS,), watched, namespace, pod)}}}[{max(1, milliseconds)}ms]"
+    """Raw samples of the row counters of all versions in the time before that of the query, and their edges' hash."""
+    return f"{{{_matchers((ROWS, REFERENCE), watched, namespace, pod)}}}[{max(1, milliseconds)}ms]"
 
 
-def counts_query(watched: Iterable[Watched], namespace: str = "namespace", pod: str = "pod") -> str:
-    """Every counter of all versions, at the time of the query."""
-    return f"{{{_matchers(COUNTERS, watched, namespace, pod)}}}"
+def counts_query(watched: Iterable[Watched], milliseconds: int, namespace: str = "namespace", pod: str = "pod") -> str:
+    """Every counter of all versions in the time before that of the query: the last sample of each is its value then.
+
+    A range, since an instant query finds nothing of a scorer that ended between its last sample and that time.
+    """
+    return f"{{{_matchers(COUNTERS, watched, namespace, pod)}}}[{max(1, milliseconds)}ms]"
+
+
+def by_version(answer: Iterable[Series], namespace: str = "namespace") -> Mapping[tuple[str, ...], list[Series]]:
+    """The series of each version by :attr:`Watched.place`: an answer holds those of hundreds."""
+    found: dict[tuple[str, ...], list[Series]] = {}
+    for series in answer:
+        place = (series.labels.get(namespace, ""), *(series.labels.get(name, "") for name in ("model", *VERSION)))
+        found.setdefault(place, []).append(series)
+    return found
+
+
+def on_grid(samples: Iterable[tuple[int, int]], step: int) -> tuple[tuple[int, int], ...]:
+    """(moment, value) at the multiples of ``step`` (ms) that have a sample in the step before them: its last one."""
+    return tuple({-(-at // step) * step: value for at, value in samples}.items())
 
 
 def rows_of(answer: Iterable[Series], watched: Watched, namespace: str = "namespace") -> tuple[tuple[int, int], ...]:
@@ -113,8 +137,7 @@ def _whole(its: Mapping[int, int]) -> tuple[int, ...]:
 
 
 def _owned(answer: Iterable[Series], watched: Watched, namespace: str) -> Iterable[Series]:
-    labels = {**watched.labels, namespace: watched.namespace}
-    return (series for series in answer if all(series.labels.get(name) == value for name, value in labels.items()))
+    return by_version(answer, namespace).get(watched.place, ())
 
 
 def _matchers(names: tuple[str, ...], watched: Iterable[Watched], namespace: str, pod: str) -> str:

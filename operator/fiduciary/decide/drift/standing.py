@@ -22,6 +22,10 @@ MonitorState = Literal["Stable", "Drifting", "Drifted", "Unknown"]
 GROWS = 0.5
 """Share of the threshold from which evidence is said to grow."""
 
+LOSSES_NOT_READ = (
+    "realised losses are not read in this release: no ledger is begun for a policy, so that nothing is judged"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -55,6 +59,8 @@ def _shown(case: Case, monitor: Monitor) -> Shown:
         return _of_limit(
             monitor, next((its for its in state.limits if its.monitor == monitor.name), None), state, calibrated
         )
+    if monitor.realised_loss is not None and not case.world.losses:
+        return Shown(monitor.name, "Unknown", LOSSES_NOT_READ)
     if monitor.realised_loss is not None and monitor.realised_loss.against == "PreviousVersion":
         found = next((its for its in state.versus if its.monitor == monitor.name), None)
         return _of_versus(case, monitor, found, calibrated, state)

@@ -56,6 +56,17 @@ class Acted:
 
 
 @dataclass(frozen=True, slots=True)
+class LogHead:
+    """The end of the model's decision log, which the record of an alarm follows. ``digest`` None: it is empty."""
+
+    model: str
+    uid: str
+    generation: int
+    sequence: int
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the FinancialModel's spec, status and log say that this policy depends on."""
 
@@ -69,6 +80,8 @@ class ModelFacts:
     killed: bool = False
     busy: str = ""  # training or experiment that is under way, in words
     acted: tuple[Acted, ...] = ()  # of all policies of the model, at least eight days back
+    log: LogHead | None = None  # None: nothing can be recorded (any more)
+    recorded: frozenset[str] = frozenset()  # digests of alarms that the log has
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +107,6 @@ class World:
     sessions: tuple[SessionLoss, ...] = ()
     reference: str | None = None  # hash of the edges that the counters are over, as the scorer says
     health: Health = field(default_factory=Health)
+    losses: bool = True  # sessions of realised losses are read
+    unread: str = ""  # why the drift reference is not read yet
+    unreadable: str = ""  # why what was folded cannot be read

@@ -11,7 +11,9 @@ from fiduciary.decide.counters.samples import Series
 from fiduciary.decide.drift.series import (
     COUNTERS,
     Watched,
+    by_version,
     counts_query,
+    on_grid,
     reading_of,
     reference_of,
     rows_of,
@@ -92,11 +94,27 @@ def test_no_count_is_no_reading_and_a_hole_is_no_zero() -> None:
 
 def test_queries_name_the_scorers_pods_by_their_scrape_target() -> None:
     assert rows_query([WATCHED], 90_000) == (
-        '{__name__=~"fiduciary_histogram_rows_total",namespace=~"quant",pod=~"fiduciary-outcomes-[a-z0-9]+-[a-z0-9]+",'
+        '{__name__=~"fiduciary_histogram_rows_total|fiduciary_outcomes_reference_info",'
+        'namespace=~"quant",pod=~"fiduciary-outcomes-[a-z0-9]+-[a-z0-9]+",'
         'model=~"quant\\\\.spx-volatility",version=~"7"}[90000ms]'
     )
     other = Watched("desk", "desk.rates", "12", DIGEST)
-    text = counts_query([WATCHED, other], namespace="kubernetes_namespace")
+    text = counts_query([WATCHED, other], 30_000, namespace="kubernetes_namespace")
     assert 'kubernetes_namespace=~"desk|quant"' in text
     assert 'version=~"12|7"' in text
-    assert text.endswith('"}')
+    assert text.endswith('"}[30000ms]')
+
+
+def test_an_answer_for_many_is_divided_once() -> None:
+    other = [
+        Series({**its.labels, "namespace": "desk", "model": "desk.rates"}, its.samples) for its in exported(extra=5.0)
+    ]
+    divided = by_version([*exported(), *other])
+    assert reading_of(divided[WATCHED.place], WATCHED, 60_000) == reading_of(exported(), WATCHED, 60_000)
+    rates = Watched("desk", "desk.rates", "7", DIGEST)
+    assert rows_of(divided[rates.place], rates) == ((60_000, 26),)
+
+
+def test_samples_are_those_of_moments_that_all_have_in_common() -> None:
+    assert on_grid([(15_001, 1), (29_999, 2), (30_000, 3), (30_001, 4)], 15_000) == ((30_000, 3), (45_000, 4))
+    assert on_grid([], 15_000) == ()

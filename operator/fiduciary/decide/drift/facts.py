@@ -1,0 +1,77 @@
+"""What a FinancialModel and its log say to a DriftPolicy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from fiduciary.decide.drift.world import Acted, LogHead, ModelFacts
+from fiduciary.decide.serving.will import ways_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fiduciary.api.financialmodel import FinancialModel
+    from fiduciary.api.modeldecision import ModelDecision
+    from fiduciary.decide.history import History
+
+
+def facts(model: FinancialModel, records: Iterable[ModelDecision], history: History) -> ModelFacts:
+    """The model as its policies see it. ``history``: of ``records``."""
+    spec, metadata, kept = model.spec, model.metadata, tuple(records)
+    return ModelFacts(
+        label=spec.data.label.kind,
+        champion=history.champion,
+        previous=next(iter(ways_back(history)), None),
+        calendar=spec.data.calendar or "24/7",
+        rolling=spec.data.as_of == "Rolling",
+        mode=spec.promotion.mode,
+        suspended=spec.suspend,
+        killed=history.kill is not None and history.kill.engaged,
+        busy=_busy(model, history),
+        acted=acted(kept),
+        log=LogHead(metadata.name, metadata.uid, metadata.generation, history.sequence, history.digest),
+        recorded=recorded(kept),
+    )
+
+
+def acted(records: Iterable[ModelDecision]) -> tuple[Acted, ...]:
+    """Records that carried out what a policy asked for, in the order of the log."""
+    found: list[Acted] = []
+    for record in records:
+        spec = record.spec
+        if spec.cause.kind != "Drift" or spec.action not in ("Retrain", "RollBack"):
+            continue
+        summary = spec.evidence.summary
+        kind = "RollBack" if spec.action == "RollBack" else "Retrain"
+        digest = str(_part(summary, "asked").get("digest", ""))
+        found.append(Acted(kind, str(summary.get("policy", "")), digest, spec.decided_at, spec.sequence))
+    return tuple(found)
+
+
+def recorded(records: Iterable[ModelDecision]) -> frozenset[str]:
+    """Digests of the alarms that have a record."""
+    found: set[str] = set()
+    for record in records:
+        if record.spec.action == "Alarm":
+            for alarm in cast("list[Mapping[str, Any]]", record.spec.evidence.summary.get("alarms", [])):
+                found.add(str(alarm.get("digest", "")))
+    return frozenset(found)
+
+
+def _busy(model: FinancialModel, history: History) -> str:
+    """What a retrain would come on top of; empty: nothing."""
+    status = model.status
+    if status.active_experiment is not None:
+        return f"ModelExperiment {status.active_experiment.name} is under way"
+    if status.training is not None:
+        return "a training is under way"
+    waiting = history.challenger or history.waiting
+    # One that waits for people may wait for weeks: nothing would be retrained for drift until then.
+    if waiting is not None and model.spec.promotion.mode == "Auto":
+        return f"version {waiting.version} waits for its promotion"
+    return ""
+
+
+def _part(summary: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value: object = summary.get(name)
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}

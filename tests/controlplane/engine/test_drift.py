@@ -1,0 +1,164 @@
+"""A drift policy watched by the real process: real API server, MLflow, outcome scorer and Prometheus."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from fiduciary.api.driftpolicy import DriftPolicy
+from fiduciary.decide.drift.report import stored
+from fiduciary.decide.drift.state import State
+from tests.controlplane.engine import models
+from tests.controlplane.engine.node import Node
+from tests.controlplane.engine.scorer import WEIGHTS, Counted
+from tests.controlplane.server import GROUP, path_of, until
+from tests.prometheus.server import SCRAPE, TIMEOUT
+from tests.unit.decide.drift.watch import document
+from tests.unit.decide.drift.watched import folded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.controlplane.engine.process import OperatorProcess
+    from tests.controlplane.server import Api, Body, Server
+
+#: Nobody serves it: the log makes it champion, and its rows are counted by whoever gets them.
+SERVED: dict[str, Any] = {
+    "data": {"asOf": "Rolling"},
+    "serving": {"replicas": 1, "gateway": {"parentRefs": [{"name": "edge"}]}},
+    "promotion": {"mode": "Auto"},
+}
+SPEC: dict[str, Any] = {
+    "modelRef": {"name": "spx"},
+    "window": {"rows": 21, "calendar": "24/7"},  # no table of exchanges is made here
+    "falseAlarms": {"ertWindows": 200},
+    "monitors": [
+        {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["Alert", "Retrain"]},
+        {"name": "series", "query": "count(fiduciary_histogram_rows_total)", "above": "1.5", "actions": ["Alert"]},
+    ],
+    "actions": {"retrain": {"minNewRows": 0}},
+}
+#: Seconds between two windows: each is in a scrape of its own.
+APART = 2.5 * SCRAPE
+
+
+def dp(api: Api, namespace: str) -> DriftPolicy:
+    return DriftPolicy.model_validate(api.get(path_of("DriftPolicy", namespace, "spx")))
+
+
+def state(api: Api, namespace: str) -> State | None:
+    evidence = dp(api, namespace).status.evidence
+    found = None if evidence is None else stored(evidence)
+    assert found is None or isinstance(found, State), found
+    return found
+
+
+def windows(api: Api, namespace: str) -> int:
+    found = state(api, namespace)
+    return 0 if found is None else found.folded
+
+
+def condition(api: Api, namespace: str, kind: str) -> tuple[str, str]:
+    return next(((c.status, c.reason) for c in dp(api, namespace).status.conditions if c.type == kind), ("", ""))
+
+
+def alarms(api: Api, namespace: str) -> list[Body]:
+    return [record for record in models.records(api, namespace) if record["action"] == "Alarm"]
+
+
+@pytest.fixture
+def digest(server: Server, namespace: str, mlflow: str, operator: Callable[..., OperatorProcess]) -> str:
+    """A version that was trained, registered and accepted, with its drift reference in MLflow."""
+    process = operator("trainer").start().ready()
+    api = server.admin
+    api.create(models.model(namespace, change=SERVED))
+    node = Node(api, namespace, mlflow, {"drift_reference.json": document()})
+    job = until("a Job", lambda: next(iter(node.unfinished()), None), 60)
+    found = str(node.run(job)["digest"])
+    until("it is champion", lambda: models.status(api, namespace).get("champion", {}).get("version") == "1", 60)
+    process.stop()
+    return found
+
+
+@pytest.fixture
+def counted(namespace: str, digest: str, tmp_path: Path) -> Iterator[Counted]:
+    found = Counted(namespace, "spx", "1", digest, tmp_path)
+    yield found
+    found.stop()
+
+
+@pytest.mark.timeout(600)
+def test_drift_is_found_once_though_the_operator_is_killed_and_prometheus_goes_away(
+    server: Server, namespace: str, digest: str, counted: Counted, operator: Callable[..., OperatorProcess]
+) -> None:
+    api = server.admin
+    prometheus = {"url": counted.prometheus.url, "scrapeSeconds": SCRAPE, "scrapeTimeoutSeconds": TIMEOUT}
+    process = operator(prometheus={**prometheus, "timeoutSeconds": 5}).start().ready()
+    api.create(
+        {"apiVersion": GROUP, "kind": "DriftPolicy", "metadata": {"name": "spx", "namespace": namespace}, "spec": SPEC}
+    )
+    until("it waits for rows", lambda: condition(api, namespace, "Ready") == ("False", "FirstWindow"), 60)
+
+    # a quiet market
+    for number in range(4):
+        counted.send(21)
+        until(f"window {number}", lambda number=number: windows(api, namespace) == number + 1, 60)
+    status = dp(api, namespace).status
+    assert (status.phase, status.requested_action) == ("Stable", None), status.monitors
+    assert condition(api, namespace, "Drifted") == ("False", "NoDrift")
+    assert alarms(api, namespace) == []
+
+    # the operator is killed again and again while the inputs drift
+    for _ in range(3):
+        process.kill()
+        for _ in range(3):
+            counted.send(21, 1.0)
+            time.sleep(APART)
+        seen = windows(api, namespace)
+        process.start().ready()
+        until("it goes on", lambda seen=seen: windows(api, namespace) > seen, 60)
+    until("every window is folded", lambda: windows(api, namespace) == 13, 60)
+    until("the alarm is recorded", lambda: len(alarms(api, namespace)) == 1, 60)
+    alone = folded(dp(api, namespace), digest, counted.rows, WEIGHTS)
+    found = state(api, namespace)
+    assert found is not None
+    assert found.skipped == 0
+    assert [(a.monitor, a.window, a.names) for a in found.alarms] == [
+        (a.monitor, a.window, a.names) for a in alone.alarms
+    ], "as one that nobody killed"
+    assert [stream.detector for stream in found.streams] == [stream.detector for stream in alone.streams]
+    record = alarms(api, namespace)[0]
+    assert record["evidence"]["summary"]["alarms"][0]["digest"] == found.alarms[0].digest
+    assert record["to"]["digest"] == digest
+    until("a retrain is asked for", lambda: _asked(api, namespace), 60)
+    events = api.get(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")["items"]
+    assert "DriftShown" in {event["reason"] for event in events}
+    shown = server.kubectl(namespace)("get", "dp")
+    print(shown)
+    assert "Drifted" in shown
+    metrics = process.get("/metrics")[1]
+    assert 'fiduciary_prometheus_queries_total{template="DriftRows"}' in metrics
+    assert "fiduciary_drift_policies_counted 1.0" in metrics
+
+    # without Prometheus nothing is known, and nothing is asked for
+    counted.prometheus.kill()
+    until("it is blind", lambda: condition(api, namespace, "Ready") == ("False", "CountersUnreachable"), 60)
+    assert dp(api, namespace).status.requested_action is None
+    counted.prometheus.start()
+    until("it sees again", lambda: condition(api, namespace, "DataHealthy")[0] == "True", 60)
+    folds = windows(api, namespace)
+    counted.send(21, 1.0)
+    until("it goes on", lambda: windows(api, namespace) == folds + 1, 60)
+    assert len(alarms(api, namespace)) == 1
+    assert np.sum([len(rows) for rows in counted.rows]) == 21 * 14
+
+
+def _asked(api: Api, namespace: str) -> bool:
+    """It stands in the status, or the model has taken it on already."""
+    asked = dp(api, namespace).status.requested_action
+    done = [record for record in models.records(api, namespace) if record["action"] == "Retrain"]
+    return bool(done) or (asked is not None and asked.kind == "Retrain")
