@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fiduciary.api.driftpolicy import DriftPolicy
 from fiduciary.decide import reasons
 from fiduciary.decide.case import Case
 from fiduciary.decide.drift.requests import model_facts
@@ -30,12 +29,13 @@ from tests.unit.decide.lives import (
     trained,
 )
 from tests.unit.decide.simulated_world import WRITES, Crash, SimulatedWorld
-from tests.unit.decide.worlds import asking, merged
 from tests.unit.decide.worlds import approval as act
+from tests.unit.decide.worlds import asking, merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fiduciary.api.driftpolicy import DriftPolicy
     from fiduciary.api.modeldecision import ModelDecisionSpec
 
 ROLLING = {"data": {"asOf": "Rolling"}}
@@ -143,7 +143,8 @@ HOLDS: list[tuple[str, str, Callable[[SimulatedWorld], object], dict[str, Any]]]
     ("a training", reasons.MODEL_BUSY, lambda sim: sim.edit({"training": {"seed": 9}}), {}),
     ("frozen days", reasons.IN_FREEZE, lambda sim: None, {"guards": {"freeze": ["2026-12-24/2027-01-02"]}}),
     ("no such calendar", reasons.CALENDAR_UNKNOWN, lambda sim: None, {
-        "guards": {"freeze": ["2026-12-24/2027-01-02"]}, "window": {"rows": 21, "calendar": "XTKS", "length": None, "minCount": None},
+        "guards": {"freeze": ["2026-12-24/2027-01-02"]},
+        "window": {"rows": 21, "calendar": "XTKS", "length": None, "minCount": None},
     }),
 ]  # fmt: skip
 
