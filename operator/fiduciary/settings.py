@@ -201,7 +201,7 @@ class PrometheusSettings(_Strict):
         return self
 
 
-class _ReceiverSettings(_Strict):
+class ReceiverSettings(_Strict):
     """How the operator shows itself to a receiver of alerts. Credentials are files of a mounted Secret."""
 
     ca_file: Path | None = Field(default=None, validation_alias=_names("caFile"))
@@ -215,7 +215,7 @@ class _ReceiverSettings(_Strict):
     timeout_seconds: float = Field(default=10.0, validation_alias=_names("timeoutSeconds"), gt=0.0, le=120.0)
 
     @model_validator(mode="after")
-    def _one_way(self) -> _ReceiverSettings:
+    def _one_way(self) -> ReceiverSettings:
         if (self.username == "") != (self.password_file is None):
             raise ValueError("username and passwordFile belong together: write both, or neither")
         if self.token_file is not None and self.password_file is not None:
@@ -225,7 +225,7 @@ class _ReceiverSettings(_Strict):
         return self
 
 
-class AlertmanagerSettings(_ReceiverSettings):
+class AlertmanagerSettings(ReceiverSettings):
     """An Alertmanager that DriftPolicies may name: each member of its cluster, never a load balancer before them."""
 
     urls: tuple[Annotated[str, Field(pattern=_RECEIVER)], ...] = Field(
@@ -233,7 +233,7 @@ class AlertmanagerSettings(_ReceiverSettings):
     )
 
 
-class EventSinkSettings(_ReceiverSettings):
+class EventSinkSettings(ReceiverSettings):
     """A receiver of CloudEvents that DriftPolicies may name."""
 
     url: str = Field(pattern=_RECEIVER, description="e.g. http://broker-ingress.knative-eventing.svc/quant/default")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fiduciary.decide import reasons
-from fiduciary.decide.case import Case
-from fiduciary.decide.drift.requests import model_facts
+from fiduciary.decide.history import fold
 from tests.unit.decide.experiment.trials import XNYS
 from tests.unit.decide.laboratory import AUTO, WATCHED
 from tests.unit.decide.lives import (
@@ -344,23 +342,13 @@ def test_dying_before_any_write_carries_nothing_out_twice(kind: str) -> None:
 # --- what policies are told ------------------------------------------------------------------------------------------
 
 
-def test_what_the_model_says_to_its_policies() -> None:
+def test_the_log_says_what_was_carried_out_and_when() -> None:
     sim = promoted(ROLLING)
-    facts = model_facts(Case(sim.world, sim.now))
-    assert facts.champion is not None
-    assert facts.champion.version == "2"
-    assert facts.previous is not None
-    assert (facts.previous.version, facts.rolling, facts.mode, facts.busy) == ("1", True, "Manual", "")
     ask(sim, "RollBack")
     calm(sim, 20)
-    facts = model_facts(Case(sim.world, sim.now))
-    (acted,) = facts.acted
+    (acted,) = fold(sim.world.records).acted
     assert (acted.kind, acted.policy, acted.digest) == ("RollBack", "inputs", DIGEST)
-    assert acted.at <= sim.now - timedelta(seconds=1)
-    assert facts.previous is None
-    sim.edit({"training": {"seed": 9}})
-    sim.settle()
-    assert "trains" in model_facts(Case(sim.world, sim.now)).busy
+    assert (acted.at, acted.sequence) == (sim.records[-1].decided_at, sim.records[-1].sequence)
 
 
 def test_a_model_without_a_champion_has_nothing_to_ask_of() -> None:

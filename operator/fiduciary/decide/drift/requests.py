@@ -15,7 +15,6 @@ from fiduciary.decide import reasons, records
 from fiduciary.decide.calendar import ALWAYS_OPEN
 from fiduciary.decide.decision import Event
 from fiduciary.decide.drift.held import Held, frozen
-from fiduciary.decide.drift.world import ModelFacts
 from fiduciary.decide.due import REQUEST, ROLLING, Due, planned
 from fiduciary.decide.serving.following import active, experiments_decide, watches
 from fiduciary.decide.serving.waysback import ways_back
@@ -111,23 +110,6 @@ def busy(case: Case, history: History) -> str:
     if challenger is not None and experiments_decide(case):
         return f"version {challenger.version} wants to be champion"
     return ""
-
-
-def model_facts(case: Case) -> ModelFacts:
-    """What the model's spec, status and log say to its policies."""
-    spec, history = case.spec, case.history
-    return ModelFacts(
-        label=spec.data.label.kind,
-        champion=history.champion,
-        previous=next(iter(ways_back(history)), None),
-        calendar=spec.data.calendar or ALWAYS_OPEN,
-        rolling=spec.data.as_of == ROLLING,
-        mode=spec.promotion.mode,
-        suspended=spec.suspend,
-        killed=case.killed,
-        busy=busy(case, history),
-        acted=history.acted,
-    )
 
 
 # --- what holds any request ------------------------------------------------------------------------------------------
