@@ -129,9 +129,9 @@ server: $(VENV)/complete
 	$(call say,server)
 	@$(PY) -m tests.in_server_image
 
-controlplane: $(VENV)/complete $(PROMETHEUS)  ## on a real API server and etcd
+controlplane: $(VENV)/complete $(PROMETHEUS) $(ALERTMANAGER)  ## on a real API server and etcd
 	$(call say,controlplane)
-	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) $(PYTEST) tests/controlplane
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) FIDUCIARY_ALERTMANAGER=$(ALERTMANAGER) $(PYTEST) tests/controlplane
 
 ifdef BACKEND
 e2e: $(VENV)/complete  ## with BACKEND=: promotion and rollback on the cluster of KUBECONFIG

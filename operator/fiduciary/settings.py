@@ -26,6 +26,9 @@ CALENDARS = Path(__file__).with_name("calendars.json")
 _RECEIVER = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
 
 
+_USERINFO = re.compile(r"//[^/\s@]+@")
+
+
 class SettingsError(ValueError):
     """The settings cannot be used; the message names the variable or the path in the file, and what was expected."""
 
@@ -464,5 +467,6 @@ def _explain(error: ValidationError) -> str:
     lines: list[str] = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"]) or "settings"
-        lines.append(f"{where}: {problem['msg']} (found {problem['input']!r})")
+        found = _USERINFO.sub("//***@", repr(problem["input"]))  # a password in an address must not reach the log
+        lines.append(f"{where}: {problem['msg']} (found {found})")
     return "the operator's settings cannot be used: " + "; ".join(lines)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fiduciary.decide.history import fold
-from fiduciary.decide.history import fold
 from fiduciary.engine import kinds
 from fiduciary.engine.stores import Key
 from tests.unit.decide.worlds import NAME, NAMESPACE
@@ -89,6 +88,18 @@ def test_what_the_model_carried_out_ends_the_request_and_begins_anew() -> None:
     assert fold([story._stored(spec) for spec in story.records]).acted[0].digest == asked.digest
     story.until_alarm()
     assert story.policy.status.next_action == "Retrain held: CoolingDown"
+
+
+def test_alerts_that_reach_nobody_are_a_condition_while_they_do() -> None:
+    story = DriftStory()
+    story.windows(1)
+    story.undelivered = "Alertmanager alertmanager: nobody there"
+    story.windows(1)
+    found = {one.type: one for one in story.policy.status.conditions}["AlertsDelivered"]
+    assert (found.status, found.reason, found.message) == ("False", "Undelivered", story.undelivered)
+    story.undelivered = ""
+    story.windows(1)
+    assert "AlertsDelivered" not in {one.type for one in story.policy.status.conditions}
 
 
 def test_killed_at_any_write_it_finds_the_same_alarms_at_the_same_windows() -> None:
