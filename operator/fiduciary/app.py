@@ -6,12 +6,16 @@ import asyncio
 import os
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import kopf
 import structlog
 
 import fiduciary
+from fiduciary.clients.alertmanager import PATH, Alertmanager
+from fiduciary.clients.cloudevents import EventSink
+from fiduciary.clients.delivery import Credentials, Receiver
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
 from fiduciary.clients.ledger import Scorers
@@ -22,6 +26,7 @@ from fiduciary.decide import driftpolicy, financialmodel, modelexperiment
 from fiduciary.decide.counters.templates import Contour, Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
+from fiduciary.engine.alerting import Alerting
 from fiduciary.engine.apply import Applier
 from fiduciary.engine.drift.counters import Counters, Scrapes
 from fiduciary.engine.drift.observe import DriftObserver
@@ -55,13 +60,14 @@ from fiduciary.manifests.plans import Environment, Postgresql, Scoring
 from fiduciary.settings import Settings, calendars
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Hashable
+    from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
     from types import ModuleType
 
     import aiohttp
 
     from fiduciary.clients.access import Access
     from fiduciary.clients.probekey import ProbeKey
+    from fiduciary.settings import ReceiverSettings
 
 log = structlog.get_logger(part="app")
 
@@ -202,6 +208,8 @@ class Operator:
             now=self._now,
         )
         drift = self._drift_sources(prometheus, registries, loop)
+        managers, sinks = self._receivers()
+        alerting = Alerting(managers, sinks, loop.queue.add)
         policies = DriftReconciler(
             observer=DriftObserver(
                 self.stores, observer.platform, Logs(self.stores.records), drift.counters, drift.references
@@ -210,7 +218,7 @@ class Operator:
             applier=applier,
             judge=driftpolicy,
             sources=drift,
-            alerting=None,
+            alerting=alerting,
             metrics=self.metrics,
             changed=loop.queue.add,
             now=self._now,
@@ -236,6 +244,7 @@ class Operator:
             prober,
             *(() if counted is None else (counted.gatherer, counted.pasts)),
             *(() if ledgers is None else (ledgers,)),
+            alerting,
             drift.references,
             *(() if drift.counters is None else (drift.counters,)),
         )
@@ -265,6 +274,8 @@ class Operator:
                 await prometheus.close()
             if scorers is not None:
                 await scorers.close()
+            for receiver in (*managers.values(), *sinks.values()):
+                await receiver.close()
             for registry in registries.values():
                 await cast("Registry", registry).close()
 
@@ -357,6 +368,30 @@ class Operator:
             )
             counters = Counters(prometheus, scrapes, changed, self.metrics)
         return DriftSources(References(artifacts, changed), counters)
+
+    def _receivers(self) -> tuple[Mapping[str, Alertmanager], Mapping[str, EventSink]]:
+        """Who takes alerts, by the names that the settings give them."""
+
+        def receiver(name: str, address: str, settings: ReceiverSettings) -> Receiver:
+            shown = Credentials(
+                token_file=settings.token_file,
+                username=settings.username,
+                password_file=settings.password_file,
+                ca_file=settings.ca_file,
+                cert_file=settings.cert_file,
+                key_file=settings.key_file,
+            )
+            observe = partial(self.metrics.alert_post, name)
+            return Receiver(address, shown, timeout=settings.timeout_seconds, observe=observe)
+
+        managers = {
+            name: Alertmanager([receiver(name, url.rstrip("/") + PATH, its) for url in its.urls])
+            for name, its in self.settings.alertmanagers.items()
+        }
+        sinks = {
+            name: EventSink(receiver(name, its.url, its), its.mode) for name, its in self.settings.event_sinks.items()
+        }
+        return managers, sinks
 
     def _look_at_others(self, loop: Loop, model: Key) -> None:
         """Experiments and drift policies of a model whose status or log we wrote."""

@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -20,6 +20,13 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 PREFIX = "FIDUCIARY_"
 #: Exchange calendars, made by operator/calendars/generate.py when the image is built.
 CALENDARS = Path(__file__).with_name("calendars.json")
+
+
+#: Without a name or password, which would be shown in messages, and without a query, which may hold a token.
+_RECEIVER = r"^https?://[^\s/@?#]+(/[^\s?#]*)?$"
+
+
+_USERINFO = re.compile(r"//[^/\s@]+@")
 
 
 class SettingsError(ValueError):
@@ -197,6 +204,45 @@ class PrometheusSettings(_Strict):
         return self
 
 
+class ReceiverSettings(_Strict):
+    """How the operator shows itself to a receiver of alerts. Credentials are files of a mounted Secret."""
+
+    ca_file: Path | None = Field(default=None, validation_alias=_names("caFile"))
+    cert_file: Path | None = Field(
+        default=None, validation_alias=_names("certFile"), description="client certificate, with keyFile"
+    )
+    key_file: Path | None = Field(default=None, validation_alias=_names("keyFile"))
+    token_file: Path | None = Field(default=None, validation_alias=_names("tokenFile"), description="bearer token")
+    username: str = Field(default="", pattern=r"^[^:]*$", description="basic authentication, with passwordFile")
+    password_file: Path | None = Field(default=None, validation_alias=_names("passwordFile"))
+    timeout_seconds: float = Field(default=10.0, validation_alias=_names("timeoutSeconds"), gt=0.0, le=120.0)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ReceiverSettings:
+        if (self.username == "") != (self.password_file is None):
+            raise ValueError("username and passwordFile belong together: write both, or neither")
+        if self.token_file is not None and self.password_file is not None:
+            raise ValueError("tokenFile and passwordFile exclude each other: one Authorization header can be sent")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("keyFile needs certFile: the certificate that the key belongs to")
+        return self
+
+
+class AlertmanagerSettings(ReceiverSettings):
+    """An Alertmanager that DriftPolicies may name: each member of its cluster, never a load balancer before them."""
+
+    urls: tuple[Annotated[str, Field(pattern=_RECEIVER)], ...] = Field(
+        min_length=1, max_length=16, description="e.g. http://alertmanager-0.alertmanager.monitoring.svc:9093"
+    )
+
+
+class EventSinkSettings(ReceiverSettings):
+    """A receiver of CloudEvents that DriftPolicies may name."""
+
+    url: str = Field(pattern=_RECEIVER, description="e.g. http://broker-ingress.knative-eventing.svc/quant/default")
+    mode: Literal["Structured", "Binary"] = Field(default="Structured", description="content mode of the HTTP binding")
+
+
 class LeaseSettings(_Strict):
     """Times of the leader election in seconds, as in client-go: duration > renewal deadline > retry."""
 
@@ -278,6 +324,13 @@ class Settings(_Strict):
     wave: int = Field(default=5, ge=1, description="Deployments that a new server image rolls at once, over all models")
     probes: ProbeSettings = Field(default_factory=ProbeSettings)
     prometheus: PrometheusSettings | None = Field(default=None, description="absent: experiments see nothing and hold")
+    alertmanagers: Mapping[str, AlertmanagerSettings] = Field(
+        default_factory=dict[str, AlertmanagerSettings],
+        description="what DriftPolicies may name; usually: alertmanager",
+    )
+    event_sinks: Mapping[str, EventSinkSettings] = Field(
+        default_factory=dict[str, EventSinkSettings], validation_alias=_names("eventSinks")
+    )
     job_ttl_seconds: int = Field(default=3600, validation_alias=_names("jobTtlSeconds"), ge=0)
     progress_seconds: int = Field(default=15, validation_alias=_names("progressSeconds"), ge=1)
     resync_seconds: int = Field(default=600, validation_alias=_names("resyncSeconds"), ge=10)
@@ -414,5 +467,6 @@ def _explain(error: ValidationError) -> str:
     lines: list[str] = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"]) or "settings"
-        lines.append(f"{where}: {problem['msg']} (found {problem['input']!r})")
+        found = _USERINFO.sub("//***@", repr(problem["input"]))  # a password in an address must not reach the log
+        lines.append(f"{where}: {problem['msg']} (found {found})")
     return "the operator's settings cannot be used: " + "; ".join(lines)

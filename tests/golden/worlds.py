@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fiduciary.api import meta
+from fiduciary.api.driftpolicy import DriftPolicy
 from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
@@ -70,6 +71,7 @@ def load(path: Path) -> tuple[World, datetime]:
         jobs=tuple(jobs),
         approvals=tuple(ModelApproval.model_validate(body) for body in of("ModelApproval")),
         experiments=tuple(ModelExperiment.model_validate(body) for body in of("ModelExperiment")),
+        policies=tuple(DriftPolicy.model_validate(body) for body in of("DriftPolicy")),
         quotas=tuple(kinds.quota(body) for body in of("ResourceQuota")),
         references=tuple(named),
         registry=_registry(head.get("mlflow")),

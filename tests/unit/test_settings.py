@@ -142,3 +142,45 @@ def test_wrong_outcome_settings_are_refused_by_name(tmp_path: Path, text: str, m
     with pytest.raises(SettingsError) as refused:
         load(written(tmp_path, f"outcomes: {{{text}}}"))
     assert message in str(refused.value)
+
+
+def test_receivers_of_alerts_are_addresses_and_files(tmp_path: Path) -> None:
+    text = """
+    alertmanagers:
+      alertmanager:
+        urls: ["https://am-0.monitoring.svc:9093", "https://am-1.monitoring.svc:9093/prefix"]
+        caFile: /etc/am/ca.crt
+        username: fiduciary
+        passwordFile: /etc/am/password
+    eventSinks: {broker: {url: "http://broker.events.svc/quant", mode: Binary, tokenFile: /etc/events/token}}
+    """
+    settings = load(written(tmp_path, text))
+    manager, sink = settings.alertmanagers["alertmanager"], settings.event_sinks["broker"]
+    assert manager.urls[1] == "https://am-1.monitoring.svc:9093/prefix"
+    assert (str(manager.ca_file), manager.username, str(manager.password_file)) == (
+        "/etc/am/ca.crt", "fiduciary", "/etc/am/password",
+    )  # fmt: skip
+    assert (sink.mode, str(sink.token_file)) == ("Binary", "/etc/events/token")
+    assert (load({}).alertmanagers, load({}).event_sinks) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("alertmanagers: {a: {urls: []}}", "alertmanagers.a.urls: Tuple should have at least 1 item"),
+        ("alertmanagers: {a: {urls: ['am:9093']}}", "alertmanagers.a.urls.0: String should match"),
+        ("alertmanagers: {a: {urls: ['http://me:secret@am']}}", "alertmanagers.a.urls.0: String should match"),
+        ("eventSinks: {a: {url: 'http://b/?token=x'}}", "eventSinks.a.url: String should match"),
+        ("eventSinks: {a: {url: 'http://b', username: me}}", "username and passwordFile belong together"),
+        (
+            "eventSinks: {a: {url: 'http://b', username: me, passwordFile: /p, tokenFile: /t}}",
+            "tokenFile and passwordFile exclude each other",
+        ),
+        ("eventSinks: {a: {url: 'http://b', keyFile: /k}}", "keyFile needs certFile"),
+    ],
+)
+def test_wrong_receivers_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load(written(tmp_path, text))
+    assert message in str(error.value)
+    assert "secret" not in str(error.value)

@@ -82,11 +82,16 @@ class Cause(ApiModel):
     kind: CauseKind
     """What led to the decision."""
     trigger: Mapping[str, str] = Field(default_factory=dict[str, str], max_length=4)
-    """Trigger of the training: {} for the first one, {scheduleTick: <RFC 3339>} or {requestId: <ModelApproval>}."""
+    """Trigger of the training: {} for the first one, {scheduleTick: <RFC 3339>} or {requestId: <ModelApproval, or
+    digest of a request of a DriftPolicy>}."""
     approval: SubdomainName | None = None
     """Name of the ModelApproval that asked for it."""
     experiment: DnsLabel | None = None
     """Name of the ModelExperiment whose verdict it carries out."""
+    policy: DnsLabel | None = None
+    """Name of the DriftPolicy that asked for it."""
+    request: Digest | None = None
+    """Digest of what the DriftPolicy asked for: status.requestedAction.digest. Each is carried out once."""
     generation: int | None = Field(default=None, ge=0)
     """metadata.generation of the FinancialModel that was judged."""
     message: Text = ""

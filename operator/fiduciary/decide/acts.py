@@ -9,7 +9,7 @@ from fiduciary.api.versions import VersionRef
 from fiduciary.decide import reasons, records
 from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving.routing import routing
-from fiduciary.decide.serving.will import ways_back
+from fiduciary.decide.serving.waysback import ways_back
 from fiduciary.decide.step import Step
 
 if TYPE_CHECKING:

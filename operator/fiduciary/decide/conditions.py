@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fiduciary.api.conditions import Condition, Status, condition, find
 from fiduciary.decide import aliases, reasons
 from fiduciary.decide.acts import answering_resume
+from fiduciary.decide.drift.requests import waiting
 from fiduciary.decide.due import NothingNew, planned
 from fiduciary.decide.notyet import inactive_fields
 from fiduciary.decide.verdict import explain, present_judgement
@@ -299,6 +300,18 @@ def _nothing_new(this: Outlook) -> Condition | None:
     return this.condition(reasons.NOTHING_NEW, "True", reasons.FIXED_AS_OF, message)
 
 
+def _request_waits(this: Outlook) -> Condition | None:
+    found = waiting(this.case, this.history)
+    if found is None:
+        return None
+    one, held = found
+    message = f"DriftPolicy {one.name} asks for a {_ASKED[one.action.kind]} ({one.action.reason}): {held.message}"
+    return this.condition(reasons.ACTION_HELD, "True", held.reason, message)
+
+
+_ASKED = {"Retrain": "retrain", "RollBack": "rollback"}
+
+
 def _not_yet_active(this: Outlook) -> Condition | None:
     fields = inactive_fields(this.case.spec, this.case.world.platform)
     if not fields:
@@ -330,5 +343,6 @@ CONDITIONS = (
     _killed,
     _suspended,
     _nothing_new,
+    _request_waits,
     _not_yet_active,
 )

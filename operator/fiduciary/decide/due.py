@@ -52,8 +52,8 @@ def due(case: Case) -> Due | NothingNew | None:
     request = _request(case)
     if request is not None:
         if _repeats(case):
-            return NothingNew(f"ModelApproval {request.metadata.name}", current.as_of)
-        return _due(case, {REQUEST: request.metadata.name}, case.now)
+            return NothingNew(request.who, current.as_of)
+        return _due(case, {REQUEST: request.id}, case.now)
     tick = _tick(case)
     if tick is not None:
         if _repeats(case):
@@ -93,21 +93,44 @@ def _repeats(case: Case) -> bool:
     return case.spec.data.as_of != ROLLING and case.current is not None and case.current.measured is not None
 
 
-def _request(case: Case) -> ModelApproval | None:
-    """The newest Retrain that no training has answered; older ones are answered with it."""
-    requests = [approval for approval in case.world.approvals if approval.spec.decision == "Retrain"]
-    if not requests:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A retrain that somebody asked for: ``id`` is the name of a ModelApproval, or a digest of a DriftPolicy's request,
+    which no object can be named."""
+
+    id: str
+    who: str
+    at: float
+
+
+def _request(case: Case) -> _Request | None:
+    """The newest request that no training has answered; older ones are answered with it."""
+    people = [
+        _Request(act.metadata.name, f"ModelApproval {act.metadata.name}", _created(act))
+        for act in case.world.approvals
+        if act.spec.decision == "Retrain"
+    ]
+    policies = [
+        _Request(one.digest, f"DriftPolicy {one.policy}", one.at.timestamp())
+        for one in case.history.acted
+        if one.kind == "Retrain"
+    ]
+    newest = max((*people, *policies), key=lambda one: (one.at, one.id), default=None)
+    if newest is None:
         return None
-    newest = requests[-1]
     answered = {verdict.trigger.get(REQUEST) for verdict in case.history.verdicts.values()}
-    return None if newest.metadata.name in answered or _before(case, newest) else newest
+    return None if newest.id in answered or _before(case, newest) else newest
 
 
-def _before(case: Case, request: ModelApproval) -> bool:
+def _created(act: ModelApproval) -> float:
+    created = act.metadata.creation_timestamp
+    return 0.0 if created is None else created.timestamp()
+
+
+def _before(case: Case, request: _Request) -> bool:
     """A request that is older than the newest training of this spec has been answered by it."""
-    created, current = request.metadata.creation_timestamp, case.current
-    started = None if current is None else _time(current.started_at)
-    return created is not None and started is not None and created < started
+    started = None if case.current is None else _time(case.current.started_at)
+    return started is not None and request.at < started.timestamp()
 
 
 def _tick(case: Case) -> datetime | None:

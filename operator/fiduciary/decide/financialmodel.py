@@ -20,6 +20,7 @@ from fiduciary.decide import acts, preflight, reasons, records, retirement, runn
 from fiduciary.decide.calendar import CalendarUnknown
 from fiduciary.decide.case import Case
 from fiduciary.decide.decision import Decision, Event
+from fiduciary.decide.drift import requests
 from fiduciary.decide.due import Due, due, following_tick, planned
 from fiduciary.decide.history import after
 from fiduciary.decide.outcome import Measured, logged_result, needs_registry, outcome
@@ -29,7 +30,7 @@ from fiduciary.decide.serving import acts as serving_acts
 from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.upkeep import Upkeep, upkeep
 from fiduciary.decide.serving.verdicts import harmed
-from fiduciary.decide.serving.will import passes
+from fiduciary.decide.serving.waysback import passes
 from fiduciary.decide.step import Note, Step
 from fiduciary.decide.world import Questions
 
@@ -336,6 +337,11 @@ def unschedulable(case: Case) -> Step | None:
     return None
 
 
+def drifted(case: Case) -> Step | None:
+    """A DriftPolicy asks for a retrain."""
+    return requests.retrain(case)
+
+
 def idle(case: Case) -> Step:
     """Nothing to do."""
     return Step()
@@ -359,6 +365,7 @@ TRAINING: tuple[Callable[[Case], Step | None], ...] = (
     known,  # before a claim: the same key is never trained twice
     started,
     claimed,
+    drifted,  # whatever else has to be trained goes first
     idle,
 )
 

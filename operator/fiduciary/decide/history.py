@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary.api.modeldecision import Traffic
 from fiduciary.api.modelstatus import KillStatus, LastDecision
 from fiduciary.decide import identity, places
+from fiduciary.decide.drift.world import Acted
 from fiduciary.decide.trial import Trial, tried
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class History:
     kill_at: datetime | None = None
     rejected: tuple[RejectedVersion, ...] = ()  # newest first
     approvals: frozenset[str] = frozenset()  # names of the ModelApprovals that a record acted on
+    acted: tuple[Acted, ...] = ()  # requests of DriftPolicies that a record carried out, oldest first
     configurations: frozenset[str] = frozenset()  # distinct config keys whose outer result somebody saw
     broken: str | None = None
 
@@ -147,6 +149,10 @@ def _after(history: History, record: ModelDecisionSpec) -> History:
     if record.cause.approval is not None:
         answered = {record.cause.approval, *record.evidence.summary.get("approvals", ())}
         history = replace(history, approvals=history.approvals | answered)
+    if record.action in ("Retrain", "RollBack") and record.cause.policy and record.cause.request:
+        kind = "RollBack" if record.action == "RollBack" else "Retrain"
+        done = Acted(kind, record.cause.policy, record.cause.request, record.decided_at, record.sequence)
+        history = replace(history, acted=(*history.acted, done))
     if record.action in VERDICTS and (verdict := _verdict(record)) is not None:
         others = {key: value for key, value in history.verdicts.items() if key != verdict.training_key}
         history = replace(history, verdicts={**others, verdict.training_key: verdict})

@@ -295,6 +295,9 @@ REJECTED_BY_PERSON = "RejectedByPerson"
 """A ModelApproval {decision: Reject} refused the challenger. The champion is kept."""
 ROLLED_BACK_BY_PERSON = "RolledBackByPerson"
 """A person, or a pin, went back to an earlier version."""
+ROLLED_BACK_BY_DRIFT = "RolledBackByDrift"
+"""A DriftPolicy asked to go back: inputs are broken, or results are worse than those of the version before. The record
+has its evidence. The version that was left does not come back by itself."""
 
 # --- registry ---------------------------------------------------------------------------------------------------------
 
@@ -570,12 +573,21 @@ BEGUN_ANEW = "BegunAnew"
 
 RETRAIN_ASKED = "RetrainAsked"
 """The policy asked the model for a retrain. It has to pass all gates and an experiment; the alarm begins anew."""
+RETRAIN_TAKEN_ON = "RetrainTakenOn"
+"""The model took a retrain on that a DriftPolicy asked for: its record is written, its Job comes next."""
 ROLL_BACK_ASKED = "RollBackAsked"
 """The policy asked the model to go back to the version before."""
 ACTION_HELD = "ActionHeld"
 """Alarms ask for an action that is held; the reason says by what. Nothing to do, unless you want it now."""
+ALERTS_DELIVERED = "AlertsDelivered"
+"""There only while alerts of the policy do not reach the Alertmanager or the sink that it names."""
+UNDELIVERED = "Undelivered"
+"""A receiver of alerts cannot be reached, refuses them, or is no entry of the operator's settings; the message says
+which. They are tried again and again; events of the policy and its status say all that they would."""
 DRY_RUN = "DryRun"
 """guards.dryRun is true: the policy reports and asks for nothing."""
+POLICY_EDITED = "PolicyEdited"
+"""The DriftPolicy was edited since it asked for this. It is judged again first; the request then stands or goes."""
 MODEL_BUSY = "ModelBusy"
 """A training or an experiment of the model is under way. The request waits for it."""
 COOLING_DOWN = "CoolingDown"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fiduciary.api.modeldecision import CauseKind, DecisionAction, Traffic
     from fiduciary.decide.case import Case
+    from fiduciary.decide.drift.requests import Request
     from fiduciary.decide.history import Verdict
 
 COMPONENT = "fiduciary-operator"
@@ -62,6 +63,7 @@ def cause(
     *,
     trigger: Mapping[str, str] | None = None,
     approval: str | None = None,
+    asked: Request | None = None,
     reasons: tuple[Reason, ...] = (),
 ) -> Cause:
     """Why, at the present generation."""
@@ -69,6 +71,8 @@ def cause(
         kind=kind,
         trigger=dict(trigger or {}),
         approval=approval,
+        policy=None if asked is None else asked.name,
+        request=None if asked is None else asked.action.digest,
         generation=case.generation,
         message=message,
         reasons=reasons,
@@ -80,7 +84,8 @@ def cause_kind(case: Case, trigger: Mapping[str, str]) -> CauseKind:
     if TICK in trigger:
         return "Schedule"
     if REQUEST in trigger:
-        return "Retrain"
+        asked = any(one.digest == trigger[REQUEST] for one in case.history.acted)
+        return "Drift" if asked else "Retrain"
     return "SpecChange" if case.history.verdicts else "Initial"
 
 

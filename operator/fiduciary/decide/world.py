@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
 
+    from fiduciary.api.driftpolicy import DriftPolicy
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import ModelDecision
@@ -198,6 +199,7 @@ class World:
     jobs: tuple[JobView, ...] = ()
     approvals: tuple[ModelApproval, ...] = ()  # for this model, oldest first
     experiments: tuple[ModelExperiment, ...] = ()  # of this model, ended ones included
+    policies: tuple[DriftPolicy, ...] = ()  # that watch this model
     quotas: tuple[QuotaView, ...] = ()
     references: tuple[ReferenceView, ...] = ()
     claims: tuple[Claim, ...] = ()

@@ -65,6 +65,12 @@ class Metrics:
         self.ledger_requests = self._counter(
             "fiduciary_operator_ledger_requests_total", "Requests to outcome scorers", "what", "code"
         )
+        self.alert_posts = self._counter(
+            "fiduciary_alert_posts_total",
+            "Requests to receivers of alerts by entry of the settings",
+            "receiver",
+            "code",
+        )
         self.decisions = self._counter("fiduciary_decisions_total", "Records written by action", "action")
         self.stale_events = self._counter("fiduciary_mirror_stale_events_total", "Old news that was dropped", "kind")
         self.phantoms = self._counter("fiduciary_mirror_phantoms_total", "Lost deletions that a sweep found", "kind")
@@ -115,6 +121,10 @@ class Metrics:
     def ledger_request(self, what: str, status: int) -> None:
         """One request to an outcome scorer: heads, rows, define or end; status 0 means that no answer came."""
         self.ledger_requests.labels(what=what, code=str(status) if status else "<error>").inc()
+
+    def alert_post(self, receiver: str, status: int) -> None:
+        """One request to an Alertmanager or a sink; status 0 means that no answer came."""
+        self.alert_posts.labels(receiver=receiver, code=str(status) if status else "<error>").inc()
 
     def watch_queue(self, depth: Callable[[], int], running: Callable[[], int], workers: int) -> None:
         """Gauges that are read when somebody scrapes, so that the hot path does not keep them up to date."""

@@ -78,6 +78,7 @@ class Observer:
             jobs=tuple(sorted(jobs, key=lambda job: (job.created_at, job.name))),
             approvals=tuple(approvals),
             experiments=tuple(sorted(stores.experiments.of(name), key=lambda one: _age(one.metadata))),
+            policies=tuple(sorted(stores.policies.of(name), key=lambda policy: policy.metadata.name)),
             quotas=tuple(sorted(stores.quotas.of(key.namespace), key=lambda quota: quota.name)),
             references=await self.references(model),
             claims=stores.claims(model),

@@ -64,6 +64,15 @@ def challenged(spec: dict[str, Any] | None = None) -> SimulatedWorld:
     return sim
 
 
+def promoted(spec: dict[str, Any] | None = None) -> SimulatedWorld:
+    """Version 2 is champion, version 1 was before it."""
+    sim = challenged(spec)
+    approve(sim, "ok")
+    calm(sim)
+    assert answers(sim) == "2"
+    return sim
+
+
 def calm(sim: SimulatedWorld, seconds: int = 120) -> None:
     """Let time pass in small steps, as the loop would be woken, until nothing is on its way."""
     sim.settle()

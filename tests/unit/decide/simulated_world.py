@@ -24,6 +24,7 @@ from tests.unit.decide.worlds import PLATFORM, T0, merged, model
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fiduciary.api.driftpolicy import DriftPolicy
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import ModelDecisionSpec
     from fiduciary.decide.decision import Event, Mirror, Registration
@@ -190,6 +191,10 @@ class SimulatedWorld:
 
     def approve(self, approval: ModelApproval) -> None:
         self.world = replace(self.world, approvals=(*self.world.approvals, approval))
+
+    def ask(self, *policies: DriftPolicy) -> None:
+        """DriftPolicies as they are from now on."""
+        self.world = replace(self.world, policies=policies)
 
     def start(self, progress: Mapping[str, Any] | None = None) -> None:
         """The pod of the live Job runs and has logged a run."""

@@ -21,7 +21,7 @@ from fiduciary.decide.serving.routing import routing
 from tests.unit.decide.lives import NO_SKILL, calm, served, service_name
 from tests.unit.decide.simulated_serving import GATEWAY
 from tests.unit.decide.simulated_world import WRITES, Crash, SimulatedWorld, Unreachable, Write
-from tests.unit.decide.worlds import SERVED, approval, merged, result
+from tests.unit.decide.worlds import SERVED, approval, asking, merged, result
 
 UNKNOWN = "sha256:" + "e" * 64
 EDITS: list[dict[str, Any]] = [
@@ -46,6 +46,7 @@ EDITS: list[dict[str, Any]] = [
     {"serving": SERVED["serving"]},
     {"deletionPolicy": "Retain"},
     {"deletionPolicy": "Delete"},
+    {"data": {"asOf": "Rolling"}},
 ]
 PEOPLE = ["ana@desk", "bob@desk", "dev@desk"]  # dev@desk wrote the spec
 
@@ -92,6 +93,11 @@ class Traffic(RuleBasedStateMachine):
                 )
                 assert ready[took] >= max(1, min(ready.get(had, 0), 3)), "traffic came before capacity"
                 assert took in listed or not listed, "traffic came to what the gateways do not know"
+            if record is not None and record.cause.request is not None:
+                spec, kill = sim.model.spec, fold(sim.world.records).kill
+                assert not spec.suspend, "a policy acted on a suspended model"
+                assert kill is None or not kill.engaged, "a policy acted against the kill switch"
+                assert record.action == "Retrain" or spec.promotion.mode != "Pinned", "a policy acted against a pin"
             if not deleting:
                 pods = ("Deployment", "Service")
                 gone = {child.name for child in decision.children if isinstance(child, Delete) and child.kind in pods}
@@ -146,6 +152,15 @@ class Traffic(RuleBasedStateMachine):
     @rule(who=st.sampled_from(PEOPLE), decision=st.sampled_from(["Kill", "Resume", "Retrain"]))
     def act(self, who: str, decision: str) -> None:
         self._act(decision, who)
+
+    @precondition(lambda self: not self.sim.gone)
+    @rule(kind=st.sampled_from(["RollBack", "Retrain"]), digit=st.sampled_from("abcdef"))
+    def policy_asks(self, kind: str, digit: str) -> None:
+        self.sim.ask(asking("inputs", kind, self.sim.now, digit=digit))
+
+    @rule()
+    def policies_ask_nothing(self) -> None:
+        self.sim.ask()
 
     def _act(self, decision: str, who: str, **spec: Any) -> None:
         self.acts += 1
@@ -252,6 +267,11 @@ class Traffic(RuleBasedStateMachine):
                 assert newest
                 assert newest[-1].action == "Accept" or record.to.digest in former
             history = after(history, record)
+
+    @invariant()
+    def what_a_policy_asks_is_done_once(self) -> None:
+        done = [record.cause.request for record in self.sim.records if record.cause.request is not None]
+        assert len(done) == len(set(done))
 
     @invariant()
     def the_number_on_the_route_never_falls(self) -> None:

@@ -16,6 +16,7 @@ from tests.unit.decide.lives import (
     challenged,
     digest_of,
     pin,
+    promoted,
     replicas,
     served,
     service_name,
@@ -23,15 +24,6 @@ from tests.unit.decide.lives import (
 )
 from tests.unit.decide.simulated_world import SimulatedWorld
 from tests.unit.decide.worlds import PLATFORM, approval
-
-
-def promoted() -> SimulatedWorld:
-    """Version 2 is champion, version 1 was before it."""
-    sim = challenged()
-    approve(sim, "ok")
-    calm(sim)
-    assert answers(sim) == "2"
-    return sim
 
 
 def roll_back(sim: SimulatedWorld, name: str, version: str | None = None) -> None:

@@ -6,6 +6,7 @@ from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from fiduciary.api.driftpolicy import DriftPolicy
 from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.decide import identity
@@ -125,6 +126,22 @@ def approval(name: str, decision: str, at: datetime, approver: str = "ana@desk",
                 "reason": "a test",
                 **spec,
             },
+        }
+    )
+
+
+def asking(name: str, kind: str, at: datetime, *, digit: str = "a", spec: dict[str, Any] | None = None) -> DriftPolicy:
+    """A policy that asks the model for something, with evidence as a policy leaves it."""
+    digest = "sha256:" + digit * 64
+    monitor = {"name": "broken", "query": "sum(up)", "above": "0.5", "actions": ["Alert", "Retrain", "RollBack"]}
+    base = {"modelRef": {"name": NAME}, "window": {"length": "1h", "minCount": 50}, "monitors": [monitor]}
+    evidence = {"policy": name, "asked": {"kind": kind, "digest": digest}, "windows": {"last": 41, "judged": 40}}
+    asked = {"kind": kind, "reason": "broken: 1 is above 0.5", "digest": digest, "at": at.isoformat()}
+    return DriftPolicy.model_validate(
+        {
+            "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"dp-{name}", "generation": 1},
+            "spec": merged(base, spec or {}),
+            "status": {"observedGeneration": 1, "requestedAction": {**asked, "evidence": evidence}},
         }
     )
 

@@ -140,6 +140,7 @@ class DriftStory(Mortal):
         self.shift, self.lost = 0.0, 0
         self.rng = np.random.default_rng(11)
         self.told: list[tuple[Any, ...]] = []  # what alerts were put
+        self.undelivered = ""
         self.scraped = self.milliseconds
         self._model()
         head = {"apiVersion": "fiduciary.dev/v1alpha1", "kind": "DriftPolicy"}
@@ -211,6 +212,9 @@ class DriftStory(Mortal):
 
     def drop(self, key: Any) -> None:
         self.told.append(("dropped", ()))
+
+    def problem(self, key: Any) -> str:
+        return self.undelivered
 
     # -- the model, by hand
 

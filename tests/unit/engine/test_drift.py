@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fiduciary.decide.drift.facts import acted
 from fiduciary.decide.history import fold
 from fiduciary.engine import kinds
 from fiduciary.engine.stores import Key
@@ -79,15 +78,28 @@ def test_what_the_model_carried_out_ends_the_request_and_begins_anew() -> None:
     story.until_alarm()
     asked = story.policy.status.requested_action
     assert asked is not None
-    story.write("Retrain", cause={"kind": "Drift"}, summary=dict(asked.evidence))
+    cause = {"kind": "Drift", "policy": "spx", "request": asked.digest}
+    story.write("Retrain", cause=cause, summary=dict(asked.evidence))
     story.settle()
     status = story.policy.status
     assert status.requested_action is None
     assert [(one.kind, one.monitor) for one in status.actions] == [("Retrain", "inputs")]
     assert story.state.alarms[0].until is not None
-    assert acted([story._stored(spec) for spec in story.records])[0].digest == asked.digest
+    assert fold([story._stored(spec) for spec in story.records]).acted[0].digest == asked.digest
     story.until_alarm()
     assert story.policy.status.next_action == "Retrain held: CoolingDown"
+
+
+def test_alerts_that_reach_nobody_are_a_condition_while_they_do() -> None:
+    story = DriftStory()
+    story.windows(1)
+    story.undelivered = "Alertmanager alertmanager: nobody there"
+    story.windows(1)
+    found = {one.type: one for one in story.policy.status.conditions}["AlertsDelivered"]
+    assert (found.status, found.reason, found.message) == ("False", "Undelivered", story.undelivered)
+    story.undelivered = ""
+    story.windows(1)
+    assert "AlertsDelivered" not in {one.type for one in story.policy.status.conditions}
 
 
 def test_killed_at_any_write_it_finds_the_same_alarms_at_the_same_windows() -> None:

@@ -7,17 +7,19 @@ carried out by the FinancialModel alone, one request at a time, through its deci
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import identity, reasons
-from fiduciary.decide.calendar import CalendarUnknown, is_session, zone_of
+from fiduciary.decide.calendar import CalendarUnknown, is_session
 from fiduciary.decide.drift import health
+from fiduciary.decide.drift.held import Held, frozen
 from fiduciary.decide.drift.state import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from fiduciary.api.driftpolicy import Monitor
     from fiduciary.decide.drift.case import Case
@@ -25,15 +27,6 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.world import Acted, Asked, ModelFacts
 
 WEEK, DAY = timedelta(days=7), timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Why what alarms ask for is not asked of the model. ``until``: when that ends by itself."""
-
-    reason: str
-    message: str
-    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +135,7 @@ def _fixed(case: Case) -> Held | None:
 
 
 def _frozen(case: Case) -> Held | None:
-    stretches = case.spec.guards.freeze
-    if not stretches:
-        return None
-    try:
-        zone = zone_of(case.calendars, case.exchange)
-    except CalendarUnknown as error:
-        return Held(reasons.CALENDAR_UNKNOWN, f"{error}; days without retrain cannot be told from others")
-    today = case.moment.astimezone(zone).date()
-    for stretch in stretches:
-        try:
-            first, last = (date.fromisoformat(day) for day in stretch.split("/"))
-        except ValueError:  # a day such as 2026-02-31, which no rule of the API server sees
-            return Held(reasons.CALENDAR_UNKNOWN, f"guards.freeze {stretch} is no stretch of days: correct it")
-        if first <= today <= last:
-            thaw = datetime.combine(last + DAY, datetime.min.time(), zone) if last < date.max else None
-            return Held(reasons.IN_FREEZE, f"guards.freeze: no retrain from {first} to {last}", thaw)
-    return None
+    return frozen(case.spec.guards.freeze, case.calendars, case.exchange, case.moment)
 
 
 def _busy(case: Case) -> Held | None:

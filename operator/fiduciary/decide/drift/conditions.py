@@ -105,6 +105,12 @@ def _action_held(this: Outlook) -> Condition | None:
     return this.condition(reasons.ACTION_HELD, "True", held.held.reason, f"{held.kind}: {held.held.message}")
 
 
+def _alerts_delivered(this: Outlook) -> Condition | None:
+    """There only while they are not."""
+    told = this.case.world.undelivered
+    return None if not told else this.condition(reasons.ALERTS_DELIVERED, "False", reasons.UNDELIVERED, told)
+
+
 def _suspended(this: Outlook) -> Condition | None:
     model = this.case.model
     if model is None or not (model.suspended or model.killed):
@@ -123,4 +129,14 @@ def _not_yet_active(this: Outlook) -> Condition | None:
     return this.condition(reasons.NOT_YET_ACTIVE, "True", reasons.ACCEPTED_NOT_ACTIVE, message)
 
 
-CONDITIONS = (_ready, _reconciling, _stalled, _drifted, _data_healthy, _action_held, _suspended, _not_yet_active)
+CONDITIONS = (
+    _ready,
+    _reconciling,
+    _stalled,
+    _drifted,
+    _data_healthy,
+    _action_held,
+    _alerts_delivered,
+    _suspended,
+    _not_yet_active,
+)

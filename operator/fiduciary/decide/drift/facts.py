@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from fiduciary.decide.drift.world import Acted, LogHead, ModelFacts
-from fiduciary.decide.serving.will import ways_back
+from fiduciary.decide.drift.world import LogHead, ModelFacts
+from fiduciary.decide.serving.waysback import ways_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,24 +28,10 @@ def facts(model: FinancialModel, records: Iterable[ModelDecision], history: Hist
         suspended=spec.suspend,
         killed=history.kill is not None and history.kill.engaged,
         busy=_busy(model, history),
-        acted=acted(kept),
+        acted=history.acted,
         log=LogHead(metadata.name, metadata.uid, metadata.generation, history.sequence, history.digest),
         recorded=recorded(kept),
     )
-
-
-def acted(records: Iterable[ModelDecision]) -> tuple[Acted, ...]:
-    """Records that carried out what a policy asked for, in the order of the log."""
-    found: list[Acted] = []
-    for record in records:
-        spec = record.spec
-        if spec.cause.kind != "Drift" or spec.action not in ("Retrain", "RollBack"):
-            continue
-        summary = spec.evidence.summary
-        kind = "RollBack" if spec.action == "RollBack" else "Retrain"
-        digest = str(_part(summary, "asked").get("digest", ""))
-        found.append(Acted(kind, str(summary.get("policy", "")), digest, spec.decided_at, spec.sequence))
-    return tuple(found)
 
 
 def recorded(records: Iterable[ModelDecision]) -> frozenset[str]:
@@ -70,8 +56,3 @@ def _busy(model: FinancialModel, history: History) -> str:
     if waiting is not None and model.spec.promotion.mode == "Auto":
         return f"version {waiting.version} waits for its promotion"
     return ""
-
-
-def _part(summary: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value: object = summary.get(name)
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}

@@ -13,8 +13,8 @@ TYPE = "dev.fiduciary.drift.alarm"
 
 
 def postable(alert: Alert) -> dict[str, Any]:
-    """One entry of the body of ``POST /api/v2/alerts``. Without ``endsAt`` it lasts, and is posted again before
-    Alertmanager's resolve_timeout (5 minutes unless changed there)."""
+    """One entry of the body of ``POST /api/v2/alerts``. One that lasts is given an end ahead, and posted again before
+    that: without, Alertmanager would take its own resolve_timeout, which nobody here knows."""
     entry: dict[str, Any] = {
         "labels": dict(alert.labels),
         "annotations": dict(alert.annotations),

@@ -108,5 +108,6 @@ class World:
     reference: str | None = None  # hash of the edges that the counters are over, as the scorer says
     health: Health = field(default_factory=Health)
     losses: bool = True  # sessions of realised losses are read
+    undelivered: str = ""  # why alerts do not reach their receivers
     unread: str = ""  # why the drift reference is not read yet
     unreadable: str = ""  # why what was folded cannot be read

@@ -16,7 +16,8 @@ from fiduciary.decide.serving.following import ALL
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.succession import heir
 from fiduciary.decide.serving.verdicts import concluded, followed, recorded_step, vanished
-from fiduciary.decide.serving.will import approvals_given, passes, rejection, will
+from fiduciary.decide.serving.waysback import passes
+from fiduciary.decide.serving.will import approvals_given, rejection, will
 from fiduciary.decide.step import Step
 from fiduciary.manifests import versionnames
 
@@ -148,14 +149,15 @@ def _cause(case: Case, wish: Will) -> Cause:
     approval = wish.acts[-1] if wish.acts else None
     why = ()
     if wish.action == "RollBack":
-        why = (Reason(reason=reasons.ROLLED_BACK_BY_PERSON, message=message),)
-    return records.cause(case, wish.kind, message, approval=approval, reasons=why)
+        left = reasons.ROLLED_BACK_BY_PERSON if wish.asked is None else reasons.ROLLED_BACK_BY_DRIFT
+        why = (Reason(reason=left, message=message),)
+    return records.cause(case, wish.kind, message, approval=approval, asked=wish.asked, reasons=why)
 
 
 def _record(
     case: Case, action: str, cause: Cause, to: VersionRef, traffic: Traffic | None, wish: Will | None = None
 ) -> ModelDecisionSpec:
-    summary: dict[str, Any] = {}
+    summary: dict[str, Any] = {} if wish is None or wish.asked is None else dict(wish.asked.action.evidence)
     if wish is not None and wish.acts:
         summary["approvals"] = list(wish.acts)
         if wish.action == "Promote":

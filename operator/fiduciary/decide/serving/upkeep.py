@@ -26,7 +26,8 @@ from fiduciary.decide.serving.split import split
 from fiduciary.decide.serving.verdicts import rising
 from fiduciary.decide.serving.waits import promotion_pending
 from fiduciary.decide.serving.wanted import view_of, wanted
-from fiduciary.decide.serving.will import act_refused, closed, passes, pin_refused, will
+from fiduciary.decide.serving.waysback import passes
+from fiduciary.decide.serving.will import act_refused, closed, pin_refused, will
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide.serving.backends import workload
 from fiduciary.decide.serving.following import exposure, pods_for, window_end
-from fiduciary.decide.serving.will import ways_back
+from fiduciary.decide.serving.waysback import ways_back
 
 if TYPE_CHECKING:
     from fiduciary.api.versions import VersionRef

@@ -1,4 +1,5 @@
-"""Which version should be champion: by a pin, a RollBack, approvals of the challenger, or by its experiment."""
+"""Which version should be champion: by a pin, a RollBack, a DriftPolicy, approvals of the challenger, or by its
+experiment."""
 
 from __future__ import annotations
 
@@ -6,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from fiduciary.decide import reasons
+from fiduciary.decide.drift.requests import chosen
 from fiduciary.decide.experiment.facts import verdict_on
 from fiduciary.decide.experiment.windows import closure
 from fiduciary.decide.serving.following import active, by_uid, experiments_decide, unanswered, watches
 from fiduciary.decide.serving.queueing import ended_for
+from fiduciary.decide.serving.waysback import ways_back
 from fiduciary.decide.step import Note
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.api.versions import VersionRef
     from fiduciary.decide.case import Case
+    from fiduciary.decide.drift.requests import Request
     from fiduciary.decide.experiment.windows import Closure
     from fiduciary.decide.history import History
 
@@ -37,6 +41,7 @@ class Will:
     acts: tuple[str, ...] = field(default=())  # names of the ModelApprovals that this answers, the newest last
     compatible: bool = False
     experiment: ModelExperiment | None = None  # whose verdict it is
+    asked: Request | None = None  # of the DriftPolicy whose it is
 
 
 def will(case: Case, history: History) -> Will | None:
@@ -44,12 +49,14 @@ def will(case: Case, history: History) -> Will | None:
 
     A pin beats every experiment, and every act of a person but the kill switch: Git says what serves, and who wants
     something else changes it there. Harm of a champion that was just promoted beats people: it waits for nobody.
+    A DriftPolicy gives way to both, and goes before the challenger, which was measured against this champion.
     """
     if history.champion is None:
         return None
     if case.spec.promotion.mode == "Pinned":
         return _pinned(case, history)
-    return _harmful(case, history) or _rollback(case, history) or _approved(case, history) or _shown(case, history)
+    left = _harmful(case, history) or _rollback(case, history) or _drifted(case, history)
+    return left or _approved(case, history) or _shown(case, history)
 
 
 def pin_refused(case: Case, history: History) -> Note | None:
@@ -189,6 +196,16 @@ def _rollback(case: Case, history: History) -> Will | None:
     return Will(version, "RollBack", "Approval", why, user=act.spec.approver, acts=names)
 
 
+def _drifted(case: Case, history: History) -> Will | None:
+    """A DriftPolicy asks to go back: only to the last approved version, and gives way to people."""
+    version = next(iter(ways_back(history)), None)
+    found = None if version is None else chosen(case, history, "RollBack")
+    if version is None or found is None:
+        return None
+    why = f"DriftPolicy {found.name} asked to roll back: {found.action.reason}"
+    return Will(version, "RollBack", "Drift", why, asked=found)
+
+
 def _approved(case: Case, history: History) -> Will | None:
     challenger = history.challenger
     if challenger is None or case.spec.suspend or case.killed or rejection(case, history) is not None:
@@ -281,17 +298,6 @@ def _way_back(act: ModelApproval, history: History) -> VersionRef | None:
     if act.spec.version is None:
         return next(iter(ways), None)
     return next((version for version in ways if version.version == act.spec.version), None)
-
-
-def ways_back(history: History) -> list[VersionRef]:
-    """Earlier champions that may serve again, the latest first: not rolled back, and passing as judged last."""
-    return [one for one in history.former if one.digest not in history.refused and passes(history, one)]
-
-
-def passes(history: History, version: VersionRef) -> bool:
-    """Whether the newest verdict on the artifact lets it serve. One whose records were exported did pass once."""
-    verdict = verdict_on(history, version.digest or "")
-    return verdict is None or verdict.action == "Accept"
 
 
 def _is_champion(history: History, digest: str) -> bool:

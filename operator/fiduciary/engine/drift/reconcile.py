@@ -7,7 +7,7 @@ is told to look: a DriftPolicy changes nothing by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,6 +52,7 @@ class Alerting(Protocol):
 
     def put(self, key: Key, channel: str, alerts: tuple[Alert, ...], *, sink: str | None = None) -> None: ...
     def drop(self, key: Key) -> None: ...
+    def problem(self, key: Key) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,9 @@ class DriftReconciler:
         self._sources.aim(key, seen)
         if seen.world is None:
             return Outcome("requeue_after", wake_at=now + timedelta(seconds=FIRST))
-        return await self._carry_out(key, seen, seen.world, self._judge.decide(seen.world, now))
+        undelivered = "" if self._alerting is None else self._alerting.problem(key)
+        world = replace(seen.world, undelivered=undelivered)
+        return await self._carry_out(key, seen, world, self._judge.decide(world, now))
 
     async def _carry_out(self, key: Key, seen: Seen, world: World, decision: Decision) -> Outcome:
         policy = seen.policy

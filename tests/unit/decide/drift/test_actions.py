@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fiduciary.api.driftpolicy import DriftPolicy
 from fiduciary.decide.drift.actions import may_roll_back
-from fiduciary.decide.drift.requests import chosen
 from fiduciary.decide.drift.world import Acted, QueryValue
 from tests.unit.decide.drift.watch import CHAMPION, FACTS, T0, Watch, draw, policy
 
@@ -193,27 +191,3 @@ def test_a_rollback_beats_a_retrain_that_was_asked_for() -> None:
     asked = its.evaluate().requested_action
     assert asked is not None
     assert asked.kind == "RollBack"
-
-
-def test_the_model_carries_out_one_request_at_a_time() -> None:
-    def asking(name: str, kind: str, minute: int, digit: str) -> DriftPolicy:
-        asked = {
-            "kind": kind,
-            "reason": "x",
-            "digest": "sha256:" + digit * 64,
-            "at": f"2026-11-24T10:{minute:02}:00Z",
-        }
-        body = {**policy(None, name=name).body(), "status": {"requestedAction": asked}}
-        return DriftPolicy.model_validate(body)
-
-    late, early, roll = (
-        asking("c", "Retrain", 30, "1"),
-        asking("b", "Retrain", 10, "2"),
-        asking("a", "RollBack", 50, "3"),
-    )
-    quiet = policy(None, name="q")
-    assert chosen([late, early, quiet], "spx-volatility", set()) == early
-    assert chosen([late, early, roll], "spx-volatility", set()) == roll
-    assert chosen([late, early], "spx-volatility", {"sha256:" + "2" * 64}) == late
-    assert chosen([late, early], "other", set()) is None
-    assert chosen([], "spx-volatility", set()) is None
