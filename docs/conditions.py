@@ -20,7 +20,7 @@ REASONS = ROOT / "operator" / "fiduciary" / "decide" / "reasons.py"
 REGISTRY = ROOT / "operator" / "fiduciary"
 TRAINER = (ROOT / "trainer_image" / "fiduciary_trainer", ROOT / "trainer_image" / "fiduciary_features")
 PAGE = ROOT / "docs" / "conditions.md"
-OUTCOMES = ("DataRefused", "BadContract", "Retryable", "TrainingEnded")
+OUTCOMES = ("DataRefused", "BadContract", "Diverged", "OutOfMemory", "Retryable", "TrainingEnded")
 
 Row = tuple[str, str, str]  # word, meaning, what to do
 
@@ -52,6 +52,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "DifferentOutcomes": (
         "The same day has other outcomes in the two ledgers: prices were revised (comparison).",
         "Train the champion's procedure again.",
+    ),
+    "Diverged": (
+        "A loss or a forecast is no number.",
+        "Lower `hyperparameters.learningRate`, or look for extreme values in the data.",
     ),
     "DuplicateRows": (
         "The same (entity, time) occurs more than once.",
@@ -107,6 +111,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "NotAvailable": (
         "A part of the API that this trainer does not have yet.",
         "Use what the message offers, or an image of yours.",
+    ),
+    "OutOfMemory": (
+        "The pod, or its GPU, has not the memory that the training needs; what was in use and the limit are named.",
+        "Raise `training.resources.limits.memory`, or use fewer columns, rows, members or folds.",
     ),
     "RepeatedRows": (
         "More bars than `checks.maxMissing` equal another bar in every column: filled gaps or copies.",
@@ -258,7 +266,8 @@ def page() -> str:
     parts += [
         "## What the trainer says",
         "Reasons of a training that ended without numbers; they become the reason of `Trained`. Refused data (exit\n"
-        "code 42) and a contract that cannot be carried out (64) are not retried; what could not be reached (75) is.",
+        "code 42), a loss that is no number (43), memory that ran out (44) and a contract that cannot be carried out\n"
+        "(64) are not retried; what could not be reached (75) is.",
         table(trainer),
         "## What the registry's client says",
         table(explained(registry_words(REGISTRY), FROM_REGISTRY, "the registry's client")),

@@ -8,12 +8,14 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from fiduciary_trainer import artifacts, data, finished, measuring, provenance
+from fiduciary_trainer import artifacts, data, finished, limits, measuring, provenance, retention
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.contract import Dataset
 from fiduciary_trainer.finished import Finished, Point
@@ -52,14 +54,17 @@ def train(
             seconds.
 
     Raises:
-        DataRefused, BadContract, Retryable, Diverged: see :mod:`fiduciary_trainer.outcome`.
+        DataRefused, BadContract, Retryable, Diverged, OutOfMemory: see :mod:`fiduciary_trainer.outcome`.
     """
     began, began_ms = time.monotonic(), time.time_ns() // 1_000_000
+    limits.keep_within(limits.of_pod(), accelerated=torch.cuda.is_available())
     with step("data"):
         loaded = data.load(contract, locations)
     attempt = Attempt.begin(contract, loaded.digest, locations)
     if attempt.resumed:
         say(resumed=True)
+    if removed := retention.forget_old(contract, locations, datetime.now(UTC)):
+        say(oldCheckpointsRemoved=removed)
     with step("walk-forward"), _listening(attempt, stop):
         walk = run_walk_forward(loaded.bars, contract, progress, attempt)
     with step("measure"):

@@ -82,7 +82,7 @@ def test_exit_codes_decide_retries_and_a_drained_node_burns_none() -> None:
     rules = job({"training": {"retry": {"limit": 4}}})["spec"]["podFailurePolicy"]["rules"]
     assert [rule["action"] for rule in rules] == ["Ignore", "FailJob"]
     assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert rules[1]["onExitCodes"]["values"] == list(FATAL_EXIT_CODES) == [42, 64]
+    assert rules[1]["onExitCodes"]["values"] == list(FATAL_EXIT_CODES) == [42, 43, 44, 64]
     assert job({"training": {"retry": {"limit": 4}}})["spec"]["backoffLimit"] == 4
     assert pod(job())["restartPolicy"] == "Never", "podFailurePolicy needs it"
 
