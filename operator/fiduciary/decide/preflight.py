@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from fiduciary.decide import reasons
 from fiduciary.decide.case import Case
 from fiduciary.manifests import job as manifest
+from fiduciary.manifests import mounts
 from fiduciary.manifests.quantity import parse_quantity
 
 if TYPE_CHECKING:
@@ -87,8 +88,10 @@ def uri_not_allowed(case: Case) -> Obstacle | None:
 
 def reference_unusable(case: Case) -> Obstacle | None:
     """Secrets and claims belong to somebody, who must have said that models may use them."""
-    namespace = case.world.model.metadata.namespace
+    namespace, mounted = case.world.model.metadata.namespace, mounts.references(case.spec)
     for reference in case.world.references:
+        if (reference.kind, reference.name) not in mounted:
+            continue  # what serving mounts does not keep a training from its start
         what = f"{reference.kind} {reference.name}"
         if reference.state == "Missing":
             return Obstacle(

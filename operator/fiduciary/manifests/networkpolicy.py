@@ -23,7 +23,7 @@ LABEL_EGRESS = f"{meta.GROUP}/egress"
 """Pod label: hash of the rules that the pod was started with."""
 
 DNS: dict[str, Any] = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
-_OBJECT_STORAGE: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": 443}]}
+OBJECT_STORAGE: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": 443}]}
 
 
 def egress_rules(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def egress_rules(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any
     checkpoint = model.spec.training.checkpoint
     uris = (data_uri(model.spec), checkpoint.uri if checkpoint is not None else None)
     remote = any(uri is not None and uri.startswith("s3://") for uri in uris)
-    return [DNS, *(dict(rule) for rule in mlflow_egress), *([_OBJECT_STORAGE] if remote else [])]
+    return [DNS, *(dict(rule) for rule in mlflow_egress), *([OBJECT_STORAGE] if remote else [])]
 
 
 def egress_id(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any]]) -> str:

@@ -84,10 +84,18 @@ REFERENCES = [
 
 @pytest.mark.parametrize(("reference", "reason", "words"), REFERENCES, ids=lambda value: str(value)[:40])
 def test_references(reference: ReferenceView, reason: str, words: tuple[str, ...]) -> None:
-    found = obstacle(references=(ReferenceView("Secret", "fine", "Found", consumable=True), reference))
+    source = {"files": {"uri": "pvc://bars/spx.parquet", "secretRef": {"name": "desk-s3"}}, "dataset": None}
+    named_by = {"data": {"source": source}, "training": {"checkpoint": {"uri": "pvc://fine/ckpt"}}}
+    fine = ReferenceView("PersistentVolumeClaim", "fine", "Found", consumable=True)
+    found = obstacle(named_by, references=(fine, reference))
     named(found, reason, *words)
     assert found is not None
     assert found.recheck, "nobody tells us when its owner acted"
+
+
+def test_what_only_serving_mounts_does_not_keep_a_training_from_its_start() -> None:
+    serving = {"serving": {"storageSecretRef": {"name": "models-s3"}, "gateway": {"parentRefs": [{"name": "public"}]}}}
+    assert obstacle(serving, references=(ReferenceView("Secret", "models-s3", "Missing"),)) is None
 
 
 def quota(hard: dict[str, str], used: dict[str, str] | None = None) -> tuple[QuotaView, ...]:
