@@ -73,7 +73,7 @@ keep_within(Limits(1, peak_memory() + (64 << 20)), accelerated=False)
 assert (pyarrow.cpu_count(), pyarrow.io_thread_count()) == (1, 1)
 kept = numpy.ones(32 << 17)  # 32 MiB: within
 try:
-    numpy.ones((SPARE + (128 << 20)) // 8)
+    numpy.ones((SPARE + (1 << 30)) // 8)
 except MemoryError:
     print("refused")
 """
