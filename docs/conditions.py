@@ -26,6 +26,10 @@ Row = tuple[str, str, str]  # word, meaning, what to do
 
 FROM_TRAINER: dict[str, tuple[str, str]] = {
     "AccessDenied": ("The storage refused the credentials.", "Correct the Secret of `secretRef`."),
+    "AmbiguousColumn": (
+        "Two features of a feature service have one name, or the entity frame has a column of that name.",
+        "Rename one in the feature service.",
+    ),
     "ArtifactMismatch": (
         "MLflow holds another artifact than the decision log names (comparison).",
         "Restore it, or train again; find out who writes to MLflow.",
@@ -65,6 +69,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "Test rows would share inputs with training rows.",
         "Raise `validation.embargo` to what the message says.",
     ),
+    "FutureUnknown": (
+        "A view tells when its values were written, and Feast's offline store cannot leave out what was written later.",
+        "Use a store that can, such as DuckDB or files.",
+    ),
     "InconsistentPrices": ("A high is below its low.", "Repair the data."),
     "InvalidHyperparameter": ("A hyperparameter is out of range; the range is named.", "Correct it."),
     "InvalidJson": ("The job document cannot be read. A foreign operator, or a bug.", "Report it."),
@@ -103,6 +111,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "Train one of them with an asOf nearer to the other's.",
     ),
     "NoContract": ("The pod has no job document. A foreign operator, or a bug.", "Report it."),
+    "NoFeatureStore": (
+        "The Secret of `data.source.feast.configSecretRef` has no `feature_store.yaml`.",
+        "Put Feast's settings there, under that key.",
+    ),
     "NoToken": (
         "The token for the scorer is not mounted (comparison).",
         "Report it.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -281,30 +280,22 @@ def test_checkpoints_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("part", range(8))
-def test_a_flipped_bit_is_found(tmp_path: Path, part: int) -> None:
-    """Wherever it is: the checkpoint is not used, or says the same as before."""
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    """Also in a name inside the archive, or in how it says that it is compressed."""
     places, made, frame = Locations(checkpoints=tmp_path), checkpointed(), bars()
     stop = StopAfter(3)
     stop.attempt = Attempt.begin(made, "sha256:d", places)
     with pytest.raises(Retryable):
         run_walk_forward(frame, made, stop, stop.attempt)
     (file,) = (tmp_path / "ckpt" / "spx").iterdir()
-    content, whole = bytearray(file.read_bytes()), Attempt.begin(made, "sha256:d", places)
-    used = 0
-    for offset in range(part * 7, len(content), 8 * 29):
+    content = file.read_bytes()
+    for offset in range(0, len(content), 61):
         damaged = bytearray(content)
-        damaged[offset] ^= 1 << part
+        damaged[offset] ^= 1 << offset % 8
         file.write_bytes(damaged)
-        again = Attempt.begin(made, "sha256:d", places)
-        if again.resumed:
-            used += 1
-            assert pickled(again) == pickled(whole), offset
-    assert used < len(content) / (8 * 29) / 2, "most bits matter"
-
-
-def pickled(attempt: Attempt) -> bytes:
-    return pickle.dumps((attempt._done, attempt._running))  # arrays compare element by element otherwise
+        assert not Attempt.begin(made, "sha256:d", places).resumed, offset
+    file.write_bytes(content)
+    assert Attempt.begin(made, "sha256:d", places).resumed
 
 
 def test_what_nobody_resumes_is_removed_after_a_month(tmp_path: Path) -> None:

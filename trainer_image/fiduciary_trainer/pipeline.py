@@ -17,7 +17,7 @@ import torch
 
 from fiduciary_trainer import artifacts, data, finished, limits, measuring, provenance, retention
 from fiduciary_trainer.checkpoint import Attempt
-from fiduciary_trainer.contract import Dataset
+from fiduciary_trainer.contract import Dataset, Feast, Files
 from fiduciary_trainer.finished import Finished, Point
 from fiduciary_trainer.outcome import CONTRACT_VERSION, Diverged, encode, significant
 from fiduciary_trainer.report import Report, write_report
@@ -181,7 +181,7 @@ def _parameters(contract: Contract) -> dict[str, str]:
         "architecture": training.architecture,
         "seed": training.seed,
         "asOf": contract.as_of,
-        "source": given.source.name if isinstance(given.source, Dataset) else given.source.uri,
+        "source": _source(given.source),
         "features": given.features.name,
         "label": given.label,
         "label.column": given.column,
@@ -196,6 +196,12 @@ def _parameters(contract: Contract) -> dict[str, str]:
     }
     flat |= {f"hyperparameters.{name}": value for name, value in chosen.items()}
     return {name: str(value) for name, value in flat.items()}
+
+
+def _source(source: Dataset | Files | Feast) -> str:
+    if isinstance(source, Dataset):
+        return source.name
+    return source.uri if isinstance(source, Files) else f"{source.feature_service} at {source.entity_uri}"
 
 
 def _points(walk: WalkForward, measured: Measurement, at_ms: int) -> list[Point]:

@@ -21,7 +21,7 @@ from fiduciary_trainer.data.locations import UNREACHABLE
 from fiduciary_trainer.outcome import DataRefused, Retryable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from fiduciary_trainer.contract import Contract, Files
     from fiduciary_trainer.data.locations import Locations
@@ -33,8 +33,8 @@ BUFFER = 1 << 20
 """Bytes of a column that are read ahead: a whole row group may be gigabytes."""
 
 
-def read(source: Files, contract: Contract, locations: Locations) -> pd.DataFrame:
-    """All files of a URI, in order of their names.
+def read(source: Files, contract: Contract, locations: Locations, *, also: Sequence[str] = ()) -> pd.DataFrame:
+    """All files of a URI, in order of their names: the columns that the document names, and ``also`` others.
 
     Raises:
         DataRefused: nothing is there, access is denied, or a file is not of the format.
@@ -51,7 +51,7 @@ def read(source: Files, contract: Contract, locations: Locations) -> pd.DataFram
         gathered = Gathered()
         for name in names:
             with filesystem.open(name, "rb") as file:
-                gathered.take(_parts(file, name, source.format, contract))
+                gathered.take(_parts(file, name, source.format, contract, also))
     except FileNotFoundError:
         raise DataRefused("SourceNotFound", f"{source.uri} does not exist; check bucket or claim and path") from None
     except PermissionError:
@@ -73,10 +73,10 @@ def _names(filesystem: Any, pattern: str) -> list[str]:
     return [pattern] if filesystem.exists(pattern) else []
 
 
-def _parts(file: IO[bytes], name: str, form: str, contract: Contract) -> Iterator[pd.DataFrame]:
+def _parts(file: IO[bytes], name: str, form: str, contract: Contract, also: Sequence[str]) -> Iterator[pd.DataFrame]:
     if form == "Parquet":
-        return read_parquet(file, contract, name)
-    return read_csv(file, contract, compressed=name.endswith(".gz"), name=name)
+        return read_parquet(file, contract, name, also)
+    return read_csv(file, contract, compressed=name.endswith(".gz"), name=name, also=also)
 
 
 class Gathered:
@@ -118,10 +118,10 @@ class Gathered:
         return table
 
 
-def _wanted(contract: Contract, there: Iterable[str]) -> list[str]:
-    """Columns of a file that the document names."""
+def _wanted(contract: Contract, there: Iterable[str], also: Sequence[str]) -> list[str]:
+    """Columns of a file that are read."""
     data, names = contract.data, set(there)
-    wanted = (data.time, data.entity, *data.columns)
+    wanted = (data.time, data.entity, *data.columns, *also)
     return [each for each in dict.fromkeys(wanted) if each is not None and each in names]
 
 
@@ -133,6 +133,7 @@ def read_csv(
     time: str | None = None,
     compressed: bool = False,
     name: str = "",
+    also: Sequence[str] = (),
 ) -> Iterator[pd.DataFrame]:
     """Rows before the cutoff, in batches.
 
@@ -143,6 +144,7 @@ def read_csv(
         time: time column after renaming; default that of the contract.
         compressed: gzip.
         name: for messages.
+        also: columns beside those of the document.
 
     Yields:
         Columns as they are in the file but the time, which is ``datetime64[ns]`` in UTC without a zone.
@@ -155,7 +157,7 @@ def read_csv(
             if column not in table.columns:
                 raise _no_time(column, list(table.columns))
             seen = list(table.columns)
-            part = table if rename is not None else table[_wanted(contract, seen)].copy()
+            part = table if rename is not None else table[_wanted(contract, seen, also)].copy()
             part[column] = _times(part[column], column)
             part = part[part[column].to_numpy() < contract.cutoff]
             part.attrs["seen"] = seen
@@ -172,7 +174,9 @@ def _chunks(file: Any) -> Iterator[pd.DataFrame]:
     yield from pd.read_csv(file, chunksize=CHUNK, encoding="utf-8-sig", float_precision="round_trip", na_values=["."])
 
 
-def read_parquet(file: IO[bytes], contract: Contract, name: str = "") -> Iterator[pd.DataFrame]:
+def read_parquet(
+    file: IO[bytes], contract: Contract, name: str = "", also: Sequence[str] = ()
+) -> Iterator[pd.DataFrame]:
     """Rows before the cutoff, as :func:`read_csv`; only the columns that the document names are decoded."""
     data = contract.data
     try:
@@ -180,7 +184,7 @@ def read_parquet(file: IO[bytes], contract: Contract, name: str = "") -> Iterato
         schema = reader.schema_arrow
         if data.time not in schema.names:
             raise _no_time(data.time, schema.names)
-        columns = _wanted(contract, schema.names)
+        columns = _wanted(contract, schema.names, also)
         limit = _limit(schema.field(data.time).type, contract)
         groups = [g for g in range(reader.num_row_groups) if not _is_late(reader, g, data.time, limit)]
         batches = reader.iter_batches(batch_size=CHUNK, row_groups=groups, columns=columns)
