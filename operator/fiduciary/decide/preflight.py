@@ -105,10 +105,11 @@ def uri_not_allowed(case: Case) -> Obstacle | None:
 
 def reference_unusable(case: Case) -> Obstacle | None:
     """Secrets and claims belong to somebody, who must have said that models may use them."""
-    namespace, mounted = case.world.model.metadata.namespace, mounts.references(case.spec)
+    namespace, served = case.world.model.metadata.namespace, mounts.storage_secret(case.spec)
     for reference in case.world.references:
-        if (reference.kind, reference.name) not in mounted:
-            continue  # what serving mounts does not keep a training from its start
+        named = (reference.kind, reference.name)
+        if named == served and named not in mounts.references(case.spec):
+            continue  # what serving alone mounts does not keep a training from its start
         what = f"{reference.kind} {reference.name}"
         if reference.state == "Missing":
             return Obstacle(
