@@ -142,7 +142,7 @@ def failure(job: Ended) -> Failed:
         )
     if pod is not None and pod.exit_code == SIGKILL:
         return Failed(
-            reasons.KILLED,
+            reasons.POD_KILLED,
             f"pod {pod.name} was killed (exit code {SIGKILL}: SIGKILL) and left no word; mostly its node ran out of "
             "memory: raise spec.training.resources.requests.memory to what the training needs, and look at the node",
         )

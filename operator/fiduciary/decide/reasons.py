@@ -139,7 +139,7 @@ DEADLINE_EXCEEDED = "DeadlineExceeded"
 OUT_OF_MEMORY = "OutOfMemory"
 """The pod was killed for memory, or was refused more. Raise resources.limits.memory (of training or of serving, as the
 message says), or use less data or a smaller model."""
-KILLED = "Killed"
+POD_KILLED = "PodKilled"
 """The training's pod was killed and left no word, mostly by a node that is short of memory. Raise
 spec.training.resources.requests.memory to what it needs, and look at the node."""
 BACKOFF_LIMIT_EXCEEDED = "BackoffLimitExceeded"

@@ -114,7 +114,7 @@ def test_out_of_memory_is_named() -> None:
 def test_a_kill_without_a_word_is_no_kill_at_the_limit() -> None:
     found = outcome(ended(pod("", 137, reason="Error"), failed=True, reason="BackoffLimitExceeded"), None)
     assert isinstance(found, Failed)
-    assert found.reason == reasons.KILLED
+    assert found.reason == reasons.POD_KILLED
     assert "requests.memory" in found.message
 
 
