@@ -68,7 +68,7 @@ def test_version_1_in_a_container_whose_path_is_the_hosts(tmp_path: Path) -> Non
 
 ALLOCATES = """
 import numpy, pyarrow
-from fiduciary_trainer.limits import SPARE, Limits, keep_within, peak_memory
+from fiduciary_trainer.limits import SPARE, Limits, keep_within, peak_memory, refuse_no_more
 keep_within(Limits(1, peak_memory() + (64 << 20)), accelerated=False)
 assert (pyarrow.cpu_count(), pyarrow.io_thread_count()) == (1, 1)
 kept = numpy.ones(32 << 17)  # 32 MiB: within
@@ -76,10 +76,13 @@ try:
     numpy.ones((SPARE + (1 << 30)) // 8)
 except MemoryError:
     print("refused")
+refuse_no_more()
+numpy.ones((SPARE + (1 << 30)) // 8)
+print("taken back")
 """
 
 
 def test_memory_beyond_the_limit_is_refused_and_the_process_lives() -> None:
     environment = os.environ | {"PYTHONPATH": str(PACKAGES)}
     done = subprocess.run([sys.executable, "-c", ALLOCATES], env=environment, capture_output=True, text=True)
-    assert (done.stdout, done.returncode) == ("refused\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("refused\ntaken back\n", 0), done.stderr

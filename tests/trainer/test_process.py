@@ -184,18 +184,17 @@ def test_predictions_that_are_no_numbers_end_the_training(pod: Pod, monkeypatch:
         trained(pod, job(pod.root / "data", nowhere()), "made")
 
 
-@pytest.mark.parametrize("architecture", ["MLP", "LSTM"])
-def test_exit_43_a_loss_that_is_no_number(pod: Pod, architecture: str) -> None:
+def test_exit_43_a_loss_that_is_no_number(pod: Pod) -> None:
     """Each step multiplies the weights by one minus rate times decay: by minus nine."""
     wild = {"learningRate": "1", "weightDecay": "10", "epochs": 60, "patience": 60, "members": 1, "batchSize": 64}
-    code, message = pod.run(job(pod.root / "data", nowhere(), architecture=architecture, hyperparameters=wild))
+    code, message = pod.run(job(pod.root / "data", nowhere(), architecture="MLP", hyperparameters=wild))
     assert (code, message["outcome"], message["reason"]) == (43, "Diverged", "Diverged")
-    assert re.match(r"the loss is (nan|inf) \(fit 1, member 1, epoch \d+\)", message["message"]), message
+    assert re.match(r"the loss is (nan|inf) \(fit \d, member 1, epoch \d+\)", message["message"]), message
     assert "learningRate (now 1)" in message["message"]
 
 
 def test_exit_44_memory_that_runs_out(pod: Pod) -> None:
-    """A minute of an LSTM's windows needs more than the limit; the process says so, and is not killed."""
+    """The windows of an LSTM need more than the limit: the process says so and ends by itself."""
     market(pod.root / "data", days=12_000)
     document = job(pod.root / "data", nowhere(), architecture="LSTM", hyperparameters={"window": 512})
     document["asOf"] = "2070-01-01"

@@ -84,6 +84,12 @@ def refuse_beyond(memory: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
 
 
+def refuse_no_more() -> None:
+    """Take the refusal back, so that a process can still say why it ends, and end: that takes memory too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
 def peak_memory() -> int:
     """Bytes that were resident at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

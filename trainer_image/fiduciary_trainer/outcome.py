@@ -136,6 +136,7 @@ def failure(
     the cell that they stumble over). ``secrets`` are strings that must not appear anywhere.
     """
     if _is_memory(error):
+        limits.refuse_no_more()
         error = _out_of_memory(error)
     document: dict[str, Any] = {"contractVersion": CONTRACT_VERSION, "trainingKey": training_key}
     if run_id is not None:
