@@ -49,6 +49,9 @@ UNUSED_BY_SERVER := pandas tzdata aiokafka async-timeout tritonclient python-rap
   asgiref setuptools python-multipart opentelemetry-api opentelemetry-sdk opentelemetry-proto opentelemetry-semantic-conventions \
   opentelemetry-util-http opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common opentelemetry-exporter-otlp-proto-grpc \
   opentelemetry-instrumentation opentelemetry-instrumentation-asgi opentelemetry-instrumentation-fastapi opentelemetry-instrumentation-grpc
+# What Feast asks for and a point-in-time join never imports (see trainer_image/requirements-feast.in).
+UNUSED_BY_FEAST := mypy mypy-extensions ast-serialize librt pathspec types-greenlet bigtree uvloop httptools websockets python-dotenv
+IN_TRAINER = $(shell sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' trainer_image/requirements.txt)
 lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to move versions)
 	$(LOCK) $(UPGRADE) pyproject.toml --python-version 3.11 -o requirements/operator.txt
 	$(LOCK) $(UPGRADE) pyproject.toml --group dev -c requirements/operator.txt --python-version 3.11 -o requirements/dev.txt
@@ -58,6 +61,7 @@ lock: $(VENV)/complete  ## resolve the locks again (add UPGRADE=--upgrade to mov
 	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements.in -o trainer_image/requirements.txt
 	$(LOCK_TRAINER) $(UPGRADE) --no-deps trainer_image/requirements-datasets.in -o trainer_image/requirements-datasets.txt
 	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-cuda.in -o trainer_image/requirements-cuda.txt
+	$(LOCK_TRAINER) $(UPGRADE) $(foreach name,$(UNUSED_BY_FEAST) $(IN_TRAINER),--no-emit-package $(name)) trainer_image/requirements-feast.in -o trainer_image/requirements-feast.txt
 	$(LOCK_TRAINER) $(UPGRADE) trainer_image/requirements-test.in -o trainer_image/requirements-test.txt
 	$(LOCK_SERVER) $(UPGRADE) $(UNUSED_BY_SERVER:%=--no-emit-package %) trainer_image/requirements-server.in -o trainer_image/requirements-server.txt
 	$(LOCK_SERVER) $(UPGRADE) trainer_image/requirements-server-test.in -o trainer_image/requirements-server-test.txt

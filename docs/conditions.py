@@ -20,12 +20,16 @@ REASONS = ROOT / "operator" / "fiduciary" / "decide" / "reasons.py"
 REGISTRY = ROOT / "operator" / "fiduciary"
 TRAINER = (ROOT / "trainer_image" / "fiduciary_trainer", ROOT / "trainer_image" / "fiduciary_features")
 PAGE = ROOT / "docs" / "conditions.md"
-OUTCOMES = ("DataRefused", "BadContract", "Retryable", "TrainingEnded")
+OUTCOMES = ("DataRefused", "BadContract", "Diverged", "OutOfMemory", "Retryable", "TrainingEnded")
 
 Row = tuple[str, str, str]  # word, meaning, what to do
 
 FROM_TRAINER: dict[str, tuple[str, str]] = {
     "AccessDenied": ("The storage refused the credentials.", "Correct the Secret of `secretRef`."),
+    "AmbiguousColumn": (
+        "Two features of a feature service have one name, or the entity frame has a column of that name.",
+        "Rename one in the feature service.",
+    ),
     "ArtifactMismatch": (
         "MLflow holds another artifact than the decision log names (comparison).",
         "Restore it, or train again; find out who writes to MLflow.",
@@ -53,6 +57,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "The same day has other outcomes in the two ledgers: prices were revised (comparison).",
         "Train the champion's procedure again.",
     ),
+    "Diverged": (
+        "A loss or a forecast is no number.",
+        "Lower `hyperparameters.learningRate`, or look for extreme values in the data.",
+    ),
     "DuplicateRows": (
         "The same (entity, time) occurs more than once.",
         "Remove the repetitions; set `data.entity` for panel data.",
@@ -60,6 +68,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "EmbargoTooSmall": (
         "Test rows would share inputs with training rows.",
         "Raise `validation.embargo` to what the message says.",
+    ),
+    "FutureUnknown": (
+        "A view tells when its values were written, and Feast's offline store cannot leave out what was written later.",
+        "Use a store that can, such as DuckDB or files.",
     ),
     "InconsistentPrices": ("A high is below its low.", "Repair the data."),
     "InvalidHyperparameter": ("A hyperparameter is out of range; the range is named.", "Correct it."),
@@ -99,6 +111,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "Train one of them with an asOf nearer to the other's.",
     ),
     "NoContract": ("The pod has no job document. A foreign operator, or a bug.", "Report it."),
+    "NoFeatureStore": (
+        "The Secret of `data.source.feast.configSecretRef` has no `feature_store.yaml`.",
+        "Put Feast's settings there, under that key.",
+    ),
     "NoToken": (
         "The token for the scorer is not mounted (comparison).",
         "Report it.",
@@ -107,6 +123,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "NotAvailable": (
         "A part of the API that this trainer does not have yet.",
         "Use what the message offers, or an image of yours.",
+    ),
+    "OutOfMemory": (
+        "The pod, or its GPU, has not the memory that the training needs; what was in use and the limit are named.",
+        "Raise `training.resources.limits.memory`, or use fewer columns, rows, members or folds.",
     ),
     "RepeatedRows": (
         "More bars than `checks.maxMissing` equal another bar in every column: filled gaps or copies.",
@@ -258,7 +278,8 @@ def page() -> str:
     parts += [
         "## What the trainer says",
         "Reasons of a training that ended without numbers; they become the reason of `Trained`. Refused data (exit\n"
-        "code 42) and a contract that cannot be carried out (64) are not retried; what could not be reached (75) is.",
+        "code 42), a loss that is no number (43), memory that ran out (44) and a contract that cannot be carried out\n"
+        "(64) are not retried; what could not be reached (75) is.",
         table(trainer),
         "## What the registry's client says",
         table(explained(registry_words(REGISTRY), FROM_REGISTRY, "the registry's client")),

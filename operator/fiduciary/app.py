@@ -412,6 +412,7 @@ class Operator:
         return Platform(
             cluster=settings.cluster,
             trainer_image=settings.trainer_image,
+            trainer_feast_image=settings.trainer_feast_image,
             operator_version=fiduciary.__version__,
             connections={
                 name: Connection(

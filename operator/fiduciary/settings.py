@@ -269,6 +269,11 @@ class Settings(_Strict):
     namespace: str = Field(default="fiduciary-system", description="where the Lease and the probe key live")
     identity: str = Field(default_factory=socket.gethostname, description="holder of the Lease: the pod's name")
     trainer_image: str = Field(default="fiduciary-trainer:0.1.0", validation_alias=_names("trainerImage"))
+    trainer_feast_image: str = Field(
+        default="",
+        validation_alias=_names("trainerFeastImage"),
+        description="trainer with Feast, for data.source.feast; empty: such models need an image of their own",
+    )
     server_image: str = Field(
         default="fiduciary-server:0.1.0", validation_alias=_names("serverImage"), description="empty: nothing is served"
     )
@@ -387,6 +392,7 @@ ENVIRONMENT = (
     "namespace",
     "identity",
     "trainer_image",
+    "trainer_feast_image",
     "server_image",
     "outcomes_image",
     "workers",

@@ -139,10 +139,6 @@ def test_places_that_cannot_be_read(pod: Pod, uri: str) -> None:
 # --- S3 ---------------------------------------------------------------------------------------------------------------
 
 
-def objects(folder: Path) -> dict[str, bytes]:
-    return {f"spx/7/{file.name}": file.read_bytes() for file in folder.iterdir()}
-
-
 @pytest.fixture
 def secret(pod: Pod) -> Callable[..., None]:
     def write(**values: str) -> None:
@@ -154,16 +150,19 @@ def secret(pod: Pod) -> Callable[..., None]:
 
 def test_from_s3(pod: Pod, versions: Path, secret: Callable[..., None]) -> None:
     digest = digest_of(versions / "linear")
-    with s3_server.running(objects(versions / "linear")) as endpoint:
-        secret(AWS_ACCESS_KEY_ID=s3_server.KEY, AWS_SECRET_ACCESS_KEY=s3_server.SECRET, AWS_ENDPOINT_URL=endpoint)
+    with s3_server.running() as store:
+        for file in (versions / "linear").iterdir():
+            store.put(f"spx/7/{file.name}", file.read_bytes())
+        secret(AWS_ACCESS_KEY_ID=store.key, AWS_SECRET_ACCESS_KEY=store.secret, AWS_ENDPOINT_URL=store.address)
         pod.fetch(digest, f"s3://{s3_server.BUCKET}/spx/7")
         assert artifact.verify(pod.version) == digest
         absent = pod.refused("sha256:" + "0" * 64, f"s3://{s3_server.BUCKET}/spx/8")
         assert absent.reason == "ArtifactNotFound"
-        secret(AWS_ACCESS_KEY_ID="somebody-else")
-        denied = pod.refused("sha256:" + "0" * 64, f"s3://{s3_server.BUCKET}/spx/7")
-        assert denied.reason == "RegistryUnauthorized"
-        assert s3_server.SECRET not in denied.message
+        for wrong in ({"AWS_SECRET_ACCESS_KEY": "of-another-key"}, {"AWS_ACCESS_KEY_ID": "AKIDOFSOMEBODY"}):
+            secret(**wrong)
+            denied = pod.refused("sha256:" + "0" * 64, f"s3://{s3_server.BUCKET}/spx/7")
+            assert denied.reason == "RegistryUnauthorized"
+            assert not any(value in denied.message for value in (store.secret, *wrong.values()))
     away = pod.refused("sha256:" + "0" * 64, f"s3://{s3_server.BUCKET}/spx/7")
     assert away.reason == "ArtifactStoreUnreachable"
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fiduciary_trainer import contract, data
 from fiduciary_trainer.data import Locations, files
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Table = pd.DataFrame
+TABLE = "sha256:d4f8c5ad0899517cf8d6152cf7daf25659a372362165ae75e7c27d79afae4120"
 SP500 = "sha256:8249b7eb11cfbd74113cc36acb642d4df258093957c39b84881b1b46d59c4102"
 
 
@@ -135,13 +143,13 @@ def test_late_row_groups_of_parquet_are_not_decoded(
 ) -> None:
     frame = table(1500, last="2018-12-31").assign(date=lambda each: pd.to_datetime(each["date"]))
     decoded: list[int] = []
-    original = pq.ParquetFile.read_row_group
+    original = pq.ParquetFile.iter_batches
 
-    def count(self: Any, group: int, **more: Any) -> Any:
-        decoded.append(group)
-        return original(self, group, **more)
+    def count(self: Any, **given: Any) -> Any:
+        decoded.extend(given["row_groups"])
+        return original(self, **given)
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", count)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", count)
     assert load(frame, "Parquet").last == "2017-12-29"
     early = int((frame["date"] <= "2017-12-29").sum())
     assert decoded == list(range(-(-early // 100))), "15 row groups of 100 rows; those of 2018 are left alone"
@@ -271,6 +279,73 @@ def test_no_path_leaves_its_claim(tmp_path: Path) -> None:
     source = {"files": {"uri": "pvc://bars/../../etc/passwd", "format": "CSV"}}
     with pytest.raises(BadContract, match="InvalidValue"):
         data.load(contract.parse(document(data__source=source)), Locations(claims=tmp_path))
+
+
+@given(
+    cuts=st.lists(st.integers(0, 1500), max_size=4),
+    chunk=st.integers(50, 2000),
+    group=st.integers(50, 2000),
+    form=st.sampled_from(["CSV", "Parquet"]),
+)
+@settings(max_examples=6, deadline=None)
+def test_the_digest_does_not_depend_on_files_row_groups_or_batches(
+    cuts: list[int], chunk: int, group: int, form: str
+) -> None:
+    frame = table()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "CHUNK", chunk)
+        places = [0, *sorted(cuts), 1500]
+        for number, (start, end) in enumerate(itertools.pairwise(places)):
+            path = f"{folder}/{number}.{form.lower()}"
+            if form == "CSV":
+                frame[start:end].to_csv(path, index=False)
+            else:
+                frame[start:end].to_parquet(path, index=False, row_group_size=group)
+        source = {"files": {"uri": f"file://{folder}/*", "format": form}}
+        assert data.load(contract.parse(document("Linear", data__source=source))).digest == TABLE
+
+
+def test_a_file_that_lacks_a_column_has_missing_values_there(tmp_path: Path) -> None:
+    frame = table()
+    frame[:700].drop(columns="volume").to_parquet(tmp_path / "a.parquet")
+    frame[700:].to_parquet(tmp_path / "b.parquet")
+    source = {"files": {"uri": f"file://{tmp_path}/*.parquet", "format": "Parquet"}}
+    with pytest.raises(DataRefused, match=r"MissingValues: column 'volume' lacks 46.67 %"):
+        data.load(contract.parse(document("Linear", data__source=source)))
+
+
+READS = """
+import resource, sys
+from fiduciary_trainer import contract
+from fiduciary_trainer.data import Locations, files
+from tests.trainer.contracts import document
+source = {"files": {"uri": f"file://{sys.argv[1]}", "format": "Parquet"}}
+job = contract.parse(document("Linear", data__source=source, asOf=sys.argv[2]))
+files.read(contract.Files(f"file://{sys.argv[3]}", "Parquet"), job, Locations())  # libraries are loaded
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = len(files.read(job.data.source, job, Locations()))
+print(rows, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_memory_follows_what_is_used_and_not_what_the_file_holds(tmp_path: Path) -> None:
+    """One row group of which a tenth is before asOf, in columns of which half are named."""
+    rows = 1_000_000
+    minutes = pd.date_range("2010-01-01", periods=rows, freq="min")
+    draw = np.random.default_rng(1)
+    names = ["open", "high", "low", "close", "volume", *(f"x{number}" for number in range(5))]
+    frame = pd.DataFrame({"date": minutes, **{name: draw.normal(100, 1, rows) for name in names}})
+    frame.to_parquet(tmp_path / "big.parquet", row_group_size=rows)
+    frame[:1000].to_parquet(tmp_path / "small.parquet")
+    size = (tmp_path / "big.parquet").stat().st_size >> 20
+    last = str(minutes[rows // 10].date())
+    command = [sys.executable, "-c", READS, str(tmp_path / "big.parquet"), last, str(tmp_path / "small.parquet")]
+    environment = os.environ | {"PYTHONPATH": ":".join([*sys.path, "."])}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    kept, grown = map(int, said)
+    assert rows // 10 < kept < rows // 10 + 1441
+    assert size > 80
+    assert grown < 40, f"MiB more for {kept * 8 * 6 >> 20} MiB that are used, out of a file of {size}"
 
 
 def test_chunks_are_one_table(load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,12 @@ BAD: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"training__seed": True}, "InvalidValue", ["seed", "true"]),
     ({"training__hyperparameters": {"hidden": 8}}, "UnknownHyperparameter", ["HAR", "hidden", "none"]),
     ({"data__source": {}}, "InvalidValue", ["data.source", "dataset", "files"]),
-    ({"data__source": {"feast": {"featureService": "x"}}}, "NotAvailable", ["feast"]),
+    ({"data__source": {"feast": {"featureService": "x"}}}, "InvalidValue", ["data.source.feast.entityUri"]),
+    (
+        {"data__source": {"feast": {"featureService": "x", "entityUri": "pvc://a/b"}, "dataset": {"name": "arch/vix"}}},
+        "InvalidValue",
+        ["exactly one of dataset, files and feast"],
+    ),
     ({"data__source": {"files": {"uri": "s3://b/x", "format": "XLS"}}}, "InvalidValue", ["XLS", "Parquet"]),
     ({"data__features": {"set": "magic-v9"}}, "UnknownFeatureSet", ["magic-v9", "ohlcv-v1"]),
     ({"data__features": {}}, "InvalidValue", ["data.features", "set", "columns"]),

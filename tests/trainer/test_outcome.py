@@ -23,8 +23,9 @@ def _result(folds: int, metrics: int = 16) -> dict:
 
 
 def test_exit_codes_are_those_of_the_contract() -> None:
-    assert (outcome.DataRefused.exit_code, outcome.BadContract.exit_code, outcome.Retryable.exit_code) == (42, 64, 75)
-    for kind in (outcome.DataRefused, outcome.BadContract, outcome.Retryable):
+    kinds = (outcome.DataRefused, outcome.Diverged, outcome.OutOfMemory, outcome.BadContract, outcome.Retryable)
+    assert [kind.exit_code for kind in kinds] == [42, 43, 44, 64, 75]
+    for kind in kinds:
         code, document = outcome.failure(kind("Why", "seen, expected, do"), "sha256:ab", "run1")
         assert code == kind.exit_code
         assert json.loads(document) == {
@@ -35,6 +36,33 @@ def test_exit_codes_are_those_of_the_contract() -> None:
             "reason": "Why",
             "message": "seen, expected, do",
         }
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names that of a GPU."""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError("Unable to allocate 8.00 GiB for an array with shape (1, 2)"), ("the pod's", "8.00 GiB more")),
+        (MemoryError(), ("the pod's", "more was asked for")),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: "
+                         "you tried to allocate 549755813888 bytes. Error code 12 (Cannot allocate memory)"),
+            ("the pod's", "549755813888 bytes more"),
+        ),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB."), ("the accelerator's", "2.50 GiB more")),
+    ],
+    ids=["numpy", "python", "torch", "gpu"],
+)  # fmt: skip
+def test_memory_that_is_refused_is_no_bug(error: Exception, words: tuple[str, ...]) -> None:
+    code, document = outcome.failure(error, "sha256:ab")
+    said = json.loads(document)
+    assert (code, said["outcome"], said["reason"]) == (44, "OutOfMemory", "OutOfMemory")
+    for word in words:
+        assert word in said["message"]
+    assert "bug" not in said["message"]
 
 
 def test_numbers_carry_five_digits_and_nan_is_null() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -89,10 +90,11 @@ class Pod:
         market(root / "data")
         (root / "work").mkdir()
 
-    def start(self, document: dict[str, Any]) -> subprocess.Popen[bytes]:
+    def start(self, document: dict[str, Any], *python: str) -> subprocess.Popen[bytes]:
+        program = python or ("-m", "fiduciary_trainer")
         path = self.root / "job.json"
         path.write_text(json.dumps(document))
-        command = [sys.executable, "-m", "fiduciary_trainer", str(path), "--work", str(self.root / "work"),
+        command = [sys.executable, *program, str(path), "--work", str(self.root / "work"),
                    "--termination-log", str(self.root / "message"), "--checkpoints", str(self.root / "checkpoint"),
                    "--secrets", str(self.root / "secret")]  # fmt: skip
         environment = os.environ | {"PYTHONPATH": str(PACKAGES), "HOME": str(self.root / "work")}
@@ -180,6 +182,33 @@ def test_predictions_that_are_no_numbers_end_the_training(pod: Pod, monkeypatch:
     monkeypatch.setattr(pipeline, "run_walk_forward", diverging)
     with pytest.raises(Diverged, match=r"1 of 9\d\d out-of-sample predictions"):
         trained(pod, job(pod.root / "data", nowhere()), "made")
+
+
+def test_exit_43_a_loss_that_is_no_number(pod: Pod) -> None:
+    """Each step multiplies the weights by one minus rate times decay: by minus nine."""
+    wild = {"learningRate": "1", "weightDecay": "10", "epochs": 60, "patience": 60, "members": 1, "batchSize": 64}
+    code, message = pod.run(job(pod.root / "data", nowhere(), architecture="MLP", hyperparameters=wild))
+    assert (code, message["outcome"], message["reason"]) == (43, "Diverged", "Diverged")
+    assert re.match(r"the loss is (nan|inf) \(fit \d, member 1, epoch \d+\)", message["message"]), message
+    assert "learningRate (now 1)" in message["message"]
+
+
+def test_exit_44_memory_that_runs_out(pod: Pod) -> None:
+    """The windows of an LSTM need more than the limit: the process says so and ends by itself."""
+    market(pod.root / "data", days=12_000)
+    document = job(pod.root / "data", nowhere(), architecture="LSTM", hyperparameters={"window": 512})
+    document["asOf"] = "2070-01-01"
+    document["training"]["validation"]["embargo"] = 600
+    script = (
+        "import sys; from fiduciary_trainer import __main__, limits; limits.SPARE = 16 << 20; "
+        "limits.of_pod = lambda: limits.Limits(1, 1 << 20); sys.exit(__main__.main())"
+    )
+    process = pod.start(document, "-c", script)
+    said, _ = process.communicate(timeout=240)
+    message = pod.message()
+    assert (process.returncode, message["outcome"], message["reason"]) == (44, "OutOfMemory", "OutOfMemory"), said
+    assert "and the limit is 1 Mi" in message["message"]
+    assert "spec.training.resources.limits.memory" in message["message"]
 
 
 def test_a_stop_before_training_begins_is_heeded(pod: Pod) -> None:

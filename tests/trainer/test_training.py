@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from fiduciary_features import Bars
 from fiduciary_trainer import contract
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.data import Locations
-from fiduciary_trainer.outcome import Retryable
+from fiduciary_trainer.outcome import Diverged, Retryable
+from fiduciary_trainer.retention import forget_old
 from fiduciary_trainer.steps import Steps
 from fiduciary_trainer.training import Network, make_deterministic, train_member
 from fiduciary_trainer.walkforward import FinalModel, WalkForward, fit_final, run_walk_forward
@@ -108,6 +110,19 @@ def problem(noise: float, rows: int = 400) -> tuple[Network, Callable[[], torch.
 
     every = torch.arange(rows)
     return Network(module(), inputs, every, target, every[:200], every[200:], False, 1.0), module
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_training_at_once(loss: float) -> None:
+    network, _ = problem(noise=1.0)
+    network.target[250] = loss  # on the inner tail: before the first epoch
+    settings = {"epochs": 3, "patience": 3, "learningRate": 0.01, "weightDecay": 0.0, "batchSize": 32}
+    with pytest.raises(Diverged, match=r"fit 3, member 2, epoch 0\); expected a number"):
+        train_member(network, settings, (1, 2, 1), Steps(silent, 3), None)
+    network, _ = problem(noise=1.0)
+    network.target[50] = loss
+    with pytest.raises(Diverged, match=r"epoch 1\)"):
+        train_member(network, settings, (1, 2, 1), Steps(silent, 3), None)
 
 
 def test_the_best_epochs_weights_are_kept_not_the_last_ones() -> None:
@@ -263,6 +278,41 @@ def test_checkpoints_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Retryable, match=r"CheckpointNotWritten.*No space"):
         run_walk_forward(frame, made, silent, Attempt.begin(made, "sha256:d", places))
     assert file.read_bytes() == before
+
+
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    """Also in a name inside the archive, or in how it says that it is compressed."""
+    places, made, frame = Locations(checkpoints=tmp_path), checkpointed(), bars()
+    stop = StopAfter(3)
+    stop.attempt = Attempt.begin(made, "sha256:d", places)
+    with pytest.raises(Retryable):
+        run_walk_forward(frame, made, stop, stop.attempt)
+    (file,) = (tmp_path / "ckpt" / "spx").iterdir()
+    content = file.read_bytes()
+    for offset in range(0, len(content), 61):
+        damaged = bytearray(content)
+        damaged[offset] ^= 1 << offset % 8
+        file.write_bytes(damaged)
+        assert not Attempt.begin(made, "sha256:d", places).resumed, offset
+    file.write_bytes(content)
+    assert Attempt.begin(made, "sha256:d", places).resumed
+
+
+def test_what_nobody_resumes_is_removed_after_a_month(tmp_path: Path) -> None:
+    folder = tmp_path / "ckpt" / "spx"
+    (folder / "finished" / "old" / "version").mkdir(parents=True)
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    for name, days in {
+        "a.checkpoint.npz": 31, "b.checkpoint.npz": 29, "a.checkpoint.partial": 40, "notes.txt": 400,
+        "finished/old/finished.json": 31, "finished/old/version/model.onnx": 90,
+    }.items():  # fmt: skip
+        (folder / name).write_bytes(b"x")
+        at = (now - timedelta(days=days)).timestamp()
+        os.utime(folder / name, (at, at))
+    assert forget_old(checkpointed(), Locations(checkpoints=tmp_path), now) == 3
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["b.checkpoint.npz", "notes.txt"]
+    assert forget_old(checkpointed(), Locations(checkpoints=tmp_path / "nowhere"), now) == 0
+    assert forget_old(job(), Locations(checkpoints=tmp_path), now) == 0
 
 
 def test_no_pickle_is_in_a_checkpoint(tmp_path: Path) -> None:

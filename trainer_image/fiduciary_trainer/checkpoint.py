@@ -1,12 +1,14 @@
 """State that survives a pod: written after epochs and on SIGTERM, read by the next attempt.
 
-The file is a numpy archive without pickles: members that are trained, and the one in training with its optimizer. No
-random state is in it, since every epoch draws from a seed of its own (see ``derived_seed``): a training that was
-interrupted anywhere ends in the same bits as one that was not.
+The file is a numpy archive without pickles, with its SHA-256 behind it (the archive's own sums cover no names): members
+that are trained, and the one in training with its optimizer. No random state is in it, since every epoch draws from a
+seed of its own (see ``derived_seed``): a training that was interrupted anywhere ends in the same bits as one that was
+not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[Any]]
 Epochs = list[dict[str, float | bool]]
-_FORMAT = 2
+_FORMAT = 3
+_DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass
@@ -236,10 +239,14 @@ def _encode(header: Mapping[str, Any], done: Mapping[tuple[int, int], Done], run
     file = io.BytesIO()
     text = np.frombuffer(json.dumps(document).encode(), dtype=np.uint8)
     np.savez(file, allow_pickle=False, document=text, **arrays)
-    return file.getvalue()
+    return file.getvalue() + hashlib.sha256(file.getvalue()).digest()
 
 
 def _decode(content: bytes) -> tuple[dict[str, Any], dict[tuple[int, int], Done], Running | None]:
+    """Raises ValueError for anything that :func:`_encode` did not write."""
+    content, told = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(content).digest() != told:
+        raise ValueError("the checkpoint is not what was written")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     document = json.loads(arrays.pop("document").tobytes())

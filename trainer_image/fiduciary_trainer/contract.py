@@ -58,6 +58,14 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Feast:
+    """A feature service, joined point in time to the entity frame at ``entity_uri``."""
+
+    feature_service: str
+    entity_uri: str
+
+
+@dataclass(frozen=True)
 class Checks:
     """What the data must be like; None: not checked.
 
@@ -76,7 +84,7 @@ class Checks:
 class Data:
     """``data`` of the document."""
 
-    source: Dataset | Files
+    source: Dataset | Files | Feast
     time: str
     entity: str | None
     calendar: str | None
@@ -278,17 +286,14 @@ def _data(node: _Node) -> Data:
     )
 
 
-def _source(node: _Node) -> Dataset | Files:
+def _source(node: _Node) -> Dataset | Files | Feast:
     dataset, files, feast = (node.optional_child(name) for name in ("dataset", "files", "feast"))
-    if feast is not None:
-        raise BadContract(
-            "NotAvailable",
-            "data.source.feast is not available in this trainer yet; use files or dataset, or a trainer image of yours",
-        )
-    if (dataset is None) == (files is None):
-        raise node.wrong("", "exactly one of dataset and files")
+    if sum(each is not None for each in (dataset, files, feast)) != 1:
+        raise node.wrong("", "exactly one of dataset, files and feast")
     if dataset is not None:
         return Dataset(dataset.get("name", str))
+    if feast is not None:
+        return Feast(feast.get("featureService", str), feast.get("entityUri", str))
     assert files is not None
     return Files(files.get("uri", str), files.choice("format", FORMATS, default="Parquet"))
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fiduciary_trainer import limits
+
 CONTRACT_VERSION = 1
 LIMIT_BYTES = 4096
 """Kubernetes keeps this much of a termination message and cuts the rest, which would not be JSON any more."""
@@ -61,7 +63,20 @@ class Retryable(TrainingEnded):
 
 
 class Diverged(TrainingEnded):
-    """Training ended in predictions that are no numbers."""
+    """A loss or a prediction is no number. The same document and data give the same bits, and so the same end."""
+
+    exit_code = 43
+    outcome = "Diverged"
+
+
+class OutOfMemory(TrainingEnded):
+    """The pod, or its accelerator, has not the memory for this document and data.
+
+    Whatever the kernel kills by itself ends with 137 and no document; Kubernetes then says OOMKilled.
+    """
+
+    exit_code = 44
+    outcome = "OutOfMemory"
 
 
 def significant(value: Any, digits: int = DIGITS) -> Any:
@@ -116,10 +131,13 @@ def failure(
 ) -> tuple[int, bytes]:
     """Exit code and document of a training that did not measure.
 
-    A :class:`TrainingEnded` says what it is. Anything else is a bug: type, message and place are reported, but no
-    traceback, whose source lines could hold data, and no quoted value (libraries quote the cell that they stumble
-    over). ``secrets`` are strings that must not appear anywhere.
+    A :class:`TrainingEnded` says what it is, and so does memory that is refused. Anything else is a bug: type, message
+    and place are reported, but no traceback, whose source lines could hold data, and no quoted value (libraries quote
+    the cell that they stumble over). ``secrets`` are strings that must not appear anywhere.
     """
+    if _is_memory(error):
+        limits.refuse_no_more()
+        error = _out_of_memory(error)
     document: dict[str, Any] = {"contractVersion": CONTRACT_VERSION, "trainingKey": training_key}
     if run_id is not None:
         document["runId"] = run_id
@@ -134,6 +152,31 @@ def failure(
         "message": shorten(f"{words} (at {_place(error)}); this is a bug of the trainer or its image"),
     }
     return 1, encode(document)
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory was refused: by Python, numpy and Arrow, by torch on a GPU, or by torch on the CPU, in words."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error))
+    )
+
+
+def _out_of_memory(error: BaseException) -> OutOfMemory:
+    words = re.search(r"(?i)allocate ([\d.]+ ?[a-z]+)", str(error))
+    asked = f"{words[1]} more were asked for" if words is not None else "more was asked for"
+    own, limit = limits.peak_memory(), limits.of_pod().memory
+    held = f"{limits.megabytes(own)} were in use at most"
+    if limit is not None:
+        held += f" and the limit is {limits.megabytes(limit)}"
+    where = "accelerator" if type(error).__name__ == "OutOfMemoryError" else "pod"
+    advice = (
+        "lower batchSize or hidden in training.hyperparameters, or use one with more memory"
+        if where == "accelerator"
+        else "raise spec.training.resources.limits.memory, or use fewer columns, rows, members or folds"
+    )
+    return OutOfMemory("OutOfMemory", f"the {where}'s memory ran out (at {_place(error)}): {held}, {asked}; {advice}")
 
 
 def write(path: Path, document: bytes) -> None:

@@ -8,14 +8,16 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from fiduciary_trainer import artifacts, data, finished, measuring, provenance
+from fiduciary_trainer import artifacts, data, finished, limits, measuring, provenance, retention
 from fiduciary_trainer.checkpoint import Attempt
-from fiduciary_trainer.contract import Dataset
+from fiduciary_trainer.contract import Dataset, Feast, Files
 from fiduciary_trainer.finished import Finished, Point
 from fiduciary_trainer.outcome import CONTRACT_VERSION, Diverged, encode, significant
 from fiduciary_trainer.report import Report, write_report
@@ -52,14 +54,17 @@ def train(
             seconds.
 
     Raises:
-        DataRefused, BadContract, Retryable, Diverged: see :mod:`fiduciary_trainer.outcome`.
+        DataRefused, BadContract, Retryable, Diverged, OutOfMemory: see :mod:`fiduciary_trainer.outcome`.
     """
     began, began_ms = time.monotonic(), time.time_ns() // 1_000_000
+    limits.keep_within(limits.of_pod(), accelerated=torch.cuda.is_available())
     with step("data"):
         loaded = data.load(contract, locations)
     attempt = Attempt.begin(contract, loaded.digest, locations)
     if attempt.resumed:
         say(resumed=True)
+    if removed := retention.forget_old(contract, locations, datetime.now(UTC)):
+        say(oldCheckpointsRemoved=removed)
     with step("walk-forward"), _listening(attempt, stop):
         walk = run_walk_forward(loaded.bars, contract, progress, attempt)
     with step("measure"):
@@ -176,7 +181,7 @@ def _parameters(contract: Contract) -> dict[str, str]:
         "architecture": training.architecture,
         "seed": training.seed,
         "asOf": contract.as_of,
-        "source": given.source.name if isinstance(given.source, Dataset) else given.source.uri,
+        "source": _source(given.source),
         "features": given.features.name,
         "label": given.label,
         "label.column": given.column,
@@ -191,6 +196,12 @@ def _parameters(contract: Contract) -> dict[str, str]:
     }
     flat |= {f"hyperparameters.{name}": value for name, value in chosen.items()}
     return {name: str(value) for name, value in flat.items()}
+
+
+def _source(source: Dataset | Files | Feast) -> str:
+    if isinstance(source, Dataset):
+        return source.name
+    return source.uri if isinstance(source, Files) else f"{source.feature_service} at {source.entity_uri}"
 
 
 def _points(walk: WalkForward, measured: Measurement, at_ms: int) -> list[Point]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fiduciary_trainer.checkpoint import Attempt, Done, Running
+from fiduciary_trainer.outcome import Diverged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,6 +123,7 @@ def train_member(
 
     Raises:
         Retryable: SIGTERM; the state after the last whole epoch has been kept.
+        Diverged: a loss is no number.
     """
     epochs = int(settings["epochs"] or 0)
     _, number, member = key
@@ -138,6 +141,7 @@ def train_member(
     if running is None:
         state = _state(network.module)
         running = Running(number, member, 0, 0, network.watched(), state, state, {}, [])
+        demand_numbers(key, 0, settings, running.best_loss)
     else:
         steps.skip(running.epoch)
         _restore(network.module, running.state)
@@ -148,6 +152,7 @@ def train_member(
         epoch = running.epoch + 1
         train_loss = _epoch(network, optimizer, settings, derived_seed(*key, epoch), attempt)
         inner_loss = network.watched()
+        demand_numbers(key, epoch, settings, train_loss, inner_loss)
         running = _after(running, epoch, train_loss, inner_loss, network, optimizer)
         if attempt is not None:
             attempt.keep(running)
@@ -157,6 +162,26 @@ def train_member(
     if attempt is not None:
         attempt.finish(number, member, Done(running.best_epoch, running.best, running.history))
     return finished(network, running.best_epoch, running.history)
+
+
+def demand_numbers(
+    key: tuple[int, int, int], epoch: int, settings: Mapping[str, int | float | str | None], *losses: float
+) -> None:
+    """Losses of one epoch of one member. What is no number stays none: every later step would be lost time.
+
+    Raises:
+        Diverged: one of them is NaN or infinite.
+    """
+    wrong = [loss for loss in losses if not math.isfinite(loss)]
+    if wrong:
+        _, number, member = key
+        rate = float(settings["learningRate"] or 0)
+        where = f"fit {number + 1}, member {member + 1}, epoch {epoch}"
+        raise Diverged(
+            "Diverged",
+            f"the loss is {wrong[0]} ({where}); expected a number: lower training.hyperparameters.learningRate (now "
+            f"{rate:g}), or look for extreme values in the data",
+        )
 
 
 def finished(network: Network, best_epoch: int, history: Epochs) -> Trained:

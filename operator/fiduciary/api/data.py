@@ -69,9 +69,11 @@ class FeastSource(ApiModel):
     feature_service: Annotated[str, Field(min_length=1, max_length=128)]
     """Name of the feature service, for example spx_v3."""
     entity_uri: StorageUri
-    """Entity frame (entity keys and event times) that the features are joined to."""
+    """Entity frame that the features are joined to, as CSV (.csv, .csv.gz) or else Parquet: join keys, the time column,
+    and whatever else the model reads that no feature view has."""
     config_secret_ref: LocalRef
-    """Secret with feature_store.yaml. Needs the label fiduciary.dev/consumable: "true"."""
+    """Secret with feature_store.yaml, and AWS_ACCESS_KEY_ID and the like where registry, sources or entity frame are on
+    s3://. Needs the label fiduciary.dev/consumable: "true"."""
 
 
 class DataSource(ApiModel):

@@ -121,6 +121,11 @@ class ServingSpec(ApiModel):
             "self.runtime == 'Fiduciary' || self.backend != 'Seldon'",
             "runtime MLflow is available with backend Gateway and KServe",
         ),
+        Rule(
+            "self.backend != 'Seldon' || !has(self.storageSecretRef)",
+            "Seldon's Servers read the versions themselves: name an rclone configuration in seldon.storageSecretRef",
+            field_path=".storageSecretRef",
+        ),
     )
 
     backend: Literal["Gateway", "Seldon", "KServe"] = "Gateway"
@@ -139,6 +144,10 @@ class ServingSpec(ApiModel):
     """Scheduling and labels of the serving pods."""
     keep_versions: Annotated[int, Field(ge=1, le=20, json_schema_extra={"format": "int32"})] = 3
     """Versions that stay loaded, the champion included, so that a rollback does not wait for pods. Default: 3."""
+    storage_secret_ref: LocalRef | None = None
+    """Secret with the credentials of the store that versions are fetched from (AWS_ACCESS_KEY_ID and the like for s3://,
+    MLFLOW_TRACKING_TOKEN for MLflow), mounted into the container that fetches and into no other. Its owner labels it
+    fiduciary.dev/consumable: "true". Default: none, as MLflow's artifact proxy needs."""
     gateway: GatewayServing | None = None
     """The route that clients use."""
     seldon: SeldonServing | None = None

@@ -29,6 +29,4 @@ def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, 
         fields.append("spec.training.validation.scheme")
     if spec.training.nodes != 1:
         fields.append("spec.training.nodes")
-    if spec.data.source.feast is not None:
-        fields.append("spec.data.source.feast")
     return tuple(fields)

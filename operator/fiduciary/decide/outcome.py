@@ -24,6 +24,10 @@ IDENTIFIERS = {
 }
 """Texts by which a version is registered and found again, with the form that each must have."""
 
+SAID_ENOUGH = ("DataRefused", "Diverged", "OutOfMemory", "BadContract")
+"""Ends of the trainer contract whose message needs no word about pod and Job."""
+SIGKILL = 137
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -127,9 +131,21 @@ def failure(job: Ended) -> Failed:
         return Failed(reasons.DEADLINE_EXCEEDED, message)
     if said is not None:
         message = f"{said.get('message', '')}"
-        if said.get("outcome") in ("DataRefused", "BadContract"):
+        if said.get("outcome") in SAID_ENOUGH:
             return Failed(_camel(said.get("reason")), message)
         return Failed(_camel(said.get("reason")), f"{message} (pod {pod.name if pod else '?'}, {job.reason})")
+    if pod is not None and pod.reason == "OOMKilled":
+        return Failed(
+            reasons.OUT_OF_MEMORY,
+            f"pod {pod.name} was killed for memory (OOMKilled, exit code {pod.exit_code}) and could not say at what; "
+            "raise spec.training.resources.limits.memory, or use fewer columns, rows, members or folds",
+        )
+    if pod is not None and pod.exit_code == SIGKILL:
+        return Failed(
+            reasons.POD_KILLED,
+            f"pod {pod.name} was killed (exit code {SIGKILL}: SIGKILL) and left no word; mostly its node ran out of "
+            "memory: raise spec.training.resources.requests.memory to what the training needs, and look at the node",
+        )
     if pod is not None and pod.reason:
         code = "" if pod.exit_code is None else f", exit code {pod.exit_code}"
         return Failed(_camel(pod.reason), f"pod {pod.name} ended: {pod.reason}{code} {pod.message}".strip())

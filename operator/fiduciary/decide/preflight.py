@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from fiduciary.decide import reasons
 from fiduciary.decide.case import Case
 from fiduciary.manifests import job as manifest
+from fiduciary.manifests import mounts
 from fiduciary.manifests.quantity import parse_quantity
 
 if TYPE_CHECKING:
@@ -72,6 +73,23 @@ def engine_not_active(case: Case) -> Obstacle | None:
     )
 
 
+def feast_image_missing(case: Case) -> Obstacle | None:
+    """Feast is in an image of its own, which other trainings need not pull."""
+    return None if case.spec.training.image else replay_image_missing(case)
+
+
+def replay_image_missing(case: Case) -> Obstacle | None:
+    """A replay runs in the platform's image, whatever the training ran in."""
+    if case.world.platform.trainer(case.spec):
+        return None
+    return Obstacle(
+        reasons.FEAST_IMAGE_MISSING,
+        "spec.data.source.feast needs a trainer with Feast, and the operator's settings name none "
+        "(FIDUCIARY_TRAINER_FEAST_IMAGE: the stage trainer-feast of trainer_image/Dockerfile). Have it set, or name an "
+        "image in spec.training.image",
+    )
+
+
 def uri_not_allowed(case: Case) -> Obstacle | None:
     """What a user names is read with the desk's credentials, but which stores exist is for the platform to say."""
     allowed = case.world.platform.allowed_uris
@@ -87,8 +105,11 @@ def uri_not_allowed(case: Case) -> Obstacle | None:
 
 def reference_unusable(case: Case) -> Obstacle | None:
     """Secrets and claims belong to somebody, who must have said that models may use them."""
-    namespace = case.world.model.metadata.namespace
+    namespace, served = case.world.model.metadata.namespace, mounts.storage_secret(case.spec)
     for reference in case.world.references:
+        named = (reference.kind, reference.name)
+        if named == served and named not in mounts.references(case.spec):
+            continue  # what serving alone mounts does not keep a training from its start
         what = f"{reference.kind} {reference.name}"
         if reference.state == "Missing":
             return Obstacle(
@@ -128,13 +149,14 @@ CHECKS: tuple[Callable[[Case], Obstacle | None], ...] = (
     registry_taken,  # two models that write one registered model would undo each other's aliases
     connection_unknown,  # a result that cannot be registered is work for nothing
     engine_not_active,
+    feast_image_missing,
     uri_not_allowed,  # before any reference is looked at: an address that is refused needs no credentials
     reference_unusable,
     quota_exceeded,  # last: it changes most often
 )
 
 
-REPLAY_CHECKS = (connection_unknown, uri_not_allowed, reference_unusable, quota_exceeded)
+REPLAY_CHECKS = (connection_unknown, replay_image_missing, uri_not_allowed, reference_unusable, quota_exceeded)
 
 
 def replay_obstacle(world: World, now: datetime) -> Obstacle | None:

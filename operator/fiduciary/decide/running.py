@@ -43,7 +43,7 @@ def claim(case: Case, wanted: Due) -> Step:
 def start(case: Case, training: TrainingStatus) -> Step:
     """Create what a claimed training needs; the Job comes last, when what confines it exists."""
     platform, spec = case.world.platform, case.spec.training
-    image = spec.image or platform.trainer_image
+    image = spec.image or platform.trainer(case.spec)
     name = training.job or identity.job_name(case.name, training.key, training.attempt)
     attempt = Training(
         job=name,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from fiduciary.api.driftpolicy import DriftPolicy
-    from fiduciary.api.financialmodel import FinancialModel
+    from fiduciary.api.financialmodel import FinancialModel, FinancialModelSpec
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import ModelDecision
     from fiduciary.api.modelexperiment import ModelExperiment
@@ -187,6 +187,11 @@ class Platform:
     wave: int = 5  # serving Deployments that roll to a new runtime image at once, over all models
     notional: str = "1000000"  # capital of each arm on paper
     replay: bool = False  # experiments may follow a market replay (annotation fiduciary.dev/replay-from)
+    trainer_feast_image: str = ""  # the trainer with Feast; empty: the platform has none
+
+    def trainer(self, spec: FinancialModelSpec) -> str:
+        """The platform's trainer for the data source of a spec; empty where it has none."""
+        return self.trainer_image if spec.data.source.feast is None else self.trainer_feast_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Cluster, Forbidden, NotFound, Resource
 from fiduciary.decide.world import NO_SELDON, JobView, Platform, PodView, ReferenceView, World
 from fiduciary.engine import kinds, othersviews
 from fiduciary.engine.stores import Scorer
+from fiduciary.manifests import mounts
 from fiduciary.serving.observed import ScorerView, ServingPod
 from fiduciary.serving.seldonviews import SeldonView
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from fiduciary.serving.observed import ChildView, DeploymentView, GatewayView, ProbeView
     from fiduciary.serving.seldonviews import ServerView
 
-ReferenceKind = Literal["Secret", "PersistentVolumeClaim"]
 
 #: Secrets and claims are not watched (the operator must not be able to list them), so a label that their owner sets
 #: is noticed after at most this many seconds.
@@ -129,7 +129,7 @@ class Observer:
                 store.put(body)
 
     async def references(self, model: FinancialModel) -> tuple[ReferenceView, ...]:
-        """The Secrets and claims that its training and its replays would mount."""
+        """The Secrets and claims that its training, its replays and its versions would mount."""
         namespace = model.metadata.namespace
         return tuple([await self._reference(namespace, *wanted) for wanted in references(model)])
 
@@ -192,7 +192,7 @@ class Observer:
             return True
         return "deletionTimestamp" in namespace["metadata"]
 
-    async def _reference(self, namespace: str, kind: ReferenceKind, name: str) -> ReferenceView:
+    async def _reference(self, namespace: str, kind: mounts.ReferenceKind, name: str) -> ReferenceView:
         cached = self._references.get((namespace, kind, name))
         now = self._clock()
         if cached is not None and now - cached[0] < REFERENCE_SECONDS:
@@ -203,7 +203,7 @@ class Observer:
         self._references[namespace, kind, name] = (now, view)
         return view
 
-    async def _look(self, namespace: str, kind: ReferenceKind, name: str) -> ReferenceView:
+    async def _look(self, namespace: str, kind: mounts.ReferenceKind, name: str) -> ReferenceView:
         resource: Resource = kinds.SECRET if kind == "Secret" else kinds.CLAIM
         try:
             body: Body = await self._cluster.get(resource, namespace, name, metadata_only=True)
@@ -214,22 +214,10 @@ class Observer:
         return ReferenceView(kind, name, "Found", consumable=kinds.labels_of(body).get(meta.CONSUMABLE) == "true")
 
 
-def references(model: FinancialModel) -> list[tuple[ReferenceKind, str]]:
-    """Secrets and claims that the training of this model would mount, each once."""
-    source, checkpoint = model.spec.data.source, model.spec.training.checkpoint
-    secrets: list[str] = []
-    uris: list[str] = []
-    if source.files is not None:
-        uris.append(source.files.uri)
-        secrets += [source.files.secret_ref.name] if source.files.secret_ref else []
-    if source.feast is not None:
-        uris.append(source.feast.entity_uri)
-        secrets.append(source.feast.config_secret_ref.name)
-    if checkpoint is not None:
-        uris.append(checkpoint.uri)
-    claims = [uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://")]
-    named: list[tuple[ReferenceKind, str]] = [("Secret", name) for name in secrets]
-    return list(dict.fromkeys(named + [("PersistentVolumeClaim", name) for name in claims]))
+def references(model: FinancialModel) -> list[mounts.Reference]:
+    """Secrets and claims that the training and the serving of this model would mount, each once."""
+    storage = mounts.storage_secret(model.spec)
+    return list(dict.fromkeys([*mounts.references(model.spec), *([storage] if storage is not None else [])]))
 
 
 def _name(view: PodView | ServingPod | DeploymentView) -> str:

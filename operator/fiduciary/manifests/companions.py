@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary.api import meta
 from fiduciary.manifests import owned, versionnames
 from fiduciary.manifests.content import sealed
-from fiduciary.manifests.networkpolicy import DNS
+from fiduciary.manifests.networkpolicy import DNS, OBJECT_STORAGE
 from fiduciary.manifests.outcomes import RECORDS_EGRESS
 from fiduciary.manifests.servingdocument import sends_to_scorer
 
@@ -71,7 +71,7 @@ def autoscaler(plan: VersionPlan, autoscaling: Autoscaling) -> Body:
 
 def serving_policy(plan: VersionPlan, serving: ServingSpec) -> Body:
     """Who may talk to the pods: gateways (inference), monitoring (metrics) and the operator (probes). Pods may talk to
-    DNS, MLflow and the sink of prediction records, and to nobody else."""
+    DNS, MLflow, the sink of prediction records, object storage where the version is there, and to nobody else."""
     environment, namespace = plan.environment, plan.model.metadata.namespace
     parents = serving.gateway.parent_refs if serving.gateway is not None else ()
     gateways = {*environment.gateway_namespaces, *(parent.namespace or namespace for parent in parents)}
@@ -81,6 +81,7 @@ def serving_policy(plan: VersionPlan, serving: ServingSpec) -> Body:
         _from([environment.operator_namespace], inference),
         _from(environment.monitoring_namespaces, (versionnames.METRICS_PORT,)),
     ]
+    storage = [OBJECT_STORAGE] if (plan.version.uri or "").startswith("s3://") else []
     records = RECORDS_EGRESS if sends_to_scorer(plan) else environment.records_egress
     return sealed(
         {
@@ -91,7 +92,7 @@ def serving_policy(plan: VersionPlan, serving: ServingSpec) -> Body:
                 "podSelector": {"matchLabels": versionnames.selector(plan.model, plan.version, plan.pods)},
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [rule for rule in ingress if rule is not None],
-                "egress": [DNS, *map(dict, environment.mlflow_egress), *map(dict, records)],
+                "egress": [DNS, *map(dict, environment.mlflow_egress), *storage, *map(dict, records)],
             },
         }
     )

@@ -12,6 +12,7 @@ from fiduciary.api import meta
 from fiduciary.manifests import confinement, versionnames
 from fiduciary.manifests.content import sealed
 from fiduciary.manifests.json_text import compact
+from fiduciary.manifests.mounts import SECRET
 from fiduciary.manifests.resources import container_resources, threads
 from fiduciary.manifests.scheduling import scheduling
 from fiduciary.manifests.servingdocument import SERVING_REQUESTS, latency_edges, serving_text
@@ -30,12 +31,14 @@ FETCH_RESOURCES: Body = {"requests": {"cpu": "50m", "memory": "128Mi"}}
 
 def serving_key(plan: VersionPlan, serving: ServingSpec) -> str:
     """Hash of what the user says about the pods: where it is equal and the pods are not, the platform changed them."""
-    asked = {
+    asked: Body = {
         "resources": serving.resources.body(),
         "podTemplate": serving.pod_template.body(),
         "edges": latency_edges(plan.model.spec),
         "version": plan.version.version,
     }
+    if serving.storage_secret_ref is not None:
+        asked["storageSecret"] = serving.storage_secret_ref.name
     return hashlib.sha256(compact(asked).encode()).hexdigest()[:16]
 
 
@@ -82,6 +85,7 @@ def pod_spec(plan: VersionPlan, serving: ServingSpec, server: str = SERVER) -> B
     environment = plan.environment
     document = [{"name": "FIDUCIARY_SERVING", "value": serving_text(plan)}]
     scratch = {"name": "tmp", "mountPath": "/tmp"}
+    secret, mounted = _storage_secret(serving)
     return {
         **scheduling(serving.pod_template, versionnames.selector(plan.model, plan.version, plan.pods)),
         "serviceAccountName": versionnames.service_account_name(plan.model.metadata.name),
@@ -99,12 +103,21 @@ def pod_spec(plan: VersionPlan, serving: ServingSpec, server: str = SERVER) -> B
                 "resources": FETCH_RESOURCES,
                 "securityContext": confinement.CONTAINER,
                 "terminationMessagePolicy": "File",  # a reason for people, written on purpose
-                "volumeMounts": [{"name": "version", "mountPath": "/version"}, scratch],
+                "volumeMounts": [{"name": "version", "mountPath": "/version"}, scratch, *mounted],
             }
         ],
         "containers": [_server(plan, serving, server, document, scratch)],
-        "volumes": [{"name": "version", "emptyDir": {"sizeLimit": "2Gi"}}, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [{"name": "version", "emptyDir": {"sizeLimit": "2Gi"}}, {"name": "tmp", "emptyDir": {}}, *secret],
     }
+
+
+def _storage_secret(serving: ServingSpec) -> tuple[list[Body], list[Body]]:
+    """Volume and mount of the store's credentials: for the container that fetches, not for the one that answers."""
+    if serving.storage_secret_ref is None:
+        return [], []
+    # Group-readable only: the pod's fsGroup is the server's own group.
+    volume = {"name": "storage", "secret": {"secretName": serving.storage_secret_ref.name, "defaultMode": 0o440}}
+    return [volume], [{"name": "storage", "mountPath": SECRET, "readOnly": True}]
 
 
 def _server(plan: VersionPlan, serving: ServingSpec, name: str, document: list[Body], scratch: Body) -> Body:

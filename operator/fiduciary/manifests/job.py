@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 
 CONTAINER = "trainer"
-FATAL_EXIT_CODES = (42, 64)
-"""Data refused, contract refused: training again reads the same data and the same document."""
+FATAL_EXIT_CODES = (42, 43, 44, 64)
+"""Data refused, diverged, out of memory, contract refused: training again reads the same data and the same document.
+(A kill by the kernel, 137, is tried again: a node that is short of memory does that too.)"""
 GRACE_SECONDS = 60
 """From SIGTERM to SIGKILL: enough for a checkpoint."""
 KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fiduciary.api import meta
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModelSpec
 
 Body = dict[str, Any]
+ReferenceKind = Literal["Secret", "PersistentVolumeClaim"]
+Reference = tuple[ReferenceKind, str]
 
 JOB_DOCUMENT = "/etc/fiduciary/job.json"
 SECRET = "/etc/fiduciary/secret"
@@ -37,6 +39,26 @@ def data_uri(spec: FinancialModelSpec) -> str | None:
     if source.files is not None:
         return source.files.uri
     return source.feast.entity_uri if source.feast is not None else None
+
+
+def references(spec: FinancialModelSpec) -> tuple[Reference, ...]:
+    """Secrets and claims that a training mounts, each once."""
+    secret, uri, checkpoint = secret_of(spec), data_uri(spec), spec.training.checkpoint
+    found: list[Reference] = [("Secret", secret)] if secret is not None else []
+    for address in (uri, checkpoint.uri if checkpoint is not None else None):
+        claim = claim_of(address) if address is not None else None
+        if claim is not None:
+            found.append(("PersistentVolumeClaim", claim))
+    return tuple(dict.fromkeys(found))
+
+
+def storage_secret(spec: FinancialModelSpec) -> Reference | None:
+    """The Secret with which versions are fetched to be served, by our pods or by Seldon's Servers."""
+    serving = spec.serving
+    if serving is None:
+        return None
+    ref = serving.storage_secret_ref or (serving.seldon.storage_secret_ref if serving.seldon is not None else None)
+    return ("Secret", ref.name) if ref is not None else None
 
 
 def volumes(spec: FinancialModelSpec) -> tuple[list[Body], list[Body]]:

@@ -23,19 +23,22 @@ LABEL_EGRESS = f"{meta.GROUP}/egress"
 """Pod label: hash of the rules that the pod was started with."""
 
 DNS: dict[str, Any] = {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
-_OBJECT_STORAGE: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": 443}]}
+OBJECT_STORAGE: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": 443}]}
 
 
 def egress_rules(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Egress rules of this model's training.
 
-    Object storage is reached over HTTPS anywhere: its address is in a Secret that the operator does not read. An
-    endpoint on another port needs a policy of the namespace's owner for the pods of this model.
+    Object storage, and what a feature store reads, is reached over HTTPS anywhere: its address is in a Secret that the
+    operator does not read. An endpoint on another port needs a policy of the namespace's owner for the pods of this
+    model.
     """
     checkpoint = model.spec.training.checkpoint
     uris = (data_uri(model.spec), checkpoint.uri if checkpoint is not None else None)
-    remote = any(uri is not None and uri.startswith("s3://") for uri in uris)
-    return [DNS, *(dict(rule) for rule in mlflow_egress), *([_OBJECT_STORAGE] if remote else [])]
+    remote = model.spec.data.source.feast is not None or any(
+        uri is not None and uri.startswith("s3://") for uri in uris
+    )
+    return [DNS, *(dict(rule) for rule in mlflow_egress), *([OBJECT_STORAGE] if remote else [])]
 
 
 def egress_id(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any]]) -> str:

@@ -106,8 +106,23 @@ def test_without_words_kubernetes_is_quoted(parts: dict[str, Any], reason: str, 
 def test_out_of_memory_is_named() -> None:
     found = outcome(ended(pod("", 137, reason="OOMKilled"), failed=True, reason="BackoffLimitExceeded"), None)
     assert isinstance(found, Failed)
-    assert found.reason == "OOMKilled"
-    assert "137" in found.message
+    assert found.reason == reasons.OUT_OF_MEMORY
+    for word in ("137", "spec.training.resources.limits.memory"):
+        assert word in found.message
+
+
+def test_a_kill_without_a_word_is_no_kill_at_the_limit() -> None:
+    found = outcome(ended(pod("", 137, reason="Error"), failed=True, reason="BackoffLimitExceeded"), None)
+    assert isinstance(found, Failed)
+    assert found.reason == reasons.POD_KILLED
+    assert "requests.memory" in found.message
+
+
+@pytest.mark.parametrize(("kind", "code"), [("Diverged", 43), ("OutOfMemory", 44)])
+def test_a_training_that_would_end_so_again_speaks_for_itself(kind: str, code: int) -> None:
+    told = said(kind, kind, "what was seen; what to do")
+    found = outcome(ended(pod(told, code), failed=True, reason="PodFailurePolicy"), None)
+    assert found == Failed(kind, "what was seen; what to do")
 
 
 def test_the_newest_pod_speaks() -> None:

@@ -11,7 +11,7 @@ import pytest
 from fiduciary.decide import preflight, reasons
 from fiduciary.decide.case import Case
 from fiduciary.decide.world import Claim, QuotaView, ReferenceView
-from tests.unit.decide.worlds import PLATFORM, T0, UID, job, model, pod, world
+from tests.unit.decide.worlds import PLATFORM, T0, UID, job, merged, model, pod, world
 
 if TYPE_CHECKING:
     from fiduciary.decide.preflight import Obstacle
@@ -59,6 +59,33 @@ def test_engines_that_do_not_run_yet(engine: str) -> None:
     named(obstacle({"training": {"engine": engine}}), reasons.ENGINE_NOT_ACTIVE, engine)
 
 
+FEAST = {
+    "data": {
+        "source": {
+            "feast": {
+                "featureService": "x",
+                "entityUri": "s3://desk/spine.parquet",
+                "configSecretRef": {"name": "feast"},
+            },
+            "dataset": None,
+        }
+    }
+}
+
+
+def test_feast_needs_an_image_that_has_it() -> None:
+    released = (ReferenceView("Secret", "feast", "Found", consumable=True),)
+    named(obstacle(FEAST, references=released), reasons.FEAST_IMAGE_MISSING, "FIDUCIARY_TRAINER_FEAST_IMAGE")
+    own = merged(FEAST, {"training": {"image": "desk/trainer:1"}})
+    assert obstacle(own, references=released) is None
+    replayed = preflight.replay_obstacle(world(own, references=released), T0)
+    named(replayed, reasons.FEAST_IMAGE_MISSING, "trainer-feast")
+    platform = replace(PLATFORM, trainer_feast_image="fiduciary-trainer-feast:1")
+    assert obstacle(FEAST, references=released, platform=platform) is None
+    assert platform.trainer(model(FEAST).spec) == "fiduciary-trainer-feast:1"
+    assert platform.trainer(model().spec) == PLATFORM.trainer_image
+
+
 def files(uri: str) -> dict[str, Any]:
     return {"data": {"source": {"dataset": None, "files": {"uri": uri}}}}
 
@@ -84,10 +111,18 @@ REFERENCES = [
 
 @pytest.mark.parametrize(("reference", "reason", "words"), REFERENCES, ids=lambda value: str(value)[:40])
 def test_references(reference: ReferenceView, reason: str, words: tuple[str, ...]) -> None:
-    found = obstacle(references=(ReferenceView("Secret", "fine", "Found", consumable=True), reference))
+    source = {"files": {"uri": "pvc://bars/spx.parquet", "secretRef": {"name": "desk-s3"}}, "dataset": None}
+    named_by = {"data": {"source": source}, "training": {"checkpoint": {"uri": "pvc://fine/ckpt"}}}
+    fine = ReferenceView("PersistentVolumeClaim", "fine", "Found", consumable=True)
+    found = obstacle(named_by, references=(fine, reference))
     named(found, reason, *words)
     assert found is not None
     assert found.recheck, "nobody tells us when its owner acted"
+
+
+def test_what_only_serving_mounts_does_not_keep_a_training_from_its_start() -> None:
+    serving = {"serving": {"storageSecretRef": {"name": "models-s3"}, "gateway": {"parentRefs": [{"name": "public"}]}}}
+    assert obstacle(serving, references=(ReferenceView("Secret", "models-s3", "Missing"),)) is None
 
 
 def quota(hard: dict[str, str], used: dict[str, str] | None = None) -> tuple[QuotaView, ...]:

@@ -179,7 +179,6 @@ def test_a_server_that_fits() -> None:
             "3221225472",
         ),
         ((replace(SERVER, replicas=0),), {}, reasons.SERVER_NOT_READY, "0 replicas"),
-        ((SERVER,), {"serving": {"seldon": {"storageSecretRef": {"name": "s3"}}}}, reasons.REFERENCE_MISSING, "s3"),
     ],
 )
 def test_servers_that_do_not_fit(

@@ -21,6 +21,18 @@ ARGO = {"labels": {"app.kubernetes.io/instance": "desk", "team": "vol"}}
 FILES: dict[str, Any] = {
     "data": {"source": {"dataset": None, "files": {"uri": "s3://desk/spx.csv", "secretRef": {"name": "desk-s3"}}}}
 }
+FEAST: dict[str, Any] = {
+    "data": {
+        "source": {
+            "dataset": None,
+            "feast": {
+                "featureService": "spx_v3",
+                "entityUri": "pvc://bars/spine.parquet",
+                "configSecretRef": {"name": "desk-feast"},
+            },
+        }
+    }
+}
 SHARED_CLAIM: dict[str, Any] = {
     "data": {"source": {"dataset": None, "files": {"uri": "pvc://bars/spx/*.parquet"}}},
     "training": {"checkpoint": {"uri": "pvc://bars/ckpt", "every": 2}},
@@ -82,7 +94,7 @@ def test_exit_codes_decide_retries_and_a_drained_node_burns_none() -> None:
     rules = job({"training": {"retry": {"limit": 4}}})["spec"]["podFailurePolicy"]["rules"]
     assert [rule["action"] for rule in rules] == ["Ignore", "FailJob"]
     assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
-    assert rules[1]["onExitCodes"]["values"] == list(FATAL_EXIT_CODES) == [42, 64]
+    assert rules[1]["onExitCodes"]["values"] == list(FATAL_EXIT_CODES) == [42, 43, 44, 64]
     assert job({"training": {"retry": {"limit": 4}}})["spec"]["backoffLimit"] == 4
     assert pod(job())["restartPolicy"] == "Never", "podFailurePolicy needs it"
 
@@ -185,7 +197,7 @@ def test_the_document_is_the_contract_and_names_no_secret() -> None:
 
 def test_the_trainer_itself_accepts_the_document() -> None:
     trainer = pytest.importorskip("fiduciary_trainer.contract")
-    for spec in ({}, FILES, SHARED_CLAIM):
+    for spec in ({}, FILES, SHARED_CLAIM, FEAST):
         annotation = job(spec)["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_JOB]
         parsed = trainer.parse(json.loads(annotation))
         assert parsed.training.architecture == "HAR"
@@ -196,6 +208,20 @@ def test_a_secret_is_mounted_and_not_inside_the_documents_folder() -> None:
     assert found["/etc/fiduciary/secret"]["readOnly"] is True
     assert found["/etc/fiduciary/job.json"]["subPath"] == "job.json"
     assert not {path for path in found if path.rstrip("/") == "/etc/fiduciary"}
+
+
+def test_a_feature_store_gets_its_settings_its_entity_frame_and_a_way_out() -> None:
+    body = job(FEAST)
+    volumes = {volume["name"]: volume for volume in pod(body)["volumes"]}
+    assert volumes["secret"]["secret"]["secretName"] == "desk-feast"
+    assert {"/etc/fiduciary/secret", "/data/bars"} <= set(mounts(body))
+    text = body["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_JOB]
+    assert json.loads(text)["data"]["source"] == {
+        "feast": {"featureService": "spx_v3", "entityUri": "pvc://bars/spine.parquet"}
+    }
+    assert "desk-feast" not in text
+    egress = network_policy(model(FEAST), PLATFORM.mlflow_egress)["spec"]["egress"]
+    assert {"protocol": "TCP", "port": 443} in egress[-1]["ports"], "registry and sources are wherever the Secret says"
 
 
 def test_one_claim_may_hold_data_and_checkpoints() -> None:

@@ -46,7 +46,7 @@ def run(document: Document, locations: Locations, stop: threading.Event, patienc
     """Fetch, replay, pair and post; returns the termination message.
 
     Raises:
-        DataRefused, BadContract, Retryable, Diverged: see :mod:`fiduciary_trainer.outcome`.
+        DataRefused, BadContract, Retryable, Diverged, OutOfMemory: see :mod:`fiduciary_trainer.outcome`.
     """
     began = time.monotonic()
     champion = versions.fetch(document.mlflow, "champion", document.champion, stop, patience)

@@ -72,8 +72,11 @@ def replay(champion: Frozen, challenger: Frozen, locations: Locations) -> Replay
 
 
 def _refitted(champion: Frozen, challenger: Frozen, locations: Locations) -> Replayed:
-    from fiduciary_trainer import data  # torch and pandas, which ledgers as they are do not need
+    import torch  # with pandas what ledgers as they are do not need
 
+    from fiduciary_trainer import data, limits
+
+    limits.keep_within(limits.of_pod(), accelerated=torch.cuda.is_available())
     as_of = max(champion.text("asOf"), challenger.text("asOf"))  # more days, and none that somebody chose by
     contracts: list[Contract] = []
     loaded: list[data.Loaded] = []

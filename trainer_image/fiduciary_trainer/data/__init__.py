@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fiduciary_features import Bars
-from fiduciary_trainer.contract import Contract, Dataset
-from fiduciary_trainer.data import checks, files, library
+from fiduciary_trainer.contract import Contract, Dataset, Feast
+from fiduciary_trainer.data import checks, feature_store, files, library
 from fiduciary_trainer.data.digest import digest
 from fiduciary_trainer.data.locations import Locations
 
@@ -51,6 +51,8 @@ def load(contract: Contract, locations: Locations | None = None) -> Loaded:
     source = contract.data.source
     if isinstance(source, Dataset):
         table, where = library.read(source.name, contract), source.name
+    elif isinstance(source, Feast):
+        table, where = feature_store.read(source, contract, places), f"feature service {source.feature_service}"
     else:
         table, where = files.read(source, contract, places), source.uri
     checks.check(table, contract, where)

@@ -51,7 +51,7 @@ def _columns(table: pd.DataFrame, contract: Contract, where: str) -> None:
     needed = [*data.columns, *([] if data.entity is None else [data.entity])]
     absent = [name for name in needed if name not in table.columns]
     if absent:
-        seen = ", ".join(str(name) for name in table.columns[:30])
+        seen = ", ".join(str(name) for name in table.attrs.get("seen", list(table.columns))[:30])
         raise DataRefused(
             "MissingColumn",
             f"{where} lacks {', '.join(absent)}; it has {seen}; "
@@ -65,23 +65,24 @@ def _numbers(table: pd.DataFrame, contract: Contract) -> None:
     columns = {name: pa.Column("float64", nullable=True, coerce=True) for name in data.columns}
     if data.entity is not None:
         columns[data.entity] = pa.Column(nullable=False)
-    try:
-        typed = pa.DataFrameSchema(columns, strict=False).validate(table, lazy=True)
-    except SchemaErrors as errors:
-        # Names only: what pandera says beyond them quotes cells of the data.
-        wrong = [str(error.column_name or error.schema.name) for error in errors.schema_errors]
-        if data.entity in wrong:
-            raise DataRefused(
-                "MissingEntity", f"column {data.entity!r} has rows without a value; every row needs one"
-            ) from None
-        names = ", ".join(repr(name) for name in dict.fromkeys(wrong))
+    wrong: list[str] = []
+    for name, expected in columns.items():  # one after the other: the copy of one column is in memory, not of all
+        try:
+            typed = pa.DataFrameSchema({name: expected}, strict=False).validate(table[[name]], lazy=True)
+        except SchemaErrors:  # what pandera says beyond the name quotes cells of the data
+            wrong.append(name)
+            continue
+        if name != data.entity:
+            values = typed[name].to_numpy(copy=True)
+            values[np.isinf(values)] = np.nan  # an overflow of whoever wrote the file; counted as missing
+            table[name] = values
+    if data.entity in wrong:
+        raise DataRefused("MissingEntity", f"column {data.entity!r} has rows without a value; every row needs one")
+    if wrong:
         raise DataRefused(
-            "NotANumber", f"column {names} holds values that are no numbers; expected decimals or empty cells"
-        ) from None
-    for name in data.columns:
-        values = typed[name].to_numpy(copy=True)
-        values[np.isinf(values)] = np.nan  # an overflow of whoever wrote the file; counted as missing
-        table[name] = values
+            "NotANumber",
+            f"column {', '.join(map(repr, wrong))} holds values that are no numbers; expected decimals or empty cells",
+        )
 
 
 def _order(table: pd.DataFrame, contract: Contract) -> None:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from fiduciary_features import Bars
 
 
+PIECE = 1 << 17
+"""Rows that are copied at a time."""
+
+
 def digest(bars: Bars) -> str:
     """``sha256:`` over all rows, sorted by (time, entity), columns by name.
 
@@ -20,15 +24,24 @@ def digest(bars: Bars) -> str:
     """
     result = hashlib.sha256()
 
-    def add(name: str, content: bytes) -> None:
+    def begin(name: str, length: int) -> None:
         label = name.encode()
-        result.update(len(label).to_bytes(8, "little") + label + len(content).to_bytes(8, "little"))
-        result.update(content)
+        result.update(len(label).to_bytes(8, "little") + label + length.to_bytes(8, "little"))
 
-    add("rows", len(bars).to_bytes(8, "little"))
-    add("time", bars.time.astype("datetime64[ns]").astype("<i8").tobytes())
-    add("entity", b"".join(len(name := str(each).encode()).to_bytes(4, "little") + name for each in bars.entity))
+    rows = len(bars)
+    pieces = [slice(start, start + PIECE) for start in range(0, rows, PIECE)]
+    begin("rows", 8)
+    result.update(rows.to_bytes(8, "little"))
+    begin("time", 8 * rows)
+    for piece in pieces:
+        result.update(bars.time[piece].astype("datetime64[ns]").astype("<i8").tobytes())
+    names = {name: len(code := name.encode()).to_bytes(4, "little") + code for name in map(str, np.unique(bars.entity))}
+    begin("entity", sum(len(names[str(each)]) for each in bars.entity))
+    for piece in pieces:
+        result.update(b"".join(names[str(each)] for each in bars.entity[piece]))
     for name in sorted(bars.columns):
-        values = np.where(np.isnan(bars.columns[name]), np.nan, bars.columns[name]) + 0.0
-        add(f"column {name}", values.astype("<f8").tobytes())
+        begin(f"column {name}", 8 * rows)
+        for piece in pieces:
+            values = bars.columns[name][piece]
+            result.update((np.where(np.isnan(values), np.nan, values) + 0.0).astype("<f8").tobytes())
     return f"sha256:{result.hexdigest()}"

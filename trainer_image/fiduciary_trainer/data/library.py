@@ -80,7 +80,9 @@ def read(name: str, contract: Contract) -> pd.DataFrame:
             "UnknownDataset", f"{name} ships inside the package {shipped.package}, which this image lacks; install it"
         ) from None
     with path.open("rb") as file:
-        table = files.read_csv(file, contract, rename=shipped.columns, time="date", compressed=True)
+        gathered = files.Gathered()
+        gathered.take(files.read_csv(file, contract, rename=shipped.columns, time="date", compressed=True))
+    table = gathered.table()
     if shipped.wide:
         table = table.melt(id_vars="date", var_name="symbol", value_name="close").dropna(subset="close")
         table = table.sort_values(["date", "symbol"], kind="stable", ignore_index=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fiduciary_trainer.checkpoint import Done
 from fiduciary_trainer.models.modules import Perceptron, Skipped
-from fiduciary_trainer.training import GRADIENT_NORM, Trained, derived_seed, finished
+from fiduciary_trainer.training import GRADIENT_NORM, Trained, demand_numbers, derived_seed, finished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,6 +141,7 @@ def train(
 
     Raises:
         Retryable: SIGTERM.
+        Diverged: a loss is no number.
     """
     epochs, patience = int(settings["epochs"] or 0), int(settings["patience"] or settings["epochs"] or 0)
     if attempt is not None:
@@ -167,7 +168,7 @@ class _Training:
         keys: Sequence[Key],
         attempt: Attempt | None,
     ) -> None:
-        self._networks, self._keys, self._attempt = networks, keys, attempt
+        self._networks, self._settings, self._keys, self._attempt = networks, settings, keys, attempt
         self._rate, self._decay = float(settings["learningRate"] or 0), float(settings["weightDecay"] or 0)
         self._batch = int(settings["batchSize"] or 1)
         self._data = _data(networks)
@@ -177,6 +178,8 @@ class _Training:
         self._steps = torch.zeros(count)
         self._best = self._weights.take(torch.arange(count))
         self._best_loss = self._watched(list(range(count)))
+        for key, loss in zip(keys, self._best_loss, strict=True):
+            demand_numbers(key, 0, settings, loss)
         self._best_epoch = [0] * count
         self._history: list[Epochs] = [[] for _ in networks]
         self.taken = 0
@@ -261,6 +264,7 @@ class _Training:
     def _note(self, epoch: int, alive: list[int], train_losses: list[float]) -> float:
         watched = self._watched(alive)
         for model, train_loss, inner_loss in zip(alive, train_losses, watched, strict=True):
+            demand_numbers(self._keys[model], epoch, self._settings, train_loss, inner_loss)
             unit = self._networks[model].loss_unit
             better = inner_loss < self._best_loss[model]
             self._history[model].append(

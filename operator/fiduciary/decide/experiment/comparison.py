@@ -207,7 +207,7 @@ def _replay(case: Case, its: Comparison, attempt: int) -> Replay:
         attempt=attempt,
         scorer=its.scorer,
         cluster=platform.cluster,
-        image=platform.trainer_image,
+        image=platform.trainer(its.model.spec),
         tracking_uri=platform.connections[its.model.spec.registry.connection].trainer_uri,
         operator_version=platform.operator_version,
         mlflow_egress=platform.mlflow_egress,

@@ -12,6 +12,7 @@ from fiduciary.decide.serving.listing import cold
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.seldon import fit
 from fiduciary.decide.serving.seldon.course import split_of
+from fiduciary.decide.serving.storage import secret_obstacle
 from fiduciary.decide.serving.wanted import ready_of, view_of
 from fiduciary.decide.step import Note
 from fiduciary.manifests import seldon, versionnames
@@ -56,7 +57,8 @@ def arrival(
     view = view_of(case, version)
     if able.backend.workload_kind[1] in case.world.missing_kinds:
         return Arrival(kinds_missing(case, able))
-    if view is None and (unfit := fit.obstacle(case, able, version, need or 1)) is not None:
+    unfit = (secret_obstacle(case) or fit.obstacle(case, able, version, need or 1)) if view is None else None
+    if unfit is not None:
         return Arrival(unfit)
     if view is None or (view.deleting and not isinstance(view, ModelView)):
         return Arrival(Note(reasons.STARTING, f"version {version.version} is about to be loaded"))

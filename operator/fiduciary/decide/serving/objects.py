@@ -12,6 +12,7 @@ from fiduciary.decide.decision import Apply, Delete, Event, Scale
 from fiduciary.decide.serving.ability import kinds_missing
 from fiduciary.decide.serving.backends import workload
 from fiduciary.decide.serving.seldon import course, fit
+from fiduciary.decide.serving.storage import secret_obstacle
 from fiduciary.decide.serving.wanted import view_of
 from fiduciary.decide.step import Note
 from fiduciary.manifests import versionnames
@@ -139,7 +140,7 @@ def made_of(case: Case, able: Able, plan: VersionPlan, view: DeploymentView | No
     """The object that loads a version, or why it cannot be made: what Seldon would refuse is not asked for."""
     if view is not None and view.kind == "InferenceService":
         plan = replace(plan, replicas=view.replicas)  # how many there are is changed by itself
-    unfit = fit.obstacle(case, able, plan.version, plan.replicas) if view is None else None
+    unfit = (secret_obstacle(case) or fit.obstacle(case, able, plan.version, plan.replicas)) if view is None else None
     return able.backend.workload(plan) if unfit is None else unfit
 
 

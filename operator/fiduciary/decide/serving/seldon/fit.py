@@ -30,9 +30,6 @@ def obstacle(case: Case, able: Able, version: VersionRef, replicas: int) -> Note
         able.backend.storage(version)
     except StorageUnreadable as error:
         return Note(reasons.UNSUPPORTED_STORAGE, str(error), stalled=True)
-    secret = _secret(case)
-    if secret is not None:
-        return secret
     servers = candidates(case)
     if isinstance(servers, Note):
         return servers
@@ -104,23 +101,3 @@ def mismatch(servers: Iterable[ServerView], wanted: Iterable[str] = (seldon.CAPA
         for server in servers
     ]
     return f"{'; '.join(told)}. Add the string to the Server's capabilities exactly as it is written, or {SERVER}"
-
-
-def _secret(case: Case) -> Note | None:
-    """The Secret of the storage, which its owner has to release; what is in it only Seldon can tell."""
-    serving = case.spec.serving
-    ref = serving.seldon.storage_secret_ref if serving is not None and serving.seldon is not None else None
-    if ref is None:
-        return None
-    named = (one for one in case.world.references if (one.kind, one.name) == ("Secret", ref.name))
-    view = next(named, None)
-    where = f"Secret {ref.name}, which spec.serving.seldon.storageSecretRef names,"
-    if view is None or view.state == "Missing":
-        return Note(reasons.REFERENCE_MISSING, f"{where} does not exist in this namespace: create it", stalled=True)
-    if view.state == "Forbidden":
-        message = f"{where} may not be looked at: apply deploy/kustomize/namespace to this namespace"
-        return Note(reasons.REFERENCE_FORBIDDEN, message, stalled=True)
-    if not view.consumable:
-        message = f'{where} is not released for models: its owner labels it fiduciary.dev/consumable: "true"'
-        return Note(reasons.REFERENCE_NOT_CONSUMABLE, message, stalled=True)
-    return None
