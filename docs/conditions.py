@@ -20,7 +20,7 @@ REASONS = ROOT / "operator" / "fiduciary" / "decide" / "reasons.py"
 REGISTRY = ROOT / "operator" / "fiduciary"
 TRAINER = (ROOT / "trainer_image" / "fiduciary_trainer", ROOT / "trainer_image" / "fiduciary_features")
 PAGE = ROOT / "docs" / "conditions.md"
-OUTCOMES = ("DataRefused", "BadContract", "Retryable", "TrainingEnded")
+OUTCOMES = ("DataRefused", "BadContract", "Retryable", "Diverged", "TrainingEnded")
 
 Row = tuple[str, str, str]  # word, meaning, what to do
 
@@ -53,6 +53,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "The same day has other outcomes in the two ledgers: prices were revised (comparison).",
         "Train the champion's procedure again.",
     ),
+    "Diverged": (
+        "Some out-of-sample forecasts are no finite numbers.",
+        "Lower `learningRate`, or look for extreme values in the data.",
+    ),
     "DuplicateRows": (
         "The same (entity, time) occurs more than once.",
         "Remove the repetitions; set `data.entity` for panel data.",
@@ -60,6 +64,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "EmbargoTooSmall": (
         "Test rows would share inputs with training rows.",
         "Raise `validation.embargo` to what the message says.",
+    ),
+    "GridTooLarge": (
+        "The smallest grid of `training.search.space` has more combinations than `trials`.",
+        "Raise `trials`, search fewer hyperparameters, or use sampler TPE.",
     ),
     "InconsistentPrices": ("A high is below its low.", "Repair the data."),
     "InvalidHyperparameter": ("A hyperparameter is out of range; the range is named.", "Correct it."),
@@ -112,6 +120,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "More bars than `checks.maxMissing` equal another bar in every column: filled gaps or copies.",
         "Leave gaps empty and remove copies.",
     ),
+    "NoTrialSucceeded": (
+        "No trial of the search came to its end; the message has the first one's reason.",
+        "Narrow `training.search.space` to values that go together.",
+    ),
     "SameVersion": (
         "Champion and challenger are the same artifact (comparison).",
         "Name two versions.",
@@ -123,6 +135,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "ScorerUnreachable": (
         "The scorer did not answer in time (comparison).",
         "Wait: it is retried. Look at its Deployment and at NetworkPolicies.",
+    ),
+    "SearchedAndSet": (
+        "`training.hyperparameters` sets what `training.search.space` searches.",
+        "Keep one of the two.",
     ),
     "SourceNotFound": ("The dataset, bucket, claim or path does not exist.", "Correct `data.source`."),
     "SourceUnreachable": ("The storage does not answer.", "Wait: it is retried."),

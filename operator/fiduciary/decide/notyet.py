@@ -31,10 +31,6 @@ def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, 
         )
     if template is not None and template.traffic.sticky is not None:
         fields.append("spec.promotion.experiment.traffic.sticky (each request is drawn by itself)")
-    if spec.training.search is not None:
-        fields.append("spec.training.search")
-    if spec.training.validation.scheme != "WalkForward":
-        fields.append("spec.training.validation.scheme")
     if spec.training.nodes != 1:
         fields.append("spec.training.nodes")
     if spec.data.source.feast is not None:
