@@ -135,6 +135,12 @@ def train(
             "checks": dict(checked.values),
         }
         unavailable = {**measured.unavailable, **checked.unavailable}
+        if searched is not None:
+            overfitting = validated["overfitting"]
+            if "unavailable" in overfitting:
+                unavailable["pbo"] = overfitting["unavailable"]
+            else:
+                result["metrics"]["pbo"] = {"e": overfitting["probability"], "n": overfitting["days"]}
         if unavailable:
             result["unavailable"] = unavailable
         return finished.save(

@@ -21,12 +21,15 @@ def test_what_a_foreign_image_wrote_there_is_ignored() -> None:
 
 
 def test_how_far_a_search_is() -> None:
-    told = {"percent": 40.2, "search": {"trials": 12, "total": 20, "running": 2, "pruned": 3, "failed": 1, "best": 0.161}}
+    told = {
+        "percent": 40.2,
+        "search": {"trials": 12, "total": 20, "running": 2, "pruned": 3, "failed": 1, "best": 0.161},
+    }
     progress = _told(told)
     assert progress is not None
     assert progress.percent == 40
     search = _searched(told)
-    assert search == SearchProgress(trials=12, total=20, running=2, pruned=3, failed=1, best="0.161")
+    assert search == SearchProgress(**counts, best="0.161")
     assert _trials(search) == "12 of 20 trials of its search ended, 3 given up, 1 failed"
     assert _searched({"percent": 40}) is None
     assert _searched({"search": {"trials": -1, "total": "all"}}) is None
