@@ -79,7 +79,7 @@ def save(
         content: holds ``version/`` with its manifest, ``report/``, ``folds.json``; may be on another file system.
         result, parameters, points, tags, trials: see :class:`Finished`.
     """
-    target = place(state, training_key)
+    target, trials = place(state, training_key), list(trials)
     state.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -90,7 +90,7 @@ def save(
         "parameters": dict(parameters),
         "points": [[point.name, point.value, point.step, point.at_ms] for point in points],
         "tags": dict(tags),
-        "trials": list(trials),
+        "trials": trials,
     }
     (partial / _DOCUMENT).write_bytes(encode(document))
     shutil.rmtree(target, ignore_errors=True)
@@ -114,7 +114,7 @@ def load(state: Path, training_key: str) -> Finished | None:
     if not intact:
         return None
     return Finished(
-        folder, document["result"], document["parameters"], points, document["tags"], document.get("trials", ())
+        folder, document["result"], document["parameters"], points, document["tags"], document.get("trials", [])
     )
 
 

@@ -21,10 +21,8 @@ def test_what_a_foreign_image_wrote_there_is_ignored() -> None:
 
 
 def test_how_far_a_search_is() -> None:
-    told = {
-        "percent": 40.2,
-        "search": {"trials": 12, "total": 20, "running": 2, "pruned": 3, "failed": 1, "best": 0.161},
-    }
+    counts = {"trials": 12, "total": 20, "running": 2, "pruned": 3, "failed": 1}
+    told = {"percent": 40.2, "search": {**counts, "best": 0.161}}
     progress = _told(told)
     assert progress is not None
     assert progress.percent == 40
