@@ -73,6 +73,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "A view tells when its values were written, and Feast's offline store cannot leave out what was written later.",
         "Use a store that can, such as DuckDB or files.",
     ),
+    "GridTooLarge": (
+        "The smallest grid of `training.search.space` has more combinations than `trials`.",
+        "Raise `trials`, search fewer hyperparameters, or use sampler TPE.",
+    ),
     "InconsistentPrices": ("A high is below its low.", "Repair the data."),
     "InvalidHyperparameter": ("A hyperparameter is out of range; the range is named.", "Correct it."),
     "InvalidJson": ("The job document cannot be read. A foreign operator, or a bug.", "Report it."),
@@ -132,6 +136,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "More bars than `checks.maxMissing` equal another bar in every column: filled gaps or copies.",
         "Leave gaps empty and remove copies.",
     ),
+    "NoTrialSucceeded": (
+        "No trial of the search came to its end; the message has the first one's reason.",
+        "Narrow `training.search.space` to values that go together.",
+    ),
     "SameVersion": (
         "Champion and challenger are the same artifact (comparison).",
         "Name two versions.",
@@ -143,6 +151,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "ScorerUnreachable": (
         "The scorer did not answer in time (comparison).",
         "Wait: it is retried. Look at its Deployment and at NetworkPolicies.",
+    ),
+    "SearchedAndSet": (
+        "`training.hyperparameters` sets what `training.search.space` searches.",
+        "Keep one of the two.",
     ),
     "SourceNotFound": ("The dataset, bucket, claim or path does not exist.", "Correct `data.source`."),
     "SourceUnreachable": ("The storage does not answer.", "Wait: it is retried."),

@@ -20,6 +20,7 @@ from fiduciary.api.modelstatus import (
     Progress,
     RejectedVersion,
     RunRecord,
+    SearchProgress,
     TrafficStatus,
     TrainingStatus,
 )
@@ -93,6 +94,7 @@ FULL = FinancialModelStatus(
             last_metric=MetricValue(name="loss", value="0.12346"),
             at=NOW,
         ),
+        search=SearchProgress(trials=12, total=20, running=2, pruned=3, failed=1, best="0.16843"),
         phase="Running",
         since=NOW,
         message="epoch 3 of 30",
@@ -137,6 +139,8 @@ def test_the_example_sets_every_field() -> None:
     assert FULL.training is not None
     assert FULL.training.progress is not None
     assert FULL.training.progress.model_fields_set == set(Progress.model_fields)
+    assert FULL.training.search is not None
+    assert FULL.training.search.model_fields_set == set(SearchProgress.model_fields)
 
 
 def test_a_full_status_is_stored_as_written_by_the_operator(server: Server, namespace: str) -> None:

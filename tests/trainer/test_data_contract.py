@@ -21,7 +21,7 @@ BAD: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"asOf": "Rolling"}, "InvalidValue", ["asOf", "Rolling", "YYYY-MM-DD"]),
     ({"asOf": "2017-02-30"}, "InvalidValue", ["2017-02-30"]),
     ({"training__architecture": "XGBoost"}, "UnknownArchitecture", ["XGBoost", "Linear"]),
-    ({"training__search": {"trials": 3}}, "NotAvailable", ["search"]),
+    ({"training__search": {"trials": 3}}, "InvalidValue", ["training.search.space", "expected an object"]),
     ({"training__validation__scheme": "CombinatorialPurged"}, "InvalidValue", ["testFolds"]),
     ({"training__validation__scheme": "KFold"}, "InvalidValue", ["KFold", "WalkForward"]),
     ({"training__validation__folds": 1}, "InvalidValue", ["folds", "1", "2 to 50"]),

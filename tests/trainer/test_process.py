@@ -15,7 +15,7 @@ import time
 import uuid
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -27,6 +27,9 @@ from fiduciary_trainer import contract as contracts
 from fiduciary_trainer import finished, pipeline
 from fiduciary_trainer.data import Locations
 from fiduciary_trainer.outcome import Diverged, Retryable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SERVER = os.environ.get("FIDUCIARY_TEST_MLFLOW_URI", "")
 needs_server = pytest.mark.skipif(not SERVER, reason="FIDUCIARY_TEST_MLFLOW_URI names no MLflow server")
@@ -90,15 +93,15 @@ class Pod:
         market(root / "data")
         (root / "work").mkdir()
 
-    def start(self, document: dict[str, Any], *python: str) -> subprocess.Popen[bytes]:
+    def start(self, document: dict[str, Any], *python: str, **environment: str) -> subprocess.Popen[bytes]:
         program = python or ("-m", "fiduciary_trainer")
         path = self.root / "job.json"
         path.write_text(json.dumps(document))
         command = [sys.executable, *program, str(path), "--work", str(self.root / "work"),
                    "--termination-log", str(self.root / "message"), "--checkpoints", str(self.root / "checkpoint"),
                    "--secrets", str(self.root / "secret")]  # fmt: skip
-        environment = os.environ | {"PYTHONPATH": str(PACKAGES), "HOME": str(self.root / "work")}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        own = os.environ | {"PYTHONPATH": str(PACKAGES), "HOME": str(self.root / "work")} | environment
+        return subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def run(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         process = self.start(document)
@@ -174,8 +177,8 @@ def test_a_column_of_the_future_return_is_scored_as_a_leak(pod: Pod) -> None:
 def test_predictions_that_are_no_numbers_end_the_training(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = pipeline.run_walk_forward
 
-    def diverging(*given: Any) -> Any:
-        walk = whole(*given)
+    def diverging(*given: Any, **more: Any) -> Any:
+        walk = whole(*given, **more)
         walk.prediction[walk.folds[1].test_rows[3]] = np.inf
         return walk
 
@@ -315,6 +318,79 @@ def test_sigterm_while_training_is_retryable_and_the_next_attempt_resumes(pod: P
     again.send_signal(signal.SIGTERM)
     again.communicate(timeout=60)
     assert again.returncode == 75
+
+
+def _until(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() in (None, 0)
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@needs_server
+def test_a_search_in_two_pods_survives_sigkill_of_each(tmp_path: Path) -> None:
+    """As an Indexed Job runs them: the first pod trains, the second carries out trials."""
+    pods = [Pod(tmp_path / name) for name in ("first", "second")]
+    document = job(pods[0].root / "data", SERVER, architecture="MLP", hyperparameters={"epochs": 4, "members": 1},
+                   checkpoint={"uri": f"file://{tmp_path}/shared", "every": 1})  # fmt: skip
+    document["training"]["search"] = {
+        "trials": 8,
+        "parallelism": 2,
+        "space": {"hidden": {"int": [2, 12]}, "learningRate": {"decimal": ["0.001", "0.03"], "log": True}},
+    }
+
+    def start(index: int) -> subprocess.Popen[bytes]:
+        return pods[index].start(document, JOB_COMPLETION_INDEX=str(index))
+
+    def kept() -> int:
+        return len(list((tmp_path / "shared").glob("*.trials/*.npz")))
+
+    first, second = start(0), start(1)
+    _until(lambda: kept() >= 2, first)
+    second.kill()
+    second.communicate()
+    second = start(1)
+    said = b""
+    while b'"trial"' not in said:
+        assert second.stdout is not None
+        said = second.stdout.readline()
+        assert said, "the second pod ended before it said anything of a trial"
+    first.kill()
+    first.communicate()
+    first = start(0)
+    first.communicate(timeout=240)
+    second.communicate(timeout=240)
+    assert (first.returncode, second.returncode) == (0, 0)
+    message = pods[0].message()
+    assert message["outcome"] == "Measured"
+    assert message["checks"]["onnx_max_diff"] <= 1e-5
+    assert 0.0 <= message["metrics"]["pbo"]["e"] <= 1.0
+    assert pods[1].message() == {
+        "contractVersion": 1, "outcome": "Searched", "trainingKey": document["trainingKey"], "trials": 8
+    }  # fmt: skip
+    assert list((tmp_path / "shared").iterdir()) == [tmp_path / "shared" / "finished"], "nothing is left behind"
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=SERVER)
+    run = client.get_run(message["runId"])
+    query = f"tags.`mlflow.parentRunId` = '{message['runId']}'"
+    children = client.search_runs([run.info.experiment_id], query)
+    assert sorted(int(child.data.tags["fiduciary.dev/trial"]) for child in children) == list(range(8))
+    for child in children:
+        ended = {"Complete": "FINISHED", "Pruned": "KILLED"}[child.data.tags["fiduciary.dev/trial-state"]]
+        assert child.info.status == ended
+        assert set(child.data.params) == {"hyperparameters.hidden", "hyperparameters.learningRate"}
+        assert ("inner_loss" in child.data.metrics) is (ended == "FINISHED")
+    local = Path(client.download_artifacts(message["runId"], "validation/results.json", str(tmp_path)))
+    search = json.loads(local.read_bytes())["search"]
+    assert search["trials"] == len(search["table"]) == 8
+    final = next(each for each in search["selected"] if each["for"] == "final")
+    best = min((each["loss"], each["trial"]) for each in search["table"] if each["loss"] is not None)
+    assert (final["loss"], final["trial"]) == best
+    procedure = Path(client.download_artifacts(message["runId"], "version/procedure.json", str(tmp_path)))
+    assert json.loads(procedure.read_bytes())["training"]["search"] == document["training"]["search"]
 
 
 @pytest.mark.parametrize(

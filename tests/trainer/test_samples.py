@@ -30,7 +30,7 @@ CONFIDENT = 2.0
 
 def measured(tmp_path: Path, sample: str, refused_for: set[str], trials: int = 1) -> Mapping[str, Any]:
     """Metrics of a sample, of which the operator's gates must say exactly ``refused_for``."""
-    manifest = yaml.safe_load((SAMPLES / sample).read_text())
+    *_, manifest = yaml.safe_load_all((SAMPLES / sample).read_text())
     spec = manifest["spec"]
     document = {
         "contractVersion": 1,
@@ -74,3 +74,11 @@ def test_direction_shows_no_skill_over_the_base_rate(tmp_path: Path) -> None:
     assert skill["e"] - CONFIDENT * skill["se"] < 0.0
     assert abs(skill["e"]) < 0.01
     assert metrics["accuracy"]["e"] < 0.56
+
+
+def test_a_searched_model_is_measured_together_with_its_search(tmp_path: Path) -> None:
+    metrics = measured(tmp_path, "spx-volatility-search.yaml", set(), trials=3)
+    skill = metrics["ewma_skill"]
+    assert skill["e"] == pytest.approx(0.07, abs=0.015), "as the linear model whose penalty the trainer chooses itself"
+    assert skill["e"] - CONFIDENT * skill["se"] > 0.03
+    assert 0.0 <= metrics["pbo"]["e"] <= 1.0

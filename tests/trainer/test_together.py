@@ -115,7 +115,7 @@ def test_every_step_is_counted_whenever_they_stop() -> None:
 
 
 def test_a_stop_is_heeded_and_what_was_finished_is_taken_again() -> None:
-    attempt = Attempt(None, 1, {})
+    attempt = Attempt(None, "", 1, {})
     made, keys = networks(False)
     first = together.train([copy.deepcopy(each) for each in made], SETTINGS, keys, steps(), attempt)
     attempt.asked_to_stop = True

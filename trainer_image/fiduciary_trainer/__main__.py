@@ -20,17 +20,19 @@ import json
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fiduciary_trainer import contract as contracts
 from fiduciary_trainer import finished, outcome, provenance
 from fiduciary_trainer.data.locations import Locations, secret_values
+from fiduciary_trainer.search.share import Share
 from fiduciary_trainer.tracking import Tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.search.run import Count
 
 START_PATIENCE = 15.0
 """Seconds that a training waits for MLflow before it begins: enough for a restarting pod, short beside training."""
@@ -91,6 +93,9 @@ class _Process:
             tags=provenance.run_tags(document),
             stop=self._stop,
         )
+        share = _share(contract)
+        if share.index:
+            return self._help(contract, tracking, share)
         delivered = tracking.start(START_PATIENCE)
         if delivered is not None:
             return outcome.fit(delivered)
@@ -100,7 +105,10 @@ class _Process:
         if done is None:
             from fiduciary_trainer import pipeline  # torch and matplotlib, which an upload alone does not need
 
-            done = pipeline.train(contract, self._locations, state, self._given.work, _Shown(tracking), self._stop)
+            shown = _Shown(tracking)
+            done = pipeline.train(
+                contract, self._locations, state, self._given.work, shown, self._stop, share, shown.trial
+            )
         kept = contract.checkpoint is not None
         message = tracking.deliver(done, PATIENCE_WITH_CHECKPOINT if kept else PATIENCE_WITHOUT)
         finished.discard(done)
@@ -109,6 +117,23 @@ class _Process:
 
             Attempt.begin(contract, "", self._locations).forget()
         return message
+
+    def _help(self, contract: Contract, tracking: Tracking, share: Share) -> bytes:
+        """One of several pods that search: the first of them trains, the others carry out their trials and end."""
+        delivered = tracking.delivered(START_PATIENCE)
+        if delivered is not None:
+            return outcome.fit(delivered)
+        from fiduciary_trainer import pipeline
+
+        trials = pipeline.carry_out_trials(contract, self._locations, share, self._stop)
+        return outcome.encode(
+            {
+                "contractVersion": outcome.CONTRACT_VERSION,
+                "outcome": "Searched",
+                "trainingKey": contract.training_key,
+                "trials": trials,
+            }
+        )
 
     def _state(self, contract: Contract) -> Path:
         """Where finished work waits for MLflow: the checkpoint claim, if there is one that is a volume."""
@@ -124,12 +149,27 @@ class _Shown:
 
     def __init__(self, tracking: Tracking) -> None:
         self._tracking = tracking
+        self._search: Mapping[str, Any] | None = None
 
     def __call__(
         self, *, epoch: int, epochs: int, percent: float, eta_seconds: float | None, metric: tuple[str, float] | None
     ) -> None:
         name, value = metric if metric is not None else (None, None)
-        self._tracking.progress(epoch, epochs, percent, eta_seconds, name, value)
+        self._tracking.progress(epoch, epochs, percent, eta_seconds, name, value, self._search)
+
+    def trial(self, count: Count, trial: Mapping[str, Any]) -> None:
+        """A trial of the search has ended."""
+        from fiduciary_trainer.search.summary import progress
+
+        self._search = progress(count)
+        self._tracking.trial(trial)
+
+
+def _share(contract: Contract) -> Share:
+    """What this pod carries out of a search: Kubernetes numbers the pods of an Indexed Job."""
+    search, index = contract.training.search, os.environ.get("JOB_COMPLETION_INDEX", "")
+    several = search is not None and search.parallelism > 1 and contract.checkpoint is not None
+    return Share(int(index)) if several and index.isdecimal() else Share()
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

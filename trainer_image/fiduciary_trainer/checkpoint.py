@@ -11,20 +11,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import signal
 import zipfile
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fiduciary_trainer.data.locations import UNREACHABLE, Locations
+from fiduciary_trainer.data.locations import Locations
+from fiduciary_trainer.durable import Folder
 from fiduciary_trainer.outcome import Retryable
+from fiduciary_trainer.search.trials import Trials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,18 +75,20 @@ class Attempt:
     """One process's try at a training: what earlier ones left, and whether this one has been told to stop.
 
     Attributes:
-        path: URI of the checkpoint file; None: nothing is kept.
+        folder: where the file ``name`` is; None: nothing is kept.
         every: epochs between two writes.
         header: what a checkpoint must have been made with to be used.
         resumed: whether an earlier attempt's checkpoint was found and used.
+        writes: whether this process writes the file: one that only carries out trials does not.
     """
 
-    path: str | None
+    folder: Folder | None
+    name: str
     every: int
     header: Mapping[str, Any]
-    locations: Locations = field(default_factory=Locations)
     resumed: bool = False
     asked_to_stop: bool = False
+    writes: bool = True
     _done: dict[tuple[int, int], Done] = field(default_factory=dict)
     _running: Running | None = None
 
@@ -101,7 +102,6 @@ class Attempt:
         Raises:
             Retryable: the place of checkpoints cannot be reached.
         """
-        places = locations or Locations()
         checkpoint = contract.checkpoint
         key = contract.training_key.removeprefix("sha256:")[:32]
         header = {
@@ -110,11 +110,25 @@ class Attempt:
             "dataDigest": data_digest,
             "torch": torch.__version__,
         }
-        if checkpoint is None:
-            return cls(None, 1, header, places)
-        attempt = cls(f"{checkpoint.uri.rstrip('/')}/{key}.checkpoint.npz", checkpoint.every, header, places)
+        folder = None if checkpoint is None else Folder(checkpoint.uri.rstrip("/"), locations or Locations())
+        every = 1 if checkpoint is None else checkpoint.every
+        attempt = cls(folder, f"{key}.checkpoint.npz", every, header)
         attempt._load()
         return attempt
+
+    def trials(self) -> Trials:
+        """The trials of a search, in a folder of their own beside the checkpoint."""
+        folder = self.folder
+        shared = None if folder is None else replace(folder, uri=f"{folder.uri}/{self._trials}", shared=True)
+        return Trials({name: value for name, value in self.header.items() if name != "format"}, shared)
+
+    @property
+    def _trials(self) -> str:
+        return self.name.replace(".checkpoint.npz", ".trials")
+
+    def apart(self) -> Attempt:
+        """For fits that are part of something that is kept as a whole: it hears of SIGTERM, and keeps nothing."""
+        return _Apart(self)
 
     def listen(self) -> None:
         """From now on SIGTERM asks to stop instead of ending the process. Main thread only."""
@@ -131,7 +145,7 @@ class Attempt:
 
     def stop(self) -> NoReturn:
         """Write what is known and end. Raises :class:`Retryable`."""
-        if self.path is None:
+        if self.folder is None:
             raise Retryable(
                 "Terminated",
                 "the pod was told to stop (SIGTERM); without spec.training.checkpoint the next attempt starts anew",
@@ -152,7 +166,7 @@ class Attempt:
     def keep(self, running: Running) -> None:
         """A whole epoch has ended; every few of them it is written."""
         self._running = running
-        if self.path is not None and running.epoch % self.every == 0:
+        if running.epoch % self.every == 0:
             self._write()
 
     def finish(self, number: int, member: int, done: Done) -> None:
@@ -161,45 +175,19 @@ class Attempt:
         self._running = None
 
     def forget(self) -> None:
-        """Remove the file once the work is safe elsewhere."""
-        if self.path is None:
-            return
-        filesystem, path = self._place
-        if filesystem.exists(path):
-            filesystem.rm(path)
-
-    @cached_property
-    def _place(self) -> tuple[Any, str]:
-        """File system and path, opened once: a connection for every epoch would cost more than the epoch."""
-        assert self.path is not None
-        return self.locations.open(self.path, checkpoint=True)
+        """Remove the file, and those of trials, once the work is safe elsewhere."""
+        if self.folder is not None:
+            self.folder.remove(self.name)
+            replace(self.folder, uri=f"{self.folder.uri}/{self._trials}").remove()
 
     def _write(self) -> None:
-        assert self.path is not None
-        content = _encode(self.header, self._done, self._running)
-        filesystem, path = self._place
-        try:
-            if self.path.startswith("s3://"):
-                filesystem.pipe_file(path, content)  # an object appears whole or not at all
-            else:
-                _replace(Path(path), content)
-        except UNREACHABLE as error:
-            cause = getattr(error, "strerror", None) or type(error).__name__
-            raise Retryable(
-                "CheckpointNotWritten",
-                f"{self.path} cannot be written ({cause}); make room or access there; it is tried again",
-            ) from None
+        if self.folder is not None and self.writes:
+            self.folder.write(self.name, _encode(self.header, self._done, self._running))
 
     def _load(self) -> None:
-        filesystem, path = self._place
-        try:
-            content = filesystem.cat_file(path)
-        except FileNotFoundError:
+        content = None if self.folder is None else self.folder.read(self.name)
+        if content is None:
             return
-        except UNREACHABLE as error:
-            raise Retryable(
-                "CheckpointUnreachable", f"{self.path} cannot be read ({type(error).__name__}); it is tried again"
-            ) from None
         try:
             header, done, running = _decode(content)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile):
@@ -208,15 +196,27 @@ class Attempt:
             self._done, self._running, self.resumed = done, running, True
 
 
-def _replace(target: Path, content: bytes) -> None:
-    """The old file or the new one, never half of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(target)
+class _Apart(Attempt):
+    def __init__(self, whole: Attempt) -> None:
+        super().__init__(None, whole.name, whole.every, whole.header)
+        self._whole = whole
+
+    @property
+    def asked_to_stop(self) -> bool:  # type: ignore[override]
+        return self._whole.asked_to_stop
+
+    @asked_to_stop.setter
+    def asked_to_stop(self, value: bool) -> None:
+        """Said to the whole attempt alone."""
+
+    def stop(self) -> NoReturn:
+        self._whole.stop()
+
+    def keep(self, running: Running) -> None:
+        pass
+
+    def finish(self, number: int, member: int, done: Done) -> None:
+        pass
 
 
 def _encode(header: Mapping[str, Any], done: Mapping[tuple[int, int], Done], running: Running | None) -> bytes:

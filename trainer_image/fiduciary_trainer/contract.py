@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,14 @@ from fiduciary_features import LABEL_KINDS, SETS, FeatureSpec, LabelKind, label_
 from fiduciary_trainer import splits
 from fiduciary_trainer.models.hyperparameters import EWMA_WINDOW, NETWORKS, SEQUENCES, Settings, parts, settings
 from fiduciary_trainer.outcome import CONTRACT_VERSION, BadContract
+from fiduciary_trainer.search import space
 from fiduciary_trainer.validation import combinatorial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from fiduciary_trainer.search.space import Search
 
 ARCHITECTURES = ("EWMA", "HAR", "BaseRate", "Logistic", "Linear", *NETWORKS)
 REFERENCES = ("EWMA", "HAR", "BaseRate")
@@ -119,12 +122,14 @@ class Validation:
 
 @dataclass(frozen=True)
 class Training:
-    """``training``; ``settings`` are the user's hyperparameters and the architecture's defaults for the others."""
+    """``training``; ``settings`` are the user's hyperparameters and the architecture's defaults for the others; with a
+    ``search``, what the rows of all its trials are prepared for."""
 
     architecture: str
     settings: Settings
     seed: int
     validation: Validation
+    search: Search | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -180,6 +185,10 @@ class Contract:
     def windowed(self) -> bool:
         """Whether inputs are ``[batch, window, F]`` rather than ``[batch, F]``."""
         return self.training.architecture == "EWMA" or any(part in SEQUENCES for part in self.training.parts)
+
+    def configured(self, settings: Settings) -> Contract:
+        """The same job with other settings of its architecture."""
+        return replace(self, training=replace(self.training, settings=settings))
 
     @property
     def fits(self) -> int:
@@ -320,11 +329,9 @@ def _training(node: _Node) -> Training:
             "UnknownArchitecture",
             f"training.architecture is {architecture!r}; this trainer has {', '.join(ARCHITECTURES)}",
         )
-    if node.optional_child("search") is not None:
-        raise BadContract(
-            "NotAvailable", "training.search is not available in this trainer yet; set the hyperparameters instead"
-        )
     hyperparameters = node.get("hyperparameters", dict, default={})
+    wanted = node.optional_child("search")
+    search = None if wanted is None else space.parse(wanted, architecture, hyperparameters)
     validation = node.child("validation")
     scheme = validation.choice("scheme", SCHEMES, default="WalkForward")
     folds = validation.get("folds", int, default=6, low=2, high=50)
@@ -334,7 +341,7 @@ def _training(node: _Node) -> Training:
         combinatorial.count(folds, test_folds)
     return Training(
         architecture=architecture,
-        settings=settings(architecture, hyperparameters),
+        settings=settings(architecture, hyperparameters) if search is None else search.widest,
         seed=node.get("seed", int, default=0, low=0, high=MAX_SEED),
         validation=Validation(
             folds=folds,
@@ -344,6 +351,7 @@ def _training(node: _Node) -> Training:
             window=validation.get("window", int, default=None, low=splits.MIN_TRAIN_DAYS, high=100_000),
             test_folds=test_folds,
         ),
+        search=search,
     )
 
 

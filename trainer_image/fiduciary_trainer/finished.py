@@ -45,6 +45,7 @@ class Finished:
         parameters: for the run's parameter table.
         points: single values and curves.
         tags: of the run.
+        trials: of a search, see :func:`fiduciary_trainer.search.summary.of_trial`.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Finished:
     parameters: Mapping[str, str]
     points: Sequence[Point]
     tags: Mapping[str, str]
+    trials: Sequence[Mapping[str, Any]] = ()
 
 
 def place(state: Path, training_key: str) -> Path:
@@ -67,6 +69,7 @@ def save(
     parameters: Mapping[str, str],
     points: Sequence[Point],
     tags: Mapping[str, str],
+    trials: Sequence[Mapping[str, Any]] = (),
 ) -> Finished:
     """Move the folder ``content`` to its place and add the document; afterwards the work survives this process.
 
@@ -74,9 +77,9 @@ def save(
         state: directory on a volume; on the checkpoint claim where there is one.
         training_key: whose work it is.
         content: holds ``version/`` with its manifest, ``report/``, ``folds.json``; may be on another file system.
-        result, parameters, points, tags: see :class:`Finished`.
+        result, parameters, points, tags, trials: see :class:`Finished`.
     """
-    target = place(state, training_key)
+    target, trials = place(state, training_key), list(trials)
     state.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -87,11 +90,12 @@ def save(
         "parameters": dict(parameters),
         "points": [[point.name, point.value, point.step, point.at_ms] for point in points],
         "tags": dict(tags),
+        "trials": trials,
     }
     (partial / _DOCUMENT).write_bytes(encode(document))
     shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
-    return Finished(target, result, parameters, points, tags)
+    return Finished(target, result, parameters, points, tags, trials)
 
 
 def load(state: Path, training_key: str) -> Finished | None:
@@ -109,7 +113,9 @@ def load(state: Path, training_key: str) -> Finished | None:
         return None
     if not intact:
         return None
-    return Finished(folder, document["result"], document["parameters"], points, document["tags"])
+    return Finished(
+        folder, document["result"], document["parameters"], points, document["tags"], document.get("trials", [])
+    )
 
 
 def discard(finished: Finished) -> None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,22 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fiduciary_trainer import artifacts, data, finished, limits, measuring, provenance, retention
+from fiduciary_trainer import artifacts, data, finished, limits, measuring, procedure, provenance, retention
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.contract import Dataset, Feast, Files
 from fiduciary_trainer.finished import Finished, Point
 from fiduciary_trainer.outcome import CONTRACT_VERSION, Diverged, encode, significant
 from fiduciary_trainer.report import Report, write_report
+from fiduciary_trainer.search.share import Share
 from fiduciary_trainer.validation import results
 from fiduciary_trainer.walkforward import fit_final, run_combinatorial, run_walk_forward
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.data import Locations
     from fiduciary_trainer.measure import Measurement, Rows
+    from fiduciary_trainer.search.run import Count
     from fiduciary_trainer.walkforward import Progress, WalkForward
 
 
@@ -41,6 +44,8 @@ def train(
     work: Path,
     progress: Progress,
     stop: threading.Event,
+    share: Share | None = None,
+    tell: Callable[[Count, Mapping[str, Any]], None] = lambda count, trial: None,
 ) -> Finished:
     """Carry out a job document up to finished work on disk; MLflow is not needed.
 
@@ -52,6 +57,8 @@ def train(
         progress: told after every step of training.
         stop: set when the pod must end. Training stops for it; what is measured is brought to its end, which takes
             seconds.
+        share: of the search's trials, where other pods carry out some; None: all of them are this one's.
+        tell: told after each trial of a search.
 
     Raises:
         DataRefused, BadContract, Retryable, Diverged, OutOfMemory: see :mod:`fiduciary_trainer.outcome`.
@@ -65,8 +72,18 @@ def train(
         say(resumed=True)
     if removed := retention.forget_old(contract, locations, datetime.now(UTC)):
         say(oldCheckpointsRemoved=removed)
+    trials: dict[int, Mapping[str, Any]] = {}
+
+    def told(count: Count, trial: Mapping[str, Any]) -> None:
+        trials[trial["number"]] = trial
+        say(trial=trial["number"], state=trial["state"], loss=trial["losses"].get("inner_loss"), of=count.trials)
+        tell(count, trial)
+
+    with step("search"), _listening(attempt, stop):
+        searched = procedure.search(loaded.bars, contract, progress, attempt, share or Share(), told)
+    selection = {} if searched is None else searched.selection
     with step("walk-forward"), _listening(attempt, stop):
-        walk = run_walk_forward(loaded.bars, contract, progress, attempt)
+        walk = run_walk_forward(loaded.bars, contract, progress, attempt, selection=selection)
     with step("measure"):
         rows = measuring.out_of_sample(walk)
         _demand_numbers(rows)
@@ -74,11 +91,11 @@ def train(
     with step("leakage and row checks"):
         checked = measuring.checks_of(walk, rows, measured, loaded.bars, contract)
     with step("final fit"), _listening(attempt, stop):
-        model = fit_final(loaded.bars, contract, progress, attempt)
+        model = fit_final(loaded.bars, contract, progress, attempt, selection)
     scattered = None
     if contract.training.validation.test_folds is not None:
         with step("combinatorial purged"), _listening(attempt, stop):
-            scattered = run_combinatorial(loaded.bars, contract, progress, attempt)
+            scattered = run_combinatorial(loaded.bars, contract, progress, attempt, selection)
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         content = Path(scratch)
         with step("version"):
@@ -95,7 +112,7 @@ def train(
             "seed": contract.training.seed,
         }
         with step("validation"):
-            validated = results.write(content / "validation", walk, rows, contract, scattered)
+            validated = results.write(content / "validation", walk, rows, contract, scattered, searched)
         with step("report"):
             report = Report(
                 job=contract.document,
@@ -123,6 +140,12 @@ def train(
             "checks": dict(checked.values),
         }
         unavailable = {**measured.unavailable, **checked.unavailable}
+        if searched is not None:
+            overfitting = validated["overfitting"]
+            if "unavailable" in overfitting:
+                unavailable["pbo"] = overfitting["unavailable"]
+            else:
+                result["metrics"]["pbo"] = {"e": overfitting["probability"], "n": overfitting["days"]}
         if unavailable:
             result["unavailable"] = unavailable
         return finished.save(
@@ -133,7 +156,31 @@ def train(
             _parameters(contract),
             _points(walk, measured, began_ms),
             _tags(contract, facts),
+            [trials[number] for number in sorted(trials)],
         )
+
+
+def carry_out_trials(contract: Contract, locations: Locations, share: Share, stop: threading.Event) -> int:
+    """Carry out the trials of a search that are this pod's and keep them where the others find them; how many trials
+    the search has had in the end.
+
+    Raises:
+        DataRefused, Diverged, Retryable: as :func:`train`.
+    """
+    with step("data"):
+        loaded = data.load(contract, locations)
+    attempt = replace(Attempt.begin(contract, loaded.digest, locations), writes=False)
+
+    def told(count: Count, trial: Mapping[str, Any]) -> None:
+        say(trial=trial["number"], state=trial["state"], loss=trial["losses"].get("inner_loss"), of=count.trials)
+
+    with step("search"), _listening(attempt, stop):
+        searched = procedure.search(loaded.bars, contract, _unseen, attempt, share, told)
+    return 0 if searched is None else len(searched.trials)
+
+
+def _unseen(**_: object) -> None:
+    """The pod that trains shows the progress."""
 
 
 def _demand_numbers(rows: Rows) -> None:
@@ -191,8 +238,10 @@ def _parameters(contract: Contract) -> dict[str, str]:
         "embargo": training.validation.embargo,
         "costBps": training.validation.cost_bps,
     }
+    searched = set() if training.search is None else {each.name for each in training.search.space}
     chosen = {
-        name: "chosen inside the training rows" if value is None else value for name, value in training.settings.items()
+        name: "chosen inside the training rows" if value is None or name in searched else value
+        for name, value in training.settings.items()
     }
     flat |= {f"hyperparameters.{name}": value for name, value in chosen.items()}
     return {name: str(value) for name, value in flat.items()}

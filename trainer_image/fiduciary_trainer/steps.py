@@ -35,6 +35,16 @@ class Steps:
         self._position += steps
         self._tell(None)
 
+    def reach(self, position: int) -> None:
+        """Where a part of the training ends: what is missing was not needed after all."""
+        if position > self._position:
+            self.skip(position - self._position)
+
+    @property
+    def position(self) -> int:
+        """Steps that are done or not needed."""
+        return self._position
+
     def _tell(self, metric: tuple[str, float] | None) -> None:
         seconds = (time.monotonic() - self._began) / self._taken if self._taken else None
         self._progress(

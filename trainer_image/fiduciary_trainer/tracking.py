@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fiduciary_trainer import trial_runs
 from fiduciary_trainer.outcome import Retryable, encode, fit, significant
 from fiduciary_trainer.patience import Unreachable, patiently
 
@@ -93,6 +94,8 @@ class Tracking:
         self._made_client = client
         self._next_progress = float("-inf")
         self._silence = SHORTEST_SILENCE
+        self._next_trial = float("-inf")
+        self._children: set[int] | None = None
         self.place: RunPlace | None = None
 
     @property
@@ -129,10 +132,11 @@ class Tracking:
         eta_seconds: float | None,
         name: str | None,
         value: float | None,
+        search: Mapping[str, Any] | None = None,
     ) -> None:
         """Show how far the training is, at most every ``PROGRESS_SECONDS``. Never fails: it is only a display.
 
-        ``name`` and ``value`` are the last metric; None where there is none yet.
+        ``name`` and ``value`` are the last metric; None where there is none yet. ``search``: how far a search is.
         """
         now = self._clock()
         if now < self._next_progress:
@@ -145,6 +149,8 @@ class Tracking:
             "etaSeconds": None if eta_seconds is None else round(eta_seconds),
             "lastMetric": None if name is None else {"name": name, "value": significant(value)},
         }
+        if search is not None:
+            document["search"] = significant(search)
         try:
             place = self.place or self._settle(self._once(self._find_or_create))
             self._once(lambda: self._client.set_tag(place.run_id, TAG_PROGRESS, encode(document).decode()))
@@ -152,6 +158,34 @@ class Tracking:
         except (Unreachable, Retryable):
             self._next_progress = self._clock() + self._silence
             self._silence = min(2.0 * self._silence, LONGEST_SILENCE)
+
+    def delivered(self, patience: float) -> dict[str, Any] | None:
+        """The result of this training key if it was delivered; nothing is created. Errors as of :meth:`start`."""
+
+        def find() -> Run | None:
+            experiment = self._client.get_experiment_by_name(self._experiment)
+            return None if experiment is None else self._find(experiment.experiment_id)
+
+        try:
+            run = self._patiently(find, patience)
+        except Unreachable:
+            return None
+        result = None if run is None or run.info.status != "FINISHED" else run.data.tags.get(TAG_RESULT)
+        return json.loads(result) if result else None
+
+    def trial(self, trial: Mapping[str, Any]) -> None:
+        """Show a trial of a search as a child of the run. Never fails: at the end all of them are made sure of."""
+        if self.place is None or self._clock() < self._next_trial:
+            return
+        place = self.place
+        try:
+            if self._children is None:
+                self._children = self._once(lambda: trial_runs.known(self._client, place.experiment_id, place.run_id))
+            if trial["number"] not in self._children:
+                self._once(lambda: trial_runs.log(self._client, place.experiment_id, place.run_id, trial))
+                self._children.add(trial["number"])
+        except (Unreachable, Retryable):
+            self._next_trial = self._clock() + SHORTEST_SILENCE
 
     def deliver(self, finished: Finished, patience: float) -> bytes:
         """Upload everything, write the result tag, end the run.
@@ -183,6 +217,12 @@ class Tracking:
         call(lambda: self._log_parameters(run_id, finished))
         for start in range(0, len(finished.points), BATCH):
             call(lambda start=start: self._log_points(run_id, finished, start))
+        if finished.trials:
+            where = place.experiment_id, place.run_id
+            known = call(lambda: trial_runs.known(self._client, *where))
+            for trial in finished.trials:
+                if trial["number"] not in known:
+                    call(lambda trial=trial: trial_runs.log(self._client, *where, trial))
         for item in sorted(finished.folder.iterdir()):
             if item.is_dir():
                 call(lambda item=item: self._client.log_artifacts(run_id, str(item), item.name))

@@ -14,10 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary_features import Transform
-from fiduciary_trainer import baselines, splits
-from fiduciary_trainer.models.fitting import Fitted, Fitter
-from fiduciary_trainer.prepared import Prepared, prepare
-from fiduciary_trainer.steps import Steps
+from fiduciary_trainer import baselines, procedure
 from fiduciary_trainer.training import make_deterministic
 from fiduciary_trainer.validation import importance, scatter
 
@@ -27,8 +24,11 @@ if TYPE_CHECKING:
     import torch
 
     from fiduciary_features import Bars, FeatureSpec
+    from fiduciary_trainer import splits
     from fiduciary_trainer.checkpoint import Attempt
     from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.models.fitting import Fitted
+    from fiduciary_trainer.procedure import Selection
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -167,6 +167,7 @@ def run_walk_forward(
     progress: Progress,
     attempt: Attempt | None = None,
     bounds: Times | None = None,
+    selection: Selection | None = None,
 ) -> WalkForward:
     """Fit and predict fold by fold.
 
@@ -177,16 +178,19 @@ def run_walk_forward(
         attempt: keeps state for a later attempt and knows of SIGTERM; None: neither.
         bounds: where the test stretches begin and end (:func:`splits.stretch_bounds`), so that two procedures are
             refitted and tested at the same times; None: the procedure's own.
+        selection: what a search has found for each fold; None: the job's search, if it has one, is carried out first.
 
     Raises:
         DataRefused: too few rows are left for the folds.
         Retryable: the process was told to stop; what it had is kept.
     """
     make_deterministic()
-    prepared, calendar = _prepare(frame, contract)
-    validation = contract.training.validation
-    splitted = splits.walk_forward(calendar, validation.folds, validation.window, bounds)
-    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=0), attempt)
+    fitter = procedure.fitter(frame, contract, progress, attempt, before=0)
+    prepared, calendar = fitter.prepared, fitter.calendar
+    splitted = procedure.folds(fitter, bounds)
+    trains = [(number, train) for number, (train, _) in enumerate(splitted)]
+    if selection is None:
+        selection = procedure.selected(fitter, trains)
 
     prediction = np.full(len(prepared.y), np.nan)
     against: dict[str, Floats] = {}
@@ -194,18 +198,18 @@ def run_walk_forward(
     seconds: list[float] = []
     shuffled: list[Floats] = []
     began = time.monotonic()
-    trained = fitter.fit_all([(number, train) for number, (train, _) in enumerate(splitted)])
+    trained = procedure.fit_each(fitter, trains, selection)
     share = (time.monotonic() - began) / len(splitted)
     for number, (train, test) in enumerate(splitted):
         began = time.monotonic()
-        fitted = trained[number]
-        prediction[test] = fitter.predict(fitted, test)
+        own, fitted = trained[number]
+        prediction[test] = own.predict(fitted, test)
         transform = Transform.fit(prepared.x[train], contract.features.names)
         for name, values in baselines.fit_predict(prepared, contract.data.label, transform, train, test).items():
             against.setdefault(name, np.full(len(prepared.y), np.nan))[test] = values
         fits.append(fitted)
         seconds.append(share + time.monotonic() - began)
-        shuffled.append(importance.of_fold(fitter, fitted, test, [contract.training.seed, number]))
+        shuffled.append(importance.of_fold(own, fitted, test, [contract.training.seed, number]))
     return WalkForward(
         dates=prepared.dates,
         label_end=prepared.label_end,
@@ -227,20 +231,28 @@ def run_walk_forward(
     )
 
 
-def fit_final(frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None = None) -> FinalModel:
+def fit_final(
+    frame: Bars,
+    contract: Contract,
+    progress: Progress,
+    attempt: Attempt | None = None,
+    selection: Selection | None = None,
+) -> FinalModel:
     """Refit on all rows whose label is known at asOf, by the procedure of the folds. Same errors."""
     make_deterministic()
-    prepared, calendar = _prepare(frame, contract)
     folds = contract.training.validation.folds
-    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=folds), attempt)
-    fitted = fitter.fit(folds, np.arange(len(prepared.y)))
+    fitter = procedure.fitter(frame, contract, progress, attempt, before=folds)
+    trains = [(folds, np.arange(len(fitter.prepared.y)))]
+    if selection is None:
+        selection = procedure.selected(fitter, trains)
+    own, fitted = procedure.fit_each(fitter, trains, selection)[0]
     return FinalModel(
         module=fitted.module.eval(),
         transform=fitted.transform,
         features=contract.features,
-        input_kind="window" if contract.windowed else "row",
-        window=contract.window,
-        examples=fitter.examples(fitted.transform, EXAMPLES),
+        input_kind="window" if own.contract.windowed else "row",
+        window=own.contract.window,
+        examples=own.examples(fitted.transform, EXAMPLES),
         chosen=fitted.chosen,
         history=fitted.history,
         kept_excess=fitted.kept_excess,
@@ -253,7 +265,11 @@ def _largest(values: Sequence[float | None]) -> float | None:
 
 
 def run_combinatorial(
-    frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None = None
+    frame: Bars,
+    contract: Contract,
+    progress: Progress,
+    attempt: Attempt | None = None,
+    selection: Selection | None = None,
 ) -> scatter.Scatter:
     """Fit every split of combinatorial purged cross-validation, after the walk-forward and the final model.
 
@@ -261,21 +277,6 @@ def run_combinatorial(
         DataRefused, Retryable: as :func:`run_walk_forward`.
     """
     make_deterministic()
-    prepared, calendar = _prepare(frame, contract)
     done = contract.training.validation.folds + 1
-    fitter = Fitter(contract, prepared, calendar, _steps(contract, progress, before=done), attempt)
-    return scatter.run(fitter, contract, first_number=done)
-
-
-def _prepare(frame: Bars, contract: Contract) -> tuple[Prepared, splits.Calendar]:
-    prepared = prepare(frame, contract)
-    validation = contract.training.validation
-    calendar = splits.Calendar.of(prepared.dates, prepared.label_end, validation.purge, validation.embargo)
-    return prepared, calendar
-
-
-def _steps(contract: Contract, progress: Progress, before: int) -> Steps:
-    """Counts on where ``before`` fits of the training have ended."""
-    settings = contract.training.settings
-    per_fit = int(settings.get("epochs") or 1) * int(settings.get("members") or 1) * len(contract.training.parts)
-    return Steps(progress, per_fit * contract.fits, before=per_fit * before)
+    fitter = procedure.fitter(frame, contract, progress, attempt, before=done)
+    return scatter.run(fitter, contract, first_number=done, selection=selection)

@@ -35,6 +35,7 @@ GateMetric = Literal[
     "buy_and_hold_excess",
     "worst_fold_skill",
     "effective_rows",
+    "pbo",
 ]
 
 _TRADED: tuple[GateMetric, ...] = (
@@ -47,7 +48,7 @@ _TRADED: tuple[GateMetric, ...] = (
     "pnl",
     "buy_and_hold_excess",
 )
-_ALWAYS: tuple[GateMetric, ...] = ("worst_fold_skill", "effective_rows")
+_ALWAYS: tuple[GateMetric, ...] = ("worst_fold_skill", "effective_rows", "pbo")
 
 METRICS: Mapping[LabelKind, tuple[GateMetric, ...]] = MappingProxyType(
     {
@@ -83,7 +84,8 @@ class Gate(ApiModel):
     persistence_skill, ols_skill, accuracy, balanced_accuracy, brier, log_loss, ece. Return: mean_skill, ols_skill,
     persistence_skill, rank_ic. Direction and Return: sharpe, probabilistic_sharpe (that the ratio is above 0),
     deflated_sharpe, min_track_record (sessions that it takes to say so), max_drawdown, turnover, pnl,
-    buy_and_hold_excess. All: worst_fold_skill, effective_rows."""
+    buy_and_hold_excess. All: worst_fold_skill, effective_rows, and with training.search pbo (the probability of
+    backtest overfitting over its trials)."""
     above: Decimal | None = None
     """The lower confidence bound has to be above this number (the value itself, for a metric without an interval)."""
     below: Decimal | None = None

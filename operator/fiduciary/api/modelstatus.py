@@ -43,6 +43,23 @@ class Progress(ApiModel):
     """When this was read from the run."""
 
 
+class SearchProgress(ApiModel):
+    """How far the search of a training is."""
+
+    trials: Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
+    """Trials that have ended, whatever came of them."""
+    total: Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
+    """Trials of the search."""
+    running: Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})] = 0
+    """Trials that are being carried out."""
+    pruned: Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})] = 0
+    """Trials that were given up by the pruner."""
+    failed: Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})] = 0
+    """Trials that failed; their child runs in MLflow say why."""
+    best: Annotated[ShortText, BeforeValidator(_as_text)] | None = None
+    """Smallest loss of the final model's search so far, inside its training rows; five significant digits."""
+
+
 class TrainingStatus(ApiModel):
     """The training that is claimed or running."""
 
@@ -63,6 +80,8 @@ class TrainingStatus(ApiModel):
     """MLflow run."""
     progress: Progress | None = None
     """How far it is."""
+    search: SearchProgress | None = None
+    """How far its search for hyperparameters is, where it has one."""
     phase: CamelCase | None = None
     """Claimed, Queued, Pending, Running, Retrying, Judging or Registering."""
     since: Time | None = None

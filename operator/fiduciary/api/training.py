@@ -89,16 +89,23 @@ class Dimension(ApiModel):
 
 
 class Search(ApiModel):
-    """A search for hyperparameters, nested inside each training fold. Trials are counted and held against the model."""
+    """A search for hyperparameters, nested inside each set of training rows: no test row has a say in what is tested on
+    it. Its trials count as one configuration tried, since nobody sees how they do on test rows."""
 
     trials: Annotated[int, Field(ge=1, le=1000, json_schema_extra={"format": "int32"})] = 20
-    """Number of configurations tried. 1 to 1000. Default: 20."""
+    """Configurations that each search tries; a grid may have fewer. 1 to 1000. Default: 20."""
     parallelism: Annotated[int, Field(ge=1, le=64, json_schema_extra={"format": "int32"})] = 1
-    """Trials at the same time, inside the Job. Default: 1."""
+    """Trials at the same time, each in a pod of its own; more than 1 needs training.checkpoint, where pods find each
+    other's trials. A trial knows the results of those before the ones that run beside it. 1 to 64. Default: 1."""
     sampler: Literal["TPE", "Random", "Grid"] = "TPE"
-    """How configurations are drawn: TPE, Random or Grid. Default: TPE."""
+    """How configurations are drawn: TPE (the first ten at random), Random, or Grid (as many evenly spaced values of
+    each range as trials has room for). Default: TPE."""
+    pruner: Literal["Median", "None"] = "Median"
+    """Median: a trial whose loss so far is above the median of those that came to their end, at least five, is given
+    up. None: every trial comes to its end. Default: Median."""
     space: Annotated[Mapping[str, Dimension], Field(min_length=1, max_length=16), _KEYS_ARE_NAMES]
-    """Hyperparameters that are searched, with the values that each may take."""
+    """Hyperparameters that are searched, with the values that each may take; none that training.hyperparameters
+    sets."""
 
 
 class Validation(ApiModel):
@@ -210,6 +217,15 @@ class TrainingSpec(ApiModel):
         Rule(
             "self.nodes == 1 || self.engine in ['JobSet', 'TrainJob']",
             "more than one node needs engine JobSet or TrainJob",
+        ),
+        Rule(
+            "!has(self.search) || self.search.parallelism == 1 || has(self.checkpoint)",
+            "search.parallelism above 1 needs checkpoint: pods find each other's trials there",
+        ),
+        Rule(
+            "!has(self.search) || !has(self.hyperparameters) || "
+            "self.search.space.all(name, !(name in self.hyperparameters))",
+            "a hyperparameter is set in hyperparameters or searched in search.space, not both",
         ),
         Rule(
             "self.engine != 'External' || !has(self.schedule)",

@@ -51,7 +51,7 @@ BASELINE_NAMES = {
     "persistence": "persistence",
 }
 #: Metrics that exist as one number without an interval.
-POINT_METRICS = frozenset({"max_drawdown", "worst_fold_skill", "effective_rows"})
+POINT_METRICS = frozenset({"max_drawdown", "worst_fold_skill", "effective_rows", "pbo"})
 #: Metrics that are computed here, from the Sharpe ratio and its moments.
 OF_SHARPE = frozenset({"probabilistic_sharpe", "deflated_sharpe", "min_track_record"})
 

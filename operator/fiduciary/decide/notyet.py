@@ -23,10 +23,6 @@ def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, 
             "spec.promotion.experiment.traffic.sticky (no route keeps clients with one arm yet: an experiment with it "
             "is Stalled and gives its challenger no request; leave it out)"
         )
-    if spec.training.search is not None:
-        fields.append("spec.training.search")
-    if spec.training.validation.scheme != "WalkForward":
-        fields.append("spec.training.validation.scheme")
     if spec.training.nodes != 1:
         fields.append("spec.training.nodes")
     return tuple(fields)

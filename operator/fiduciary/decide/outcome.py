@@ -155,10 +155,11 @@ def failure(job: Ended) -> Failed:
 
 
 def _own_result(job: JobView) -> Mapping[str, Any] | None:
+    """What the pod that trained has left. Pods that only carried out trials of its search say ``Searched``."""
     for pod in job.pods:
         if pod.exit_code == 0:
             result = parse_result(pod.termination_message)
-            if result is not None and result.get("trainingKey") == job.key:
+            if result is not None and result.get("trainingKey") == job.key and result.get("outcome") != "Searched":
                 return result
     return None
 
@@ -169,7 +170,7 @@ def _complete(result: Mapping[str, Any] | None) -> bool:
 
 
 def _last_pod(job: Ended) -> PodView | None:
-    ended = [pod for pod in job.pods if pod.finished_at is not None]
+    ended = [pod for pod in job.pods if pod.finished_at is not None and pod.exit_code != 0]
     return max(ended, key=lambda pod: (pod.finished_at, pod.name), default=None)
 
 

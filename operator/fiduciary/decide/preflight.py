@@ -189,6 +189,8 @@ def pod_obstacle(job: Started) -> Obstacle | None:
         if job.message:
             return Obstacle(reasons.POD_REFUSED, f"Job {job.name} has no pod: {job.message}")
         return None
+    if any(pod.phase == "Running" for pod in job.pods):
+        return None  # the pods of a search: those that run carry out the trials of those that do not
     pod = max(job.pods, key=lambda pod: pod.name if pod.started_at is None else pod.started_at.isoformat())
     waiting = next((candidate for candidate in job.pods if candidate.phase == "Pending"), pod)
     return _pending(waiting) if waiting.phase == "Pending" and waiting.reason else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from fiduciary.api.modelstatus import Progress, TrainingStatus
+from fiduciary.api.modelstatus import Progress, SearchProgress, TrainingStatus
 from fiduciary.decide import identity, preflight, reasons
 from fiduciary.decide.decision import Create, Event
 from fiduciary.decide.measurement import parse_result
@@ -95,7 +95,16 @@ def watch(case: Case, job: JobView) -> Step:
     if registry is not None and not registry.reachable:
         away = f"{message}; MLflow is away ({registry.message}): the training keeps its result until it is back"
         return Step(training=training, note=Note(registry.reason, away), wake_at=poll)
+    if training.search is not None and training.search.trials < training.search.total:
+        message += f"; {_trials(training.search)}"
     return Step(training=training, note=Note(reasons.TRAINING, message), wake_at=poll)
+
+
+def _trials(search: SearchProgress) -> str:
+    """``12 of 20 trials of its search ended, 3 given up, 1 failed``."""
+    parts = ((search.pruned, "given up"), (search.failed, "failed"))
+    more = "".join(f", {count} {word}" for count, word in parts if count)
+    return f"{search.trials} of {search.total} trials of its search ended{more}"
 
 
 def _phase_of(job: JobView) -> str:
@@ -155,16 +164,25 @@ def _progress(case: Case, training: TrainingStatus) -> TrainingStatus:
         told = _told(run.progress)
         if told is not None and (before is None or told != before.model_copy(update={"at": None})):
             update["progress"] = told.model_copy(update={"at": case.now.replace(microsecond=0)})
+            update["search"] = _searched(run.progress) or training.search
     return training.model_copy(update=update)
 
 
 def _told(progress: Mapping[str, Any]) -> Progress | None:
     """The tag of a run as progress; None where a foreign image wrote something else there."""
     try:
-        told = {name: value for name, value in progress.items() if name != "at"}
+        told = {name: value for name, value in progress.items() if name not in ("at", "search")}
         # The trainer says 65.2; the column shows whole percents, and the API takes nothing else.
         if isinstance(told.get("percent"), float):
             told["percent"] = int(told["percent"])
         return Progress.model_validate(told)
+    except ValueError:
+        return None
+
+
+def _searched(progress: Mapping[str, Any]) -> SearchProgress | None:
+    """How far the search of a training is, from the same tag; None likewise."""
+    try:
+        return SearchProgress.model_validate(progress["search"]) if "search" in progress else None
     except ValueError:
         return None

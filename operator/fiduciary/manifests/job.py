@@ -49,12 +49,36 @@ def training_job(model: FinancialModel, training: contract.Training, egress: str
         "kind": "Job",
         "metadata": metadata,
         "spec": {
-            "backoffLimit": spec.retry.limit,
+            **_pods(model),
             "activeDeadlineSeconds": max(1, int(timedelta_of(spec.active_deadline).total_seconds())),
             "podReplacementPolicy": "Failed",  # two pods of one training would write one checkpoint
             "podFailurePolicy": {"rules": exit_code_rules()},
             "template": _template(model, training, egress),
         },
+    }
+
+
+def pods(model: FinancialModel) -> int:
+    """How many pods train at the same time: those of a parallel search, which meet at the checkpoint."""
+    training = model.spec.training
+    return 1 if training.search is None or training.checkpoint is None else training.search.parallelism
+
+
+def _pods(model: FinancialModel) -> Body:
+    """One pod; or, for a parallel search, numbered ones of which the first trains and the others carry out trials.
+
+    Each number has its own retries, and the Job is over when the first has succeeded: what the others lack then is
+    work that is done.
+    """
+    limit, several = model.spec.training.retry.limit, pods(model)
+    if several == 1:
+        return {"backoffLimit": limit}
+    return {
+        "completionMode": "Indexed",
+        "completions": several,
+        "parallelism": several,
+        "backoffLimitPerIndex": limit,
+        "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
     }
 
 

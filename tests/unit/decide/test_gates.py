@@ -183,6 +183,21 @@ def test_unknown_label_kind_is_no_pass() -> None:
     assert ("skill", reasons.UNAVAILABLE) in failures(given)
 
 
+@pytest.mark.parametrize(
+    ("change", "below", "reason"),
+    [
+        ({"metrics": {"pbo": {"e": 0.31, "n": 2288}}}, "0.4", None),
+        ({"metrics": {"pbo": {"e": 0.31, "n": 2288}}}, "0.3", reasons.GATE_FAILED),
+        ({"unavailable": {"pbo": "1 trial of 1 came to its end"}}, "0.4", reasons.UNAVAILABLE),
+        ({}, "0.4", reasons.UNAVAILABLE),
+    ],
+)
+def test_overfitting_of_a_search_may_be_gated(change: dict[str, Any], below: str, reason: str | None) -> None:
+    given = subject(change=measurement.kept(result(KEY, "Volatility", change)))
+    expected = [] if reason is None else [(f"pbo below {below}", reason)]
+    assert failures(given, Gate(metric="pbo", below=below)) == expected
+
+
 USER = [
     ("Volatility", Gate(metric="har_skill", above="0.05"), True),
     ("Volatility", Gate(metric="har_skill", above="0.065"), False),

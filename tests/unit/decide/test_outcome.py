@@ -35,6 +35,18 @@ def test_the_termination_message_of_the_pod_that_succeeded() -> None:
     assert found == Measured(result(KEY))
 
 
+def test_pods_that_only_carried_out_trials_have_no_result_and_no_last_word() -> None:
+    searched = json.dumps({"contractVersion": 1, "outcome": "Searched", "trainingKey": KEY, "trials": 20})
+    helper = pod(searched, 0, name="a-1", finished_at=T0 + timedelta(seconds=30))
+    trained = pod(json.dumps(result(KEY)), 0, name="b-0", finished_at=T0 + timedelta(seconds=20))
+    assert outcome(ended(helper, trained, succeeded=True), None) == Measured(result(KEY))
+    assert needs_registry(ended(helper, succeeded=True))
+    broken = pod(said("Failed", "KeyError", "'close' (at data.py:12)"), 1, name="b-0", finished_at=T0)
+    failed = outcome(ended(helper, broken, failed=True, reason="FailedIndexes"), None)
+    assert isinstance(failed, Failed)
+    assert failed.reason == "KeyError"
+
+
 def test_a_result_of_another_training_is_not_ours() -> None:
     other = json.dumps(result("sha256:" + "e" * 64))
     lost = ended(pod(other, 0), succeeded=True)

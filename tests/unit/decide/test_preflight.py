@@ -187,3 +187,10 @@ def test_what_passes_by_itself_is_no_obstacle() -> None:
         assert preflight.pod_obstacle(job(model(), pods=(pod(phase="Pending", reason=reason),))) is None
     assert preflight.pod_obstacle(job(model(), pods=(pod(),))) is None
     assert preflight.pod_obstacle(job(model(), suspended=True)) is None
+
+
+def test_a_pod_of_a_search_that_waits_beside_one_that_runs_is_no_obstacle() -> None:
+    """What it does not carry out, the others do."""
+    waits = pod(phase="Pending", reason="Unschedulable", message="no room", name="spx-1")
+    assert preflight.pod_obstacle(job(model(), pods=(pod(name="spx-0"), waits))) is None
+    named(preflight.pod_obstacle(job(model(), pods=(waits,))), reasons.UNSCHEDULABLE, "no room")

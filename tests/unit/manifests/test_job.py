@@ -99,6 +99,29 @@ def test_exit_codes_decide_retries_and_a_drained_node_burns_none() -> None:
     assert pod(job())["restartPolicy"] == "Never", "podFailurePolicy needs it"
 
 
+SEARCH: dict[str, Any] = {
+    "training": {
+        "architecture": "MLP",
+        "retry": {"limit": 4},
+        "checkpoint": {"uri": "pvc://ckpt/spx", "every": 1},
+        "search": {"trials": 20, "parallelism": 2, "space": {"hidden": {"int": [8, 64]}}},
+    }
+}
+
+
+def test_a_parallel_search_is_one_job_of_numbered_pods_that_ends_with_the_one_that_trains() -> None:
+    spec = job(SEARCH)["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
+    assert spec["successPolicy"] == {"rules": [{"succeededIndexes": "0"}]}
+    assert spec["backoffLimitPerIndex"] == 4, "a pod that cannot be kept alive costs the others no retry"
+    assert "backoffLimit" not in spec
+    assert spec["podReplacementPolicy"] == "Failed"
+    assert [rule["action"] for rule in spec["podFailurePolicy"]["rules"]] == ["Ignore", "FailJob"]
+    alone = merged(SEARCH, {"training": {"search": {"parallelism": 1}}})
+    assert "completionMode" not in job(alone)["spec"]
+    assert job(alone)["spec"]["backoffLimit"] == 4
+
+
 def test_the_operator_deletes_the_job_not_a_timer() -> None:
     spec = job({"training": {"activeDeadline": "1h30m"}})["spec"]
     assert "ttlSecondsAfterFinished" not in spec
@@ -201,6 +224,10 @@ def test_the_trainer_itself_accepts_the_document() -> None:
         annotation = job(spec)["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_JOB]
         parsed = trainer.parse(json.loads(annotation))
         assert parsed.training.architecture == "HAR"
+    annotation = job(SEARCH)["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_JOB]
+    search = trainer.parse(json.loads(annotation)).training.search
+    assert (search.trials, search.parallelism, search.sampler, search.pruner) == (20, 2, "TPE", "Median")
+    assert [(each.name, each.ends) for each in search.space] == [("hidden", (8, 64))]
 
 
 def test_a_secret_is_mounted_and_not_inside_the_documents_folder() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fiduciary_trainer.checkpoint import Attempt
     from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.models.hyperparameters import Settings
     from fiduciary_trainer.prepared import Prepared
     from fiduciary_trainer.steps import Steps
     from fiduciary_trainer.training import Trained
@@ -75,6 +76,12 @@ class Fitter:
     calendar: splits.Calendar
     steps: Steps
     attempt: Attempt | None
+
+    def configured(self, settings: Settings) -> Fitter:
+        """The same rows with other settings of the architecture; windows are at most as long as those here."""
+        contract = self.contract.configured(settings)
+        windows = self.prepared.windows[:, -contract.window :]
+        return replace(self, contract=contract, prepared=replace(self.prepared, windows=windows))
 
     def fit(self, number: int, train: Ints) -> Fitted:
         """Fit on ``train``; ``number`` tells fits of one training apart (fold, or the number of folds: final)."""

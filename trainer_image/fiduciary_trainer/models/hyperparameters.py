@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fiduciary_trainer.outcome import BadContract
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 EWMA_WINDOW = 66
 """Rows of an EWMA's input. With the smallest constant that tuning tries, what lies further back weighs 4 %."""
@@ -79,25 +79,24 @@ _SETTINGS: Mapping[str, Mapping[str, _Setting | _Choice]] = {
 Settings = dict[str, int | float | str | None]
 
 
-def settings(architecture: str, given: Mapping[str, Any]) -> Settings:
+def settings(architecture: str, given: Mapping[str, Any], *, together: bool = True) -> Settings:
     """The settings of an architecture, defaults filled in.
+
+    Args:
+        architecture: whose.
+        given: the user's.
+        together: also whether the values go together.
 
     Raises:
         BadContract: an unknown name, another type, or a value out of bounds.
     """
     known = _SETTINGS[architecture]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none; remove them"
-        raise BadContract(
-            "UnknownHyperparameter", f"training.hyperparameters of {architecture} holds {', '.join(unknown)}; {takes}"
-        )
+    _demand_known(architecture, given, "training.hyperparameters")
     result: Settings = {name: setting.default for name, setting in known.items()}
     for name, value in given.items():
-        setting = known[name]
-        result[name] = _chosen(name, value, setting) if isinstance(setting, _Choice) else _read(name, value, setting)
+        result[name] = check(architecture, name, value)
     hidden, heads = result.get("hidden"), result.get("heads")
-    if isinstance(hidden, int) and isinstance(heads, int) and hidden % heads:
+    if together and isinstance(hidden, int) and isinstance(heads, int) and hidden % heads:
         raise BadContract(
             "InvalidHyperparameter",
             f"training.hyperparameters.hidden is {hidden} and heads {heads}; expected hidden to be a multiple of heads",
@@ -105,27 +104,45 @@ def settings(architecture: str, given: Mapping[str, Any]) -> Settings:
     return result
 
 
+def check(
+    architecture: str, name: str, value: Any, where: str = "training.hyperparameters"
+) -> int | float | str | None:
+    """One value, read. Raises :class:`BadContract`, naming the field ``where``."""
+    _demand_known(architecture, (name,), where)
+    setting = _SETTINGS[architecture][name]
+    read = _chosen if isinstance(setting, _Choice) else _read
+    return read(f"{where}.{name}", value, setting)
+
+
+def _demand_known(architecture: str, names: Iterable[str], where: str) -> None:
+    known = _SETTINGS[architecture]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none; remove them"
+        raise BadContract("UnknownHyperparameter", f"{where} of {architecture} holds {', '.join(unknown)}; {takes}")
+
+
 def parts(values: Mapping[str, Any], architecture: str) -> tuple[str, ...]:
     """Architectures of the networks that are averaged: those of an Ensemble, else the one itself."""
     return tuple(str(values["architectures"]).split("+")) if architecture == "Ensemble" else (architecture,)
 
 
-def _chosen(name: str, value: Any, setting: _Choice) -> str:
+def _chosen(field: str, value: Any, setting: _Choice) -> str:
     words = str(value).split("+") if setting.many else [value]
     if not all(word in setting.words for word in words) or len(set(words)) < len(words):
         several = f"one or several of {', '.join(setting.words)}, joined by +" if setting.many else ""
         raise BadContract(
             "InvalidHyperparameter",
-            f"training.hyperparameters.{name} is {value!r}; expected {several or ' or '.join(setting.words)}",
+            f"{field} is {value!r}; expected {several or ' or '.join(setting.words)}",
         )
     return str(value)
 
 
-def _read(name: str, value: Any, setting: _Setting) -> int | float:
+def _read(field: str, value: Any, setting: _Setting) -> int | float:
     kind = "an integer" if setting.integer else "a decimal number in quotes"
     wrong = BadContract(
         "InvalidHyperparameter",
-        f"training.hyperparameters.{name} is {value!r}; expected {kind} from {setting.low:g} to {setting.high:g}",
+        f"{field} is {value!r}; expected {kind} from {setting.low:g} to {setting.high:g}",
     )
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise wrong

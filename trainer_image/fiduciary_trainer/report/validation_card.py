@@ -34,6 +34,8 @@ def sections(report: Report) -> list[str]:
     if "e" in r2:
         error = "" if r2["se"] is None else f" ± {1.96 * r2['se']:.4f}"
         lines += ["", f"R² out of sample against the training mean: {r2['e']:.4f}{error} (95%)."]
+    if "search" in found:
+        lines += _search(found["search"])
     lines += ["", f"Probability of backtest overfitting: {_overfitting(found['overfitting'])}"]
     return lines
 
@@ -131,6 +133,24 @@ def _intervals(said: Mapping[str, Any]) -> list[str]:
         f"95% bootstrap intervals (stationary, {one['replications']:,} replications, blocks of {one['block']} "
         f"sessions): {shown}. For a drawdown: what another order of such days would have cost.",
     ]
+
+
+def _search(said: Mapping[str, Any]) -> list[str]:
+    ends = f"{said['complete']} came to their end, {said['pruned']} were given up, {said['failed']} failed"
+    lines = ["", "### Search", ""]
+    lines += [
+        f"{said['trials']} trials ({said['sampler']}) inside the training rows of each fit, by their loss on splits "
+        f"there; no test row has a say in what is tested on it. Of those of the final model {ends}.",
+        "",
+        "| fit | selected | trial | loss inside |",
+        "|---|---|---:|---:|",
+    ]
+    for each in said["selected"]:
+        values = ", ".join(f"{name} {value}" for name, value in each["configuration"].items())
+        lines.append(f"| {each['for'].replace('_', ' ')} | {values} | {each['trial']} | {each['loss']:.5g} |")
+    if said["failures"]:
+        lines += ["", "Failed: " + "; ".join(f"{reason} ({count})" for reason, count in said["failures"].items()) + "."]
+    return lines
 
 
 def _overfitting(said: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from fiduciary_trainer.measure.hac import TooShort, skill, skill_se
 from fiduciary_trainer.measure.losses import squared_error
 from fiduciary_trainer.measure.measurement import is_up
 from fiduciary_trainer.outcome import encode, significant
+from fiduciary_trainer.search import summary
 from fiduciary_trainer.validation import calibration, comparison, intervals, scatter, splits_document, track_record
 
 if TYPE_CHECKING:
@@ -18,13 +19,21 @@ if TYPE_CHECKING:
 
     from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.measure import Rows
+    from fiduciary_trainer.search.run import Searched
     from fiduciary_trainer.validation.scatter import Scatter
     from fiduciary_trainer.walkforward import WalkForward
 
 DIGITS = 9
 
 
-def write(folder: Path, walk: WalkForward, rows: Rows, contract: Contract, scattered: Scatter | None) -> dict[str, Any]:
+def write(
+    folder: Path,
+    walk: WalkForward,
+    rows: Rows,
+    contract: Contract,
+    scattered: Scatter | None,
+    searched: Searched | None = None,
+) -> dict[str, Any]:
     """Write ``splits.json`` and ``results.json``; returns the latter.
 
     Args:
@@ -32,19 +41,24 @@ def write(folder: Path, walk: WalkForward, rows: Rows, contract: Contract, scatt
         walk, rows: of the walk-forward.
         contract: the job.
         scattered: combinatorial purged cross-validation, if it was run.
+        searched: the search, if there was one.
     """
     assert walk.calendar is not None
     folder.mkdir(parents=True)
     networks = bool(contract.training.settings.get("epochs"))
     combined = () if scattered is None else scattered.splits
-    every = splits_document.document(walk.calendar, walk.folds, combined, nested=networks)
+    every = splits_document.document(
+        walk.calendar, walk.folds, combined, nested=networks, searched=searched is not None
+    )
     (folder / "splits.json").write_bytes(encode(every))
-    found = results(walk, rows, contract, scattered)
+    found = results(walk, rows, contract, scattered, searched)
     (folder / "results.json").write_bytes(encode(significant(found, DIGITS)))
     return found
 
 
-def results(walk: WalkForward, rows: Rows, contract: Contract, scattered: Scatter | None) -> dict[str, Any]:
+def results(
+    walk: WalkForward, rows: Rows, contract: Contract, scattered: Scatter | None, searched: Searched | None = None
+) -> dict[str, Any]:
     """What :func:`write` writes; a part that cannot be computed is ``{"unavailable": reason}``."""
     label = contract.data.label
     found: dict[str, Any] = {
@@ -56,8 +70,12 @@ def results(walk: WalkForward, rows: Rows, contract: Contract, scattered: Scatte
         "combinatorial": {"unavailable": "training.validation.scheme is WalkForward"}
         if scattered is None
         else scatter.summary(scattered, contract),
-        "overfitting": {"unavailable": "one configuration was trained; training.search compares several"},
+        "overfitting": {"unavailable": "one configuration was trained; training.search compares several"}
+        if searched is None
+        else summary.overfitting(searched),
     }
+    if searched is not None:
+        found["search"] = summary.of_search(searched, contract.training.validation.folds)
     if label == "Direction":
         found["calibration"] = calibration.summary(rows)
     if label != "Volatility":

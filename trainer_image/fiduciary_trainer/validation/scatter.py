@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary_features import Transform
-from fiduciary_trainer import baselines
+from fiduciary_trainer import baselines, procedure
 from fiduciary_trainer.measure import pnl
 from fiduciary_trainer.measure.hac import skill
 from fiduciary_trainer.measure.losses import squared_error
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.models.fitting import Fitter
+    from fiduciary_trainer.procedure import Selection
 
 Floats = NDArray[np.float64]
 
@@ -39,13 +40,14 @@ class Scatter:
     paths: Sequence[Rows]
 
 
-def run(fitter: Fitter, contract: Contract, first_number: int) -> Scatter:
+def run(fitter: Fitter, contract: Contract, first_number: int, selection: Selection | None = None) -> Scatter:
     """Fit every split and put the paths together.
 
     Args:
         fitter: of the walk-forward, with its rows and calendar.
         contract: with scheme CombinatorialPurged.
         first_number: tells these fits apart from those of the walk-forward and the final one.
+        selection: what a search has found for each split; None: the job's search, if it has one, is carried out first.
     """
     prepared, validation = fitter.prepared, contract.training.validation
     assert validation.test_folds is not None
@@ -53,11 +55,12 @@ def run(fitter: Fitter, contract: Contract, first_number: int) -> Scatter:
     made = combinatorial.splits(fitter.calendar, folds, tested)
     names = SKILLS[contract.data.label]
     columns: list[dict[str, Floats]] = []
-    trained = fitter.fit_all([(first_number + number, split.train) for number, split in enumerate(made)])
-    for split, fitted in zip(made, trained, strict=True):
+    trains = [(first_number + number, split.train) for number, split in enumerate(made)]
+    chosen = procedure.selected(fitter, trains) if selection is None else selection
+    for split, (own, fitted) in zip(made, procedure.fit_each(fitter, trains, chosen), strict=True):
         transform = Transform.fit(prepared.x[split.train], contract.features.names)
         known = baselines.fit_predict(prepared, contract.data.label, transform, split.train, split.test)
-        columns.append({"model": fitter.predict(fitted, split.test), **{name: known[name] for name in names}})
+        columns.append({"model": own.predict(fitted, split.test), **{name: known[name] for name in names}})
     whole: list[Rows] = []
     for path in combinatorial.paths(made, folds, tested):
         values = {name: np.full(len(prepared.y), np.nan) for name in ("model", *names)}

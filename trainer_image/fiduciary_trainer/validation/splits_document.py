@@ -25,7 +25,12 @@ Ints = NDArray[np.int64]
 
 
 def document(
-    calendar: Calendar, folds: Iterable[Fold], combined: Iterable[Split] = (), *, nested: bool
+    calendar: Calendar,
+    folds: Iterable[Fold],
+    combined: Iterable[Split] = (),
+    *,
+    nested: bool,
+    searched: bool = False,
 ) -> dict[str, Any]:
     """The splits of a training.
 
@@ -34,6 +39,7 @@ def document(
         folds: of the walk-forward.
         combined: of combinatorial purged cross-validation, if it was run.
         nested: also what was split inside the training rows: the tail of early stopping, the folds of the penalty.
+        searched: also the folds inside the training rows on which a search compares its trials.
     """
     every: list[dict[str, Any]] = []
     for fold in folds:
@@ -46,11 +52,23 @@ def document(
                     for number, (fit, watch) in enumerate(splits.inner_walk_forward(calendar, fold.train_rows))
                 ),
             ]
+        if searched:
+            entry["inner"] = entry.get("inner", []) + _search(calendar, fold.train_rows)
         every.append(entry)
     for split in combined:
         name = "-".join(str(fold) for fold in split.tested)
-        every.append(_entry(calendar, "CombinatorialPurged", name, split.train, split.test))
+        entry = _entry(calendar, "CombinatorialPurged", name, split.train, split.test)
+        if searched:
+            entry["inner"] = _search(calendar, split.train)
+        every.append(entry)
     return {"sessions": len(calendar.days), "purge": calendar.purge, "embargo": calendar.embargo, "splits": every}
+
+
+def _search(calendar: Calendar, train: Ints) -> list[dict[str, Any]]:
+    return [
+        _entry(calendar, "Search", str(number), fit, watch)
+        for number, (fit, watch) in enumerate(splits.inner_walk_forward(calendar, train))
+    ]
 
 
 def _entry(calendar: Calendar, scheme: str, name: str, train: Ints, test: Ints) -> dict[str, Any]:
