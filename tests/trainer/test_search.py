@@ -319,6 +319,16 @@ def test_values_that_do_not_go_together_are_a_failed_trial_with_its_reason() -> 
     assert [each["for"] for each in said["selected"]] == ["fold_1", "fold_2", "final"]
 
 
+def test_a_configuration_whose_loss_is_no_number_is_a_failed_trial() -> None:
+    """Each step of the second one multiplies the weights by one minus rate times decay: by minus nine."""
+    given = {"epochs": 60, "patience": 60, "members": 1, "batchSize": 64, "learningRate": "1"}
+    found = searched(
+        job({"trials": 2, "sampler": "Grid", "space": {"weightDecay": {"choice": ["0", "10"]}}}, "MLP", given)
+    )
+    assert [trial.followed.state for trial in found.trials] == ["Complete", "Failed"]
+    assert "expected a number" in found.trials[1].followed.reason
+
+
 def test_a_search_of_which_nothing_came_ends_the_training() -> None:
     space = {"hidden": {"choice": ["5", "7"]}}
     with pytest.raises(Diverged, match="none of 2 trials") as failed:

@@ -210,8 +210,13 @@ class Searcher:
             fits = fitter.fit_all(
                 [(number, self._inner[place][step][0]) for number, place in zip(numbers, places, strict=True)]
             )
-        except (BadContract, np.linalg.LinAlgError) as error:
-            said = error.message if isinstance(error, BadContract) else f"the linear part cannot be solved: {error}"
+        except (BadContract, Diverged, np.linalg.LinAlgError) as error:
+            if isinstance(error, Diverged) and len(places) > 1:  # on the rows of one of them: that says nothing of others
+                for place in places:
+                    self._fit(tried, [place], step)
+                return
+            linear = isinstance(error, np.linalg.LinAlgError)
+            said = f"the linear part cannot be solved: {error}" if linear else error.message
             for place in places:
                 tried[place].fail(said)
             return
