@@ -211,7 +211,7 @@ class Searcher:
                 [(number, self._inner[place][step][0]) for number, place in zip(numbers, places, strict=True)]
             )
         except (BadContract, Diverged, np.linalg.LinAlgError) as error:
-            if isinstance(error, Diverged) and len(places) > 1:  # on the rows of one of them: that says nothing of others
+            if isinstance(error, Diverged) and len(places) > 1:  # of one of them: it says nothing of the others
                 for place in places:
                     self._fit(tried, [place], step)
                 return
