@@ -81,6 +81,15 @@ class Counted:
         self._sequence += 1
         self.rows.append(raw)
 
+    def scraped(self) -> bool:
+        """Whether Prometheus has a sample of every row that was sent: the next window is in a later one."""
+        query = {"query": "fiduciary_histogram_rows_total"}
+        try:
+            answer = httpx.get(f"{self.prometheus.url}/api/v1/query", params=query, timeout=5).json()
+        except httpx.TransportError:
+            return False
+        return [int(one["value"][1]) for one in answer["data"]["result"]] == [sum(map(len, self.rows))]
+
     def _record(self, number: int, row: np.ndarray) -> dict[str, Any]:
         its = reference()
         day = FIRST_DAY + timedelta(days=sum(map(len, self.rows)) + number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +45,6 @@ SPEC: dict[str, Any] = {
     ],
     "actions": {"retrain": {"minNewRows": 250}},  # which there are not: it was trained today
 }
-#: Seconds between two windows: each is in a scrape of its own.
-APART = 2.5 * SCRAPE
 
 
 def dp(api: Api, namespace: str) -> DriftPolicy:
@@ -145,11 +142,11 @@ def test_drift_is_found_once_though_the_operator_is_killed_and_prometheus_goes_a
         process.kill()
         for _ in range(3):
             counted.send(21, 1.0)
-            time.sleep(APART)
+            until("they are scraped", counted.scraped, 60)
         seen = windows(api, namespace)
         process.start().ready()
         until("it goes on", lambda seen=seen: windows(api, namespace) > seen, 60)
-    until("every window is folded", lambda: windows(api, namespace) == 13, 60)
+    until("every window is folded", lambda: windows(api, namespace) == 13, 120)
     until("the alarm is recorded", lambda: len(alarms(api, namespace)) == 1, 60)
     alone = folded(dp(api, namespace), digest, counted.rows, WEIGHTS)
     found = state(api, namespace)

@@ -12,8 +12,8 @@ from fiduciary.decide.counters.plan import Plan
 from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
 from fiduciary.decide.experiment.begin import begin
 from fiduciary.decide.experiment.state import State
+from fiduciary.engine.experiments.asking import Sources
 from fiduciary.engine.experiments.counts import Place, plan_of
-from fiduciary.engine.experiments.gather import Sources
 from fiduciary.engine.stores import Stores
 from fiduciary.manifests import seldon
 from fiduciary.manifests.plans import VersionPlan

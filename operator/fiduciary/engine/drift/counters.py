@@ -29,7 +29,7 @@ from fiduciary.decide.drift.series import (
 from fiduciary.decide.drift.state import Reading
 from fiduciary.decide.drift.windows import Edge, due, edges_between, windows
 from fiduciary.decide.drift.world import QueryValue
-from fiduciary.engine.experiments.gather import SPOILT
+from fiduciary.engine.experiments.asking import SPOILT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence

@@ -11,7 +11,7 @@ from fiduciary.decide.counters.deltas import Clock, between
 from fiduciary.decide.counters.samples import Series
 from fiduciary.decide.counters.state import FIELDS, STARTED, Stream
 from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
-from fiduciary.engine.experiments.gather import counted
+from fiduciary.engine.experiments.asking import counted
 
 SCRAPE = 15_000
 NOW = 1_700_000_065_000
