@@ -110,15 +110,22 @@ class Case:
         """The state with everything new; None before there is anything to fold."""
         calibrated, stored = self.calibrated, self.world.state
         if calibrated is None or self.world.unreadable:
-            return stored
+            # What was carried out is known though nothing can be judged: else the request would be taken back as held,
+            # and its record be nobody's.
+            return None if stored is None else self._thanked(stored)
         state = stored if stored is not None and stored.key == calibrated.key else self._begun(calibrated)
-        for one in () if self.model is None else self.model.acted:
-            state = _acknowledged(state, one, self.name)
+        state = self._thanked(state)
         if not self.counts_refused:
             state = self._counted(calibrated, state)
         for value in self.world.queries:
             state = self._answered(calibrated, state, value)
         return replace(self._paired(calibrated, state), judged=self.now)
+
+    def _thanked(self, state: State) -> State:
+        """With everything that the log says was carried out."""
+        for one in () if self.model is None else self.model.acted:
+            state = _acknowledged(state, one, self.name)
+        return state
 
     @cached_property
     def sessions_refused(self) -> str:
@@ -151,9 +158,7 @@ class Case:
         if before is None:
             return fresh
         firing = [alarm.monitor for alarm in before.alarms if alarm.until is None]
-        over = ended(before, firing, self.now, reasons.BEGUN_ANEW)
-        for one in () if self.model is None else self.model.acted:
-            over = _acknowledged(over, one, self.name)
+        over = self._thanked(ended(before, firing, self.now, reasons.BEGUN_ANEW))
         known = {its.name for its in monitors}
         kept = tuple(alarm for alarm in over.alarms if alarm.monitor in known)
         return replace(fresh, alarms=kept, done=over.done, judged=before.judged)

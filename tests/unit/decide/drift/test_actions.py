@@ -11,6 +11,7 @@ import pytest
 
 from fiduciary.decide.drift.actions import may_roll_back
 from fiduciary.decide.drift.world import Acted, QueryValue
+from fiduciary.decide.driftpolicy import decide
 from tests.unit.decide.drift.watch import CHAMPION, FACTS, T0, Watch, draw, policy
 
 QUERY = {"name": "broken", "query": "sum(up)", "above": "0.5", "actions": ["Alert", "RollBack"]}
@@ -191,3 +192,16 @@ def test_a_rollback_beats_a_retrain_that_was_asked_for() -> None:
     asked = its.evaluate().requested_action
     assert asked is not None
     assert asked.kind == "RollBack"
+
+
+def test_what_was_carried_out_is_known_though_nothing_can_be_judged() -> None:
+    """A process that has just begun has not read the reference yet: the request was taken back, its record ignored."""
+    its = drifted()
+    asked = its.decisions[-1].requested_action
+    assert asked is not None
+    assert its.model is not None
+    acted = Acted("Retrain", "spx", asked.digest, its.now, 7)
+    world = replace(its.world(), model=replace(its.model, acted=(acted,)), calibrated=None)
+    status = decide(world, its.now).status
+    assert [one.kind for one in status.actions] == ["Retrain"]
+    assert status.requested_action is None
