@@ -317,5 +317,11 @@ def start(
     """
     binaries = gobuild.build(gobuild.KUBE, run)
     plane = ControlPlane(name, directory or state.directory(name), audit=audit)
-    plane.start(binaries, controller_manager=controller_manager, run=run)
+    began = not plane.api_server.alive
+    try:
+        plane.start(binaries, controller_manager=controller_manager, run=run)
+    except StepFailed:
+        if began:  # nobody else would end what nobody was given
+            plane.stop()
+        raise
     return plane
