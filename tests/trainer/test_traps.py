@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("fiduciary", reason="operator/ is not mounted beside the tests")
 from fiduciary.decide import reasons
 from fiduciary_features import Bars, FeatureSpec, Transform
-from fiduciary_trainer import measuring, prepared, training, walkforward
+from fiduciary_trainer import measuring, prepared, splits, training
 from fiduciary_trainer.models import modules
 from fiduciary_trainer.outcome import DataRefused
 from tests.trainer import judged
@@ -357,12 +357,12 @@ def test_a_label_that_ends_later_than_it_says_is_found(
 
 
 def test_training_rows_inside_the_test_are_counted(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = walkforward.splits.walk_forward
+    honest = splits.walk_forward
 
     def overlapping(*given: Any) -> Any:
         return [(np.concatenate([train, test[:50]]), test) for train, test in honest(*given)]
 
-    monkeypatch.setattr(walkforward.splits, "walk_forward", overlapping)
+    monkeypatch.setattr(splits, "walk_forward", overlapping)
     failed = refusals(train(tmp_path, document(data, "Linear", "Volatility")), "Linear")
     assert "train_test_overlap" in failed[reasons.LEAKAGE]
 
