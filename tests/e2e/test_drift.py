@@ -129,6 +129,7 @@ def desk(cluster: Cluster, gateway: httpx.Client, market: Market, node: Node, ma
 
 def test_a_quiet_market_is_no_alarm(desk: Desk) -> None:
     days = [day for day in desk.market.time if day >= QUIET]
+    found: Object = {}
     for number in range(3):
         found = desk.window(days[number * ROWS : (number + 1) * ROWS])
     desk.until("Ready", "True")
@@ -140,6 +141,7 @@ def test_a_crisis_is_drift_and_a_retrain_has_to_earn_its_place(desk: Desk) -> No
     service, first = desk.service, desk.trial.champion
     days = [day for day in desk.market.time if day >= CRISIS]
     desk.deliver(days[MOST * ROWS])
+    found: Object = {}
     for number in range(MOST):
         found = desk.window(days[number * ROWS : (number + 1) * ROWS])
         if has(found, "Drifted", "True"):
