@@ -208,7 +208,8 @@ class _Block:
         if self.plan.source == "Gateway":
             return Around()
         one, other = champion.deltas[PODS], challenger.deltas[PODS]
-        return Around((one.opened, other.opened), (one.closed, other.closed), one.lost or other.lost)
+        lost = one.lost or other.lost or one.excess + other.excess > 0
+        return Around((one.opened, other.opened), (one.closed, other.closed), lost)
 
     def pods_are_live(self, champion: bool) -> bool:
         """Pods cannot tell copies from live requests: what may hold copies counts as mirrored, for harm alone."""
