@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.blocks import START, read
 from fiduciary.decide.counters.exposure import Change
 from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
+from fiduciary.engine.experiments import asking
 from fiduciary.engine.experiments.asking import Sources, Want
 from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.past import DAY, Past, Pasts
@@ -263,6 +265,39 @@ def test_who_makes_a_question_slow_is_soon_asked_about_alone() -> None:
         asked.prometheus.queries.clear()
         asyncio.run(asked.gatherer.ask())
     assert len(asked.prometheus.queries) == 1, "all in one again"
+
+
+def test_who_is_slow_even_alone_stays_alone_and_costs_the_others_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, _ = hanging(8, most=50_000)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    class Slow(Hanging):
+        """Nine seconds for one version alone, more than it has where another one is asked about, too."""
+
+        async def matrix(self, promql: str, at: int) -> Any:
+            if "m3-" in promql:
+                clock.now += 9.0
+                if any(f"m{number}-" in promql for number in range(8) if number != 3):
+                    raise PrometheusError("PrometheusTimeout", "no answer within 10 s")
+            return await self.inner.matrix(promql, at)
+
+    asked.gatherer = Gatherer(
+        Slow(asked.prometheus), SOURCES, asked.changed.append, Metrics(), now=lambda: asked.now, most=50_000
+    )
+    for number in range(8):
+        asked.gatherer.aim(number, asked.want(number, each_scrape=True))
+    blind: list[int] = []
+    for _ in range(20):
+        asyncio.run(asked.gatherer.ask())
+        found = (asked.gatherer.results(number, -1) for number in range(8))
+        blind.append(sum(result is None or result.error is not None for result in found))
+        due = asked.gatherer.next_due()
+        assert due is not None
+        asked.now = due
+        asked.scrape()
+    assert blind[0] == 8, "they share a query"
+    assert not any(blind[6:]), blind
 
 
 def test_gateway_and_pods_are_one_question_each() -> None:

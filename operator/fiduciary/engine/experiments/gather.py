@@ -29,6 +29,8 @@ log = structlog.get_logger(part="gather")
 
 #: Seconds between two questions at least.
 PAUSE = 0.2
+#: An answer that took more than this part of a scrape interval is slow.
+SLOW = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,8 @@ class Gatherer:
         if (aim.want.plan, aim.want.champion, aim.want.challenger) == (want.plan, want.champion, want.challenger):
             at = question.until if question.error is None else question.now
             samples = question.samples() if question.error is None else Samples()
+            if question.error is None and question.seconds < SLOW * self.sources.scrape_seconds:
+                aim.apart = 1  # who is slow even alone would be so for all others again
             self._take(question.key, aim, Gathered(want.last, at, samples, question.error), question.now)
         self._wake(aim)
 
@@ -211,7 +215,6 @@ class Gatherer:
             elif result.error.reason == "PrometheusTimeout":
                 aim.apart = min(self._most, 4 * aim.apart)  # until who is slow is alone
         else:
-            aim.apart = 1
             streams = (*result.samples.champion.values(), *result.samples.challenger.values())
             aim.units = max(1, *(len(units) for units in streams), 1)
             if result.at < now:
