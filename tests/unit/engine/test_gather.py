@@ -18,6 +18,7 @@ from fiduciary.engine.experiments.asking import Sources, Want
 from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.past import DAY, Past, Pasts
 from fiduciary.engine.metrics import Metrics
+from fiduciary.evidence.blocks import Counts
 from tests.unit.decide.counters.played import ORIGIN, plan
 from tests.unit.engine.counting import SCRAPE, Counter, MemoryPrometheus
 
@@ -429,6 +430,8 @@ def test_a_day_of_blocks_is_counted_up_to_now_and_numbered_up_to_minus_one() -> 
     assert abs(errors.counts.trials - 600 * blocks) <= 600 * 12
     assert errors.counts.bad == pytest.approx(0.02 * errors.counts.trials, rel=0.01)
     assert errors.dispersion.estimate(1_440) == pytest.approx(1.0)
+    slow = next(history for history in before.pasts.history(0) if history.name == "slow")
+    assert slow.counts == Counts(0, 0), "its pods have no such edge: nobody was slow for that"
 
 
 def test_stretches_make_no_difference_but_for_where_the_first_block_begins() -> None:

@@ -130,6 +130,26 @@ def test_pods_beyond_the_bound_are_requests_that_nobody_counted() -> None:
     assert all(block.around.lost for block in read(played.plan(), START, both, HALF, minute(3)).blocks)
 
 
+def test_pods_that_do_not_count_at_a_latency_say_nothing_of_it() -> None:
+    """They were made before the spec named it: nobody is slow for that."""
+    champion, challenger = pair()
+    old = [one for one in played.pod_series(champion, END) if "le" not in one.labels]
+    both = played.of_pods(old, played.pod_series(challenger, END))
+    blocks = read(played.plan(), START, both, HALF, END).blocks
+    known = read(played.plan(), START, samples(champion, challenger), HALF, END).blocks
+    assert len(blocks) == len(known) > 5
+    for block, whole in zip(blocks, known, strict=True):
+        assert block.tests[:2] == whole.tests[:2], "errors are counted as ever"
+        assert block.tests[2] == replace(whole.tests[2], champion=Counts(0, 0))
+    new = replace(champion, pod="m-aaaaaaaa-7d9c5-zzzzz")
+    both = played.of_pods([*old, *played.pod_series(new, END)], played.pod_series(challenger, END))
+    one, other = (
+        read(played.plan(), START, both, HALF, END),
+        read(played.plan(), START, samples(new, challenger), HALF, END),
+    )
+    assert [block.tests[2] for block in one.blocks] == [block.tests[2] for block in other.blocks]
+
+
 def test_an_outage_in_the_middle_of_a_block_costs_nothing() -> None:
     champion, challenger = pair()
     gaps = (dark(champion, 2.3, 2.7), dark(challenger, 2.3, 2.7))
