@@ -13,7 +13,7 @@ from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.blocks import START, read
 from fiduciary.decide.counters.exposure import Change
 from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
-from fiduciary.engine.experiments import asking
+from fiduciary.engine.experiments import asking, gather
 from fiduciary.engine.experiments.asking import Sources, Want
 from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.past import DAY, Past, Pasts
@@ -299,6 +299,48 @@ def test_who_is_slow_even_alone_stays_alone_and_costs_the_others_no_answer(monke
         asked.scrape()
     assert blind[0] == 8, "they share a query"
     assert not any(blind[6:]), blind
+
+
+@pytest.mark.timeout(30)
+def test_an_answer_that_breaks_us_is_no_answer_and_blinds_him_alone_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = asking.tracks
+
+    def broken(template: Any, answer: Any, thresholds: Any) -> Any:
+        if any(series.labels["pod"].startswith("m3-") for series in answer):
+            raise ValueError("nobody thought of that")
+        return known(template, answer, thresholds)
+
+    monkeypatch.setattr(asking, "tracks", broken)
+    told: list[str] = []
+    monkeypatch.setattr(gather, "log", SimpleNamespace(exception=told.append, warning=lambda *_, **__: None))
+
+    async def life() -> None:
+        asked, _ = hanging(4, most=50_000)
+        inner = asked.prometheus.matrix
+
+        async def confined(promql: str, at: int) -> Any:
+            return tuple(
+                one for one in await inner(promql, at) if f"{one.labels['pod'].rpartition('-7d9c5')[0]}(" in promql
+            )
+
+        monkeypatch.setattr(asked.prometheus, "matrix", confined)
+
+        def blind() -> set[int]:
+            results = {number: asked.gatherer.results(number, -1) for number in range(4)}
+            return {number for number, result in results.items() if result is None or result.error is not None}
+
+        for expected in (set(range(4)), {3}, {3}):
+            await asked.gatherer._round(asked.gatherer._due())
+            assert blind() == expected
+            due = asked.gatherer.next_due()
+            assert due is not None
+            asked.now = due
+            asked.scrape()
+
+    asyncio.run(life())
+    assert told == ["gather.bug"] * 3
 
 
 def test_gateway_and_pods_are_one_question_each() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.batches import MOST_SAMPLES
 from fiduciary.decide.counters.blocks import Samples
 from fiduciary.engine.experiments.asking import SPOILT, Asker, Question
@@ -21,7 +22,6 @@ from fiduciary.engine.experiments.asking import SPOILT, Asker, Question
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from fiduciary.clients.prometheus_answers import PrometheusError
     from fiduciary.engine.experiments.asking import Client, Sources, Want
     from fiduciary.engine.metrics import Metrics
 
@@ -171,14 +171,14 @@ class Gatherer:
     async def _round(self, questions: Sequence[Question]) -> None:
         try:
             await self._asker.ask(questions, self._answered)
-        except Exception:
+        except Exception as bug:
             log.exception("gather.bug")  # what one of them counts must not end the operator of all
-            await asyncio.sleep(self._scrape / 1000)
             for question in questions:
                 aim = self._aims.get(question.key)
                 if aim is not None and aim.asked is question:
-                    aim.asked = None
-                    self._wake(aim)
+                    message = f"an answer could not be read ({type(bug).__name__}, see the operator's log)"
+                    question.error = question.error or PrometheusError("PrometheusWrongSchema", message)
+                    self._answered(question)
 
     def _answered(self, question: Question) -> None:
         aim, want = self._aims.get(question.key), question.want
