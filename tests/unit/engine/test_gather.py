@@ -526,6 +526,29 @@ def test_a_past_that_prometheus_does_not_tell_in_time_keeps_nobody_else_waiting(
     assert before.changed[-1] == 1
 
 
+def test_a_champion_of_many_pods_is_read_in_stretches_that_an_answer_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Before(1.1)
+    inner, refused = before.prometheus.matrix, 0
+
+    async def bounded(promql: str, at: int) -> Any:
+        nonlocal refused
+        found = await inner(promql, at)
+        if found and int(promql.rpartition("[")[2].removesuffix("ms]")) > 3_600_000:
+            refused += 1
+            raise PrometheusError("PrometheusTooLarge", "more than 16 MiB")
+        return found
+
+    monkeypatch.setattr(before.prometheus, "matrix", bounded)
+    before.pasts.aim(0, plan(), Workload("quant", "m0-a"))
+    for _ in range(400):
+        if before.pasts.next_due() is None:
+            break
+        asyncio.run(before.pasts.step())
+    assert before.pasts.unread(0) == ""
+    assert before.pasts.history(0)[0].dispersion.scatters[0].blocks > 1_500
+    assert refused < 20, "what an answer can hold is remembered"
+
+
 def test_too_much_for_one_answer_makes_the_past_shorter() -> None:
     before = Before(2.0)
     past = Past.begin(plan(), Workload("quant", "m0-a"), before.now)
