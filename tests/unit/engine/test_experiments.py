@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fiduciary.engine import kinds
+from fiduciary.engine.experiments import observe
 from fiduciary.engine.experiments.kept import folded
 from fiduciary.engine.stores import Key
 from tests.unit.decide.logs import digest
@@ -143,6 +144,27 @@ def test_without_prometheus_it_holds_blind_loses_nothing_and_keeps_the_champion_
     before = max((started for at, started, _ in first if at <= origin), default=0)
     assert trials == unit.values[0] - before, "everything since the start is in the evidence, the gap as one block"
     story.prometheus.away = "PrometheusUnreachable"
+    story.until("NoData")
+    assert story.status["ruling"]["verdict"] == "KeepChampion"
+
+
+def test_what_cannot_be_counted_any_more_is_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the model's template no longer names a latency at which the pods of a running experiment counted."""
+    story = TrialStory(spec={"noData": {"maxHold": "20m"}})
+    story.reaches("half")
+    assert story.traffic.get("challenger")
+    known = observe.plan_of
+    monkeypatch.setattr(observe, "plan_of", lambda *_: "no histogram has a bucket that ends at 170ms")
+    story.run_for(600)
+    assert not story.traffic.get("challenger"), "nobody would see it do harm"
+    assert story.condition("DataHealthy") == ("False", "EvidenceRefused")
+    assert "170ms" in story.status["dataHealth"]["message"]
+    blocks = story.stored().state.evidence.last
+    monkeypatch.setattr(observe, "plan_of", known)
+    story.until("GatheringEvidence")
+    story.run_for(180)
+    assert story.stored().state.evidence.last > blocks + 4, "what was counted meanwhile is read"
+    monkeypatch.setattr(observe, "plan_of", lambda *_: "no histogram has a bucket that ends at 170ms")
     story.until("NoData")
     assert story.status["ruling"]["verdict"] == "KeepChampion"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.blocks import START, read
 from fiduciary.decide.counters.exposure import Change
 from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
+from fiduciary.engine.experiments import asking, gather
 from fiduciary.engine.experiments.asking import Sources, Want
 from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.past import DAY, Past, Pasts
 from fiduciary.engine.metrics import Metrics
+from fiduciary.evidence.blocks import Counts
 from tests.unit.decide.counters.played import ORIGIN, plan
 from tests.unit.engine.counting import SCRAPE, Counter, MemoryPrometheus
 
@@ -265,6 +268,81 @@ def test_who_makes_a_question_slow_is_soon_asked_about_alone() -> None:
     assert len(asked.prometheus.queries) == 1, "all in one again"
 
 
+def test_who_is_slow_even_alone_stays_alone_and_costs_the_others_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, _ = hanging(8, most=50_000)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    class Slow(Hanging):
+        """Nine seconds for one version alone, more than it has where another one is asked about, too."""
+
+        async def matrix(self, promql: str, at: int) -> Any:
+            if "m3-" in promql:
+                clock.now += 9.0
+                if any(f"m{number}-" in promql for number in range(8) if number != 3):
+                    raise PrometheusError("PrometheusTimeout", "no answer within 10 s")
+            return await self.inner.matrix(promql, at)
+
+    asked.gatherer = Gatherer(
+        Slow(asked.prometheus), SOURCES, asked.changed.append, Metrics(), now=lambda: asked.now, most=50_000
+    )
+    for number in range(8):
+        asked.gatherer.aim(number, asked.want(number, each_scrape=True))
+    blind: list[int] = []
+    for _ in range(20):
+        asyncio.run(asked.gatherer.ask())
+        found = (asked.gatherer.results(number, -1) for number in range(8))
+        blind.append(sum(result is None or result.error is not None for result in found))
+        due = asked.gatherer.next_due()
+        assert due is not None
+        asked.now = due
+        asked.scrape()
+    assert blind[0] == 8, "they share a query"
+    assert not any(blind[6:]), blind
+
+
+@pytest.mark.timeout(30)
+def test_an_answer_that_breaks_us_is_no_answer_and_blinds_him_alone_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = asking.tracks
+
+    def broken(template: Any, answer: Any, thresholds: Any) -> Any:
+        if any(series.labels["pod"].startswith("m3-") for series in answer):
+            raise ValueError("nobody thought of that")
+        return known(template, answer, thresholds)
+
+    monkeypatch.setattr(asking, "tracks", broken)
+    told: list[str] = []
+    monkeypatch.setattr(gather, "log", SimpleNamespace(exception=told.append, warning=lambda *_, **__: None))
+
+    async def life() -> None:
+        asked, _ = hanging(4, most=50_000)
+        inner = asked.prometheus.matrix
+
+        async def confined(promql: str, at: int) -> Any:
+            return tuple(
+                one for one in await inner(promql, at) if f"{one.labels['pod'].rpartition('-7d9c5')[0]}(" in promql
+            )
+
+        monkeypatch.setattr(asked.prometheus, "matrix", confined)
+
+        def blind() -> set[int]:
+            results = {number: asked.gatherer.results(number, -1) for number in range(4)}
+            return {number for number, result in results.items() if result is None or result.error is not None}
+
+        for expected in (set(range(4)), {3}, {3}):
+            await asked.gatherer._round(asked.gatherer._due())
+            assert blind() == expected
+            due = asked.gatherer.next_due()
+            assert due is not None
+            asked.now = due
+            asked.scrape()
+
+    asyncio.run(life())
+    assert told == ["gather.bug"] * 3
+
+
 def test_gateway_and_pods_are_one_question_each() -> None:
     asked = Asked(sources=BOTH)
     asked.gatherer.aim(0, asked.want(source="Gateway"))
@@ -394,6 +472,8 @@ def test_a_day_of_blocks_is_counted_up_to_now_and_numbered_up_to_minus_one() -> 
     assert abs(errors.counts.trials - 600 * blocks) <= 600 * 12
     assert errors.counts.bad == pytest.approx(0.02 * errors.counts.trials, rel=0.01)
     assert errors.dispersion.estimate(1_440) == pytest.approx(1.0)
+    slow = next(history for history in before.pasts.history(0) if history.name == "slow")
+    assert slow.counts == Counts(0, 0), "its pods have no such edge: nobody was slow for that"
 
 
 def test_stretches_make_no_difference_but_for_where_the_first_block_begins() -> None:
@@ -444,6 +524,29 @@ def test_a_past_that_prometheus_does_not_tell_in_time_keeps_nobody_else_waiting(
     while before.pasts.unread(1):
         asyncio.run(before.pasts.step())
     assert before.changed[-1] == 1
+
+
+def test_a_champion_of_many_pods_is_read_in_stretches_that_an_answer_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Before(1.1)
+    inner, refused = before.prometheus.matrix, 0
+
+    async def bounded(promql: str, at: int) -> Any:
+        nonlocal refused
+        found = await inner(promql, at)
+        if found and int(promql.rpartition("[")[2].removesuffix("ms]")) > 3_600_000:
+            refused += 1
+            raise PrometheusError("PrometheusTooLarge", "more than 16 MiB")
+        return found
+
+    monkeypatch.setattr(before.prometheus, "matrix", bounded)
+    before.pasts.aim(0, plan(), Workload("quant", "m0-a"))
+    for _ in range(400):
+        if before.pasts.next_due() is None:
+            break
+        asyncio.run(before.pasts.step())
+    assert before.pasts.unread(0) == ""
+    assert before.pasts.history(0)[0].dispersion.scatters[0].blocks > 1_500
+    assert refused < 20, "what an answer can hold is remembered"
 
 
 def test_too_much_for_one_answer_makes_the_past_shorter() -> None:

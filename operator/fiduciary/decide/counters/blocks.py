@@ -126,6 +126,9 @@ class _Side:
 
 
 def _advanced(plan: Plan, arm: Arm, streams: Streams, since: int, until: int, *, settled: bool = True) -> _Side:
+    if plan.pod_edges:  # pods that were made before one of them was named do not count at it
+        pods = streams.get(PODS, {})
+        streams = {**streams, PODS: {key: track.timed_at(plan.pod_edges) for key, track in pods.items()}}
     made = {
         name: between(_stream(arm, name), streams.get(name, {}), plan.fields, since, until, plan.clock, settled=settled)
         for name in NAMES
@@ -208,7 +211,8 @@ class _Block:
         if self.plan.source == "Gateway":
             return Around()
         one, other = champion.deltas[PODS], challenger.deltas[PODS]
-        return Around((one.opened, other.opened), (one.closed, other.closed), one.lost or other.lost)
+        lost = one.lost or other.lost or one.excess + other.excess > 0
+        return Around((one.opened, other.opened), (one.closed, other.closed), lost)
 
     def pods_are_live(self, champion: bool) -> bool:
         """Pods cannot tell copies from live requests: what may hold copies counts as mirrored, for harm alone."""

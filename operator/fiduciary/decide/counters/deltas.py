@@ -84,7 +84,8 @@ class Delta:
         timed_adopted: the same among those whose duration is measured.
         opened: requests between the samples around the first edge: they may lie on either side of it.
         closed: the same around the second edge, not among ``counts``.
-        lost: a process ended, and with it what it had counted after its last sample.
+        lost: a process ended, and with it what it had counted after its last sample; or one was seen so late that
+            what it had before is not known.
         steady: the same units before and after, none of them restarted: the sums of raw values can be compared.
         excess: units beyond the bound, whose counts are left out.
         notes: what was seen and could not be counted.
@@ -146,8 +147,10 @@ def between(
         read = line(track, fields, since - clock.before, until + clock.after, prefer)
         inside = [frame for frame in read.frames if frame.at <= until]
         later = read.frames[len(inside) :]
-        if unit is None and not inside:
-            continue  # born after the edge: it belongs to the next block
+        if unit is None and not inside:  # it belongs to the next block, but for what it had before the edge
+            had, unknown = _before_its_first(track, read, until, clock)
+            closed, lost = closed + had, lost or unknown
+            continue
         if unit is None and len(units) >= MOST_UNITS:
             excess += 1
             continue
@@ -160,8 +163,10 @@ def between(
         counts = [one + other for one, other in zip(counts, counted.counts, strict=True)]
         opened += counted.opened
         closed += _begun(unit, later[0], read.copy) if later else 0
-        # The last sample may be so near to the edge that the end came in the next block.
-        lost = lost or counted.restarted or 0 < unit.missed <= 2
+        # The last sample may be so near to the edge that the end came in the next block, and an end so near to it that
+        # only the sample after the edge tells.
+        ended = counted.restarted or (bool(later) and _restarted(unit, later[0], read.copy))
+        lost = lost or ended or counted.unknown or 0 < unit.missed <= 2
         recent = unit.at > until - clock.after
         steady = steady and counted.steady and bool(later) and recent
         if unit.missed < FORGET:
@@ -190,13 +195,14 @@ class _Counted:
     counts: Sequence[int]
     opened: int
     restarted: bool
+    unknown: bool  # what it had before its first sample is left out
     steady: bool
     notes: tuple[str, ...] = ()
 
 
 def _count(unit: Unit | None, track: Track, read: Line, inside: Sequence[Frame], since: int, clock: Clock) -> _Counted:
     notes: list[str] = []
-    restarted, steady = False, unit is not None
+    restarted, unknown, steady = False, False, unit is not None
     if unit is None:
         unit, unknown = _first(track, read, inside, since, clock)
         steady = unit.at <= since and not unknown
@@ -204,7 +210,7 @@ def _count(unit: Unit | None, track: Track, read: Line, inside: Sequence[Frame],
             notes.append(f"{track.key} was not scraped when it began: what it had counted before is left out")
     nothing = (0,) * len(unit.values)
     base, counts = unit.values, list(nothing)
-    opened = 0 if unit.at > since else _begun(unit, next((f for f in inside if f.at > since), None), read.copy)
+    opened = 0 if unit.at > since else _begun(unit, next((f for f in read.frames if f.at > since), None), read.copy)
     for frame in inside:
         if frame.at <= unit.at:
             continue
@@ -221,7 +227,7 @@ def _count(unit: Unit | None, track: Track, read: Line, inside: Sequence[Frame],
         after = tuple(max(one, other) for one, other in zip(frame.values, before, strict=True))
         counts = [total + new - old for total, new, old in zip(counts, after, before, strict=True)]
         unit = Unit(unit.key, frame.at, start, after, read.copy, unit.missed)
-    return _Counted(unit, base, counts, opened, restarted, steady, tuple(dict.fromkeys(notes)))
+    return _Counted(unit, base, counts, opened, restarted, unknown, steady, tuple(dict.fromkeys(notes)))
 
 
 def _begun(unit: Unit, frame: Frame | None, copy: str) -> int:
@@ -229,6 +235,15 @@ def _begun(unit: Unit, frame: Frame | None, copy: str) -> int:
     if frame is None:
         return 0
     return max(0, frame.values[STARTED] - (0 if _restarted(unit, frame, copy) else unit.values[STARTED]))
+
+
+def _before_its_first(track: Track, read: Line, until: int, clock: Clock) -> tuple[int, bool]:
+    """(requests that a unit may have had before ``until``, whether the next block will not know them either)."""
+    first = next(iter(read.frames), None)
+    if first is None or (first.start is not None and first.start > until):
+        return 0, False
+    _, unknown = _first(track, read, read.frames, until, clock)
+    return (0, True) if unknown else (first.values[STARTED], False)
 
 
 def _first(track: Track, read: Line, inside: Sequence[Frame], since: int, clock: Clock) -> tuple[Unit, bool]:

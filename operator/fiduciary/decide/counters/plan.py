@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide.counters.deltas import Clock, fields_of
 from fiduciary.decide.counters.measures import Measure, Window
+from fiduciary.decide.counters.state import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -59,6 +60,13 @@ class Plan:
     def edge(self, number: int) -> int:
         """Milliseconds of the end of block ``number``; -1: the origin."""
         return (self.origin + (number + 1) * self.block) * 1000
+
+    @property
+    def pod_edges(self) -> frozenset[int]:
+        """Places, among a unit's values, of the latency thresholds that are counted by the pods."""
+        limits = (*self.guardrails, *(limit for _, limit in self.breakers))
+        found = ((limit.source, limit.measure.threshold) for limit in limits)
+        return frozenset(len(FIELDS) + place for source, place in found if source == "Runtime" and place is not None)
 
     def closable(self, now: int) -> int:
         """The last block whose edge is settled at ``now`` (ms); -2 before the origin is."""

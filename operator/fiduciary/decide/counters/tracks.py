@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fiduciary.decide.counters.samples import count_of
+from fiduciary.decide.counters.state import TIMED, TIMED_ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -56,6 +57,18 @@ class Track:
     key: str
     strands: tuple[Strand, ...] = ()
     pulses: tuple[Pulse, ...] = ()
+
+    def timed_at(self, places: frozenset[int]) -> Track:
+        """Without durations where its histogram does not end at each of these: it says how long requests took, but not
+        whether it was too long."""
+        counted = {place for strand in self.strands for place in strand.fields}
+        if TIMED_ENDED not in counted or places <= counted:
+            return self
+        strands = (
+            replace(one, fields=tuple(place for place in one.fields if place not in (TIMED, TIMED_ENDED)))
+            for one in self.strands
+        )
+        return replace(self, strands=tuple(strands))
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def watch_dispersion(evidence: GuardrailEvidence, phi: float) -> float:
 
     What a busy machine does to both arms is then seen in one of them only. Before there is a day of blocks the declared
     φ may be too small for it, so what the old champion's requests were seen to scatter counts where it is more. They
-    end with the promotion: what the new champion does moves nothing here.
+    end with the promotion: what the new champion does moves nothing here. ``phi``: of harm, the champion's alone.
     """
     return max(phi, evidence.champion.provisional())
 
@@ -114,7 +114,7 @@ def _guardrail(
     one = state.champion.fold(block.first, block.last, champion)
     other = state.challenger.fold(block.first, block.last, challenger)
     shown = _noninferiority(state.noninferiority, block, counted, phi_both)
-    alone = watch_dispersion(state, phi_both)
+    alone = watch_dispersion(state, phi_harm)
     watch = None if state.watch is None else state.watch.fold(block.first, block.last, challenger, alone)
     if isinstance(harm, Refusal):
         return harm

@@ -52,7 +52,7 @@ class Around:
     Attributes:
         opened: between the samples around the first edge: they may lie on either side of it.
         closed: the same around the last edge.
-        lost: a pod ended in it, and with it what it had counted after its last sample.
+        lost: requests that nobody counted: of a pod that ended, was found late, or is beyond the bound.
     """
 
     opened: tuple[int, ...] = ()

@@ -88,7 +88,8 @@ class Want:
 class Question:
     """What is asked for one experiment at ``now``: samples up to ``until``, ms. ``units``: how many a version had.
 
-    ``open``: queries that have not been answered. ``error``: why there is no answer for one of its versions.
+    ``open``: queries that have not been answered. ``seconds``: that the slowest one took. ``error``: why there is no
+    answer for one of its versions.
     """
 
     key: Hashable
@@ -97,6 +98,7 @@ class Question:
     until: int
     units: int
     open: int = 0
+    seconds: float = 0.0
     error: PrometheusError | None = None
     found: dict[Workload, dict[str, Mapping[str, Track]]] = field(
         default_factory=dict["Workload", "dict[str, Mapping[str, Track]]"]
@@ -161,10 +163,11 @@ class Asker:
     async def _one(
         self, client: Client, template: Template, asked: Query, owners: Owners, answered: Callable[[Question], None]
     ) -> None:
-        async for needs, answer in self._parted(client, template, asked):
+        async for needs, answer, seconds in self._parted(client, template, asked):
             found = {} if isinstance(answer, PrometheusError) else counted(template, needs, answer)
             for need in needs:
                 for question in owners[need]:
+                    question.seconds = max(question.seconds, seconds)
                     if isinstance(answer, PrometheusError):
                         question.error = question.error or answer
                     else:
@@ -177,11 +180,13 @@ class Asker:
 
     async def _parted(
         self, client: Client, template: Template, asked: Query
-    ) -> AsyncGenerator[tuple[Sequence[Need], Answer]]:
-        """The answer; of one that is spoilt the halves, so that nobody is blind for what his neighbour counts."""
+    ) -> AsyncGenerator[tuple[Sequence[Need], Answer, float]]:
+        """The answer and the seconds that it took; of one that is spoilt the halves, so that nobody is blind for what
+        his neighbour counts."""
+        started = time.monotonic()
         answer, needs = await self._query(client, template, asked), asked.needs
         if not isinstance(answer, PrometheusError) or answer.reason not in SPOILT or len(needs) < 2:
-            yield needs, answer
+            yield needs, answer, time.monotonic() - started
             return
         for half in (needs[: len(needs) // 2], needs[len(needs) // 2 :]):
             async for part in self._parted(client, template, query(template, half, asked.at)):

@@ -127,11 +127,15 @@ def _unseen(plan: Plan, kept: Kept, at: int, error: PrometheusError) -> Health:
     return Health(missed, missed if shown.any else 0, message=f"{error.reason}: {error.message}")
 
 
-def blind(seen: Seen, now: int) -> Seen:
-    """The settings name no Prometheus any more: an experiment that had begun with one sees nothing."""
+def blind(seen: Seen, now: int, health: Health) -> Seen:
+    """Nothing can be counted, and ``health`` says why. Of an experiment that has begun that is no data (rule 10)."""
     assert seen.world is not None
     state = seen.world.state
-    assert state is not None
-    missed = max(0, (now // 1000 - state.terms.origin) // state.terms.block - 1 - state.evidence.last)
-    message = "PrometheusNotConfigured: the operator's settings name no Prometheus any more"
-    return replace(seen, world=replace(seen.world, health=Health(missed, missed, message=message)))
+    if state is not None:
+        missed = max(0, (now // 1000 - state.terms.origin) // state.terms.block - 1 - state.evidence.last)
+        health = replace(health, champion_missed=missed, challenger_missed=missed)
+    return replace(seen, world=replace(seen.world, health=health))
+
+
+NOWHERE = Health(message="PrometheusNotConfigured: the operator's settings name no Prometheus any more")
+"""Of an experiment that had begun with one."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.batches import MOST_SAMPLES
 from fiduciary.decide.counters.blocks import Samples
 from fiduciary.engine.experiments.asking import SPOILT, Asker, Question
@@ -21,7 +22,6 @@ from fiduciary.engine.experiments.asking import SPOILT, Asker, Question
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from fiduciary.clients.prometheus_answers import PrometheusError
     from fiduciary.engine.experiments.asking import Client, Sources, Want
     from fiduciary.engine.metrics import Metrics
 
@@ -29,6 +29,8 @@ log = structlog.get_logger(part="gather")
 
 #: Seconds between two questions at least.
 PAUSE = 0.2
+#: An answer that took more than this part of a scrape interval is slow.
+SLOW = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +171,14 @@ class Gatherer:
     async def _round(self, questions: Sequence[Question]) -> None:
         try:
             await self._asker.ask(questions, self._answered)
-        except Exception:
+        except Exception as bug:
             log.exception("gather.bug")  # what one of them counts must not end the operator of all
-            await asyncio.sleep(self._scrape / 1000)
             for question in questions:
                 aim = self._aims.get(question.key)
                 if aim is not None and aim.asked is question:
-                    aim.asked = None
-                    self._wake(aim)
+                    message = f"an answer could not be read ({type(bug).__name__}, see the operator's log)"
+                    question.error = question.error or PrometheusError("PrometheusWrongSchema", message)
+                    self._answered(question)
 
     def _answered(self, question: Question) -> None:
         aim, want = self._aims.get(question.key), question.want
@@ -186,6 +188,8 @@ class Gatherer:
         if (aim.want.plan, aim.want.champion, aim.want.challenger) == (want.plan, want.champion, want.challenger):
             at = question.until if question.error is None else question.now
             samples = question.samples() if question.error is None else Samples()
+            if question.error is None and question.seconds < SLOW * self.sources.scrape_seconds:
+                aim.apart = 1  # who is slow even alone would be so for all others again
             self._take(question.key, aim, Gathered(want.last, at, samples, question.error), question.now)
         self._wake(aim)
 
@@ -211,7 +215,6 @@ class Gatherer:
             elif result.error.reason == "PrometheusTimeout":
                 aim.apart = min(self._most, 4 * aim.apart)  # until who is slow is alone
         else:
-            aim.apart = 1
             streams = (*result.samples.champion.values(), *result.samples.challenger.values())
             aim.units = max(1, *(len(units) for units in streams), 1)
             if result.at < now:

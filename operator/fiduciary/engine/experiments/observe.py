@@ -15,7 +15,7 @@ from fiduciary.decide.experiment.world import Health, Live, PodFacts, Route, Wor
 from fiduciary.decide.serving import backends
 from fiduciary.engine import kinds
 from fiduciary.engine.experiments.asking import Want
-from fiduciary.engine.experiments.counts import Place, blind, plan_of, read
+from fiduciary.engine.experiments.counts import NOWHERE, Place, blind, plan_of, read
 from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, Stored, followed, stored
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.othersviews import predictor
@@ -191,7 +191,7 @@ class ExperimentObserver:
             releasable=releasable,
         )
         if self._counting is None:
-            return blind(seen, milliseconds)
+            return blind(seen, milliseconds, NOWHERE)
         return self._counted(key, seen, model, log.history, arms, milliseconds)
 
     def drop(self, key: Key) -> None:
@@ -221,7 +221,7 @@ class ExperimentObserver:
         place = Place(self._stores, model, backends.named(model.spec.serving, log))
         plan = plan_of(world, model, sources, now, place.meshed, place.edges(arms))
         if isinstance(plan, str):
-            return replace(seen, world=replace(world, health=Health(unmeasured=plan)))
+            return blind(replace(seen, world=world), now, Health(message=plan, unmeasured=plan))
         world = replace(world, transport=plan.source == "Gateway")
         champion, challenger = map(place.workload, arms)
         world = self._with_past(key, world, plan, champion)

@@ -48,6 +48,8 @@ FRESH = 1_800
 AGAIN = 15_000
 #: Usual stretches in one question: where shorter ones close nothing, and where there has been nothing at all so far.
 LONGEST, EMPTY = 1_024, 16
+SHORTEST = 1 / 64
+"""And the least part of one, where even that is too much for an answer: a champion may have many pods."""
 ALONE = (Change(0, 0, 0, 0),)
 """Before an experiment nothing is split and nothing is copied."""
 
@@ -61,7 +63,7 @@ class Past:
     counters: Counters = START
     histories: tuple[History, ...] = ()
     looked: int = 0  # up to here there is nothing more that could be counted, ms
-    reach: int = 1
+    reach: float = 1.0
     error: str = ""
 
     @classmethod
@@ -93,7 +95,7 @@ class Past:
         histories = self.histories
         for block in reading.blocks:
             histories = tuple(_with(history, block) for history in histories)
-        reach = 1 if reading.blocks else min(2 * self.reach, LONGEST)
+        reach = min(self.reach, 1.0) if reading.blocks else min(2.0 * self.reach, LONGEST)
         return replace(self, counters=reading.state, histories=histories, looked=until, reach=reach, error="")
 
     def later(self, until: int) -> Past:
@@ -234,8 +236,8 @@ class Pasts:
         plan, scrape = past.plan, self._sources.scrape_seconds * 1000
         since = past.through - plan.clock.before
         frames = self._most // self._sources.series(plan, past.champion)
-        stretch = max(4 * (plan.block * 1000 + plan.clock.before), frames * scrape)
-        until = min(self._now(), since + stretch * past.reach)
+        least = 4 * (plan.block * 1000 + plan.clock.before)
+        until = min(self._now(), since + max(least, round(max(least, frames * scrape) * past.reach)))
         streams: dict[str, Mapping[str, Track]] = {}
         try:
             for template in self._sources.of(plan, past.champion):
@@ -247,10 +249,11 @@ class Pasts:
                     streams |= counted(template, query.needs, answer).get((past.champion, plan.thresholds), {})
         except PrometheusError as error:
             self._metrics.asked("Past", 0.0, error.reason)
-            if error.reason == "PrometheusTooLarge" and past.reach > 1:
-                return replace(past, reach=past.reach // 4 or 1)
+            shorter = replace(past, reach=max(past.reach / 4, SHORTEST))
+            if error.reason == "PrometheusTooLarge" and past.reach > SHORTEST:
+                return shorter
             if error.reason == "PrometheusTimeout":
-                past = replace(past, reach=past.reach // 4 or 1)
+                past = shorter
             log.warning("past.failed", champion=past.champion.name, reason=error.reason, why=error.message)
             return replace(past, error=f"{error.reason}: {error.message}")
         return past.with_samples(streams, until)

@@ -10,6 +10,7 @@ import pytest
 
 from fiduciary.decide.counters.blocks import START, Samples, read
 from fiduciary.decide.counters.exposure import Change, Exposure, exposure
+from fiduciary.decide.counters.state import MOST_UNITS
 from fiduciary.decide.experiment.world import Around
 from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.samples import SampleRatio
@@ -99,6 +100,54 @@ def test_a_pod_that_ends_or_begins_anew_takes_requests_with_it_that_nobody_count
     series = [*played.pod_series(before, END), *played.pod_series(after, END)]
     again = played.of_pods(played.pod_series(champion, END), series)
     assert [block.last for block in read(played.plan(), START, again, HALF, END).blocks if block.around.lost] == [3]
+
+
+def test_what_a_new_pod_had_before_its_first_sample_makes_no_sample_ratio() -> None:
+    """Two hundred requests a second, each arm gets every second one; one arm moves to another pod before an edge."""
+    champion, old = pair()
+    every = [Request(at, at + 1) for at in range(minute(-1), END, 5)]
+    new = replace(old, pod="m-bbbbbbbb-7d9c5-zzzzz", born=minute(4) - 24_000, phase=1_000)
+    champion.requests, old.phase = every[::2], 14_000
+    old.requests = [one for one in every[1::2] if one.began < new.born]
+    new.requests = [one for one in every[1::2] if one.began >= new.born]
+    unknown = frozenset(at for at in new.scrapes(END) if at < minute(4))  # Prometheus had to hear of it first
+    series = [*played.pod_series(old, END), *played.pod_series(new, END, unknown)]
+    both = played.of_pods(played.pod_series(champion, END), series)
+    ratio = SampleRatio.start((0.5, 0.5))
+    for block in read(played.plan(), START, both, HALF, END).blocks:
+        k, around = block.first, block.around
+        assert isinstance(ratio, SampleRatio)
+        ratio = ratio.skip(k, k) if around.lost else ratio.fold(k, k, block.requests, around.opened, around.closed)
+        assert isinstance(ratio, SampleRatio)
+        assert ratio.log_e < 0.0, block
+
+
+def test_pods_beyond_the_bound_are_requests_that_nobody_counted() -> None:
+    champion, challenger = pair()
+    pods = [replace(challenger, pod=f"m-bbbbbbbb-7d9c5-{number:05}") for number in range(MOST_UNITS + 1)]
+    series = [one for pod in pods for one in played.pod_series(pod, minute(3))]
+    both = played.of_pods(played.pod_series(champion, minute(3)), series)
+    assert all(block.around.lost for block in read(played.plan(), START, both, HALF, minute(3)).blocks)
+
+
+def test_pods_that_do_not_count_at_a_latency_say_nothing_of_it() -> None:
+    """They were made before the spec named it: nobody is slow for that."""
+    champion, challenger = pair()
+    old = [one for one in played.pod_series(champion, END) if "le" not in one.labels]
+    both = played.of_pods(old, played.pod_series(challenger, END))
+    blocks = read(played.plan(), START, both, HALF, END).blocks
+    known = read(played.plan(), START, samples(champion, challenger), HALF, END).blocks
+    assert len(blocks) == len(known) > 5
+    for block, whole in zip(blocks, known, strict=True):
+        assert block.tests[:2] == whole.tests[:2], "errors are counted as ever"
+        assert block.tests[2] == replace(whole.tests[2], champion=Counts(0, 0))
+    new = replace(champion, pod="m-aaaaaaaa-7d9c5-zzzzz")
+    both = played.of_pods([*old, *played.pod_series(new, END)], played.pod_series(challenger, END))
+    one, other = (
+        read(played.plan(), START, both, HALF, END),
+        read(played.plan(), START, samples(new, challenger), HALF, END),
+    )
+    assert [block.tests[2] for block in one.blocks] == [block.tests[2] for block in other.blocks]
 
 
 def test_an_outage_in_the_middle_of_a_block_costs_nothing() -> None:

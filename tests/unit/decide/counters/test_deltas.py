@@ -68,6 +68,28 @@ def test_requests_between_the_samples_around_an_edge_may_lie_on_either_side() ->
     assert (ended.opened, ended.closed) == (2, 0)
 
 
+def test_what_a_new_unit_had_before_the_edge_is_known_by_its_first_sample() -> None:
+    nothing = Stream("pods")
+    young = between(nothing, {"pod": pod((670, 9), start=650)}, FIELDS, SINCE, UNTIL, CLOCK)
+    assert (young[0].units, young[1].counts[STARTED], young[1].closed, young[1].lost) == ((), 0, 9, False)
+    after = between(nothing, {"pod": pod((670, 9), start=661)}, FIELDS, SINCE, UNTIL, CLOCK)[1]
+    assert (after.closed, after.lost) == (0, False)
+    old = between(nothing, {"pod": pod((670, 9))}, FIELDS, SINCE, UNTIL, CLOCK)[1]
+    assert (old.closed, old.lost) == (0, True)  # counting begins with the sample: nobody knows what was before
+    found = between(nothing, {"pod": pod((625, 9), (655, 11), (670, 12))}, FIELDS, SINCE, UNTIL, CLOCK)[1]
+    assert (found.counts[STARTED], found.lost) == (2, True)
+
+
+def test_a_process_that_ended_just_before_the_edge_is_seen_by_the_sample_after_it() -> None:
+    track = merged((pod((595, 10), (610, 12), (655, 20)), pod((670, 7), start=659.0)))[0]
+    assert between(known(10), {"pod": track}, FIELDS, SINCE, UNTIL, CLOCK)[1].lost
+
+
+def test_a_block_without_a_sample_lies_between_two() -> None:
+    delta = between(known(10), {"pod": pod((595, 10), (670, 22))}, FIELDS, SINCE, UNTIL, CLOCK)[1]
+    assert (delta.counts[STARTED], delta.opened, delta.closed) == (0, 12, 12)
+
+
 def test_a_sample_at_the_edge_belongs_to_the_block_that_it_ends() -> None:
     samples = ((600, 10), (615, 12), (630, 14), (645, 16), (660, 18), (675, 20))
     assert started(known(10, at=600), pod(*samples)) == 8

@@ -25,6 +25,8 @@ from tests.unit.decide.experiment.trials import T0, Trial, past
 if TYPE_CHECKING:
     import pytest
 
+    from fiduciary.evidence.dispersion import Dispersion
+
 SPEC = {
     "guardrails": [
         {"name": "latency", "metric": "LatencyAbove", "threshold": "250ms", "margin": {"absolute": "0.005"}}
@@ -107,3 +109,26 @@ def test_what_the_new_champion_does_moves_nothing() -> None:
         )
     assert watch_dispersion(after, 2.0) == watch_dispersion(before, 2.0) > 2.0
     assert watch_dispersion(guardrail, 2.0) == 2.0, "nothing was seen: as declared"
+
+
+def test_nor_does_it_once_a_day_of_its_blocks_is_known() -> None:
+    trial = Trial(spec=SPEC, spending=Spending(anchors=(Anchor("latency", SLOW),)), history=(past(name="latency"),))
+    state = ok(begin(trial.world(), int(T0.timestamp())))
+    guardrail, day = state.evidence.guardrails[0], state.terms.least_blocks
+    champion = calm = bursts = guardrail.champion
+    for k in range(champion.last + 1, champion.last + 1 + day):
+        champion = ok(champion.fold(k, k, Counts(300, 3)))
+    for k in range(calm.last + 1, calm.last + 1 + day):
+        calm, bursts = ok(calm.fold(k, k, Counts(300, 3))), ok(bursts.fold(k, k, Counts(300, 60 * (k % 2))))
+
+    def after(challenger: Dispersion) -> float:
+        known = replace(guardrail, champion=champion, challenger=challenger, seen_champion=Counts(30_000, 300))
+        evidence = watched(state.terms, replace(state.evidence, guardrails=(known,)))
+        here = replace(
+            evidence.guardrails[0], champion=replace(champion, last=-1), challenger=replace(challenger, last=-1)
+        )
+        block = ClosedBlock(0, 0, 100, 0, (0, 300), (ArmCounts("latency", Counts(0, 0), Counts(300, 30)),))
+        folded = ok(fold_block(state.terms, replace(evidence, guardrails=(here,)), block))
+        return watch(folded).log_e
+
+    assert after(bursts) == after(calm) > 0.0
