@@ -73,6 +73,7 @@ class ModelFacts:
     label: LabelKind
     champion: StandingVersion | None
     previous: VersionRef | None = None  # the last approved version that was not rejected since
+    returned: bool = False  # the champion was gone back to, not promoted
     calendar: str = "24/7"  # exchange of the model's data
     rolling: bool = True  # asOf moves, so that a retrain reads new rows
     mode: Literal["Auto", "Manual", "Pinned"] = "Auto"

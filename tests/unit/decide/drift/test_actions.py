@@ -99,6 +99,7 @@ ROLLBACK: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("DryRun", {"guards": {"dryRun": True}}, {}),
     ("OverriddenByPin", {}, {"mode": "Pinned"}),
     ("RollBackImpossible", {}, {"previous": None}),
+    ("RollBackImpossible", {}, {"returned": True}),
     ("TooLateToRollBack", {"actions": {"rollBack": {"onlyWithin": "1h"}}}, {}),
     ("TooLateToRollBack", {}, {"champion": CHAMPION.model_copy(update={"since": None})}),
     ("BudgetUsedUp", {}, {"acted": (Acted("RollBack", "other", "sha256:" + "1" * 64, T0, 6),)}),
