@@ -258,7 +258,7 @@ def test_a_rollback_leads_to_the_last_approved_version_only() -> None:
 
 
 def test_what_was_gone_back_to_is_not_left_for_an_older_one() -> None:
-    """A feed that broke is broken for every version: each day's budget would take the model one version further back."""
+    """A feed that broke is broken for every version: each day's budget would lead one version further back."""
     sim = promoted()
     sim.edit({"training": {"seed": 9}})
     trained(sim)
