@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fiduciary.decide.drift.calibrate import Calibrated
 from fiduciary.decide.history import fold
 from fiduciary.engine import kinds
+from fiduciary.engine.drift.references import Asked, References
 from fiduciary.engine.stores import Key
+from tests.unit.decide.drift.watch import UID, document, policy
 from tests.unit.decide.worlds import NAME, NAMESPACE
-from tests.unit.engine.drift_story import DP, DriftStory
+from tests.unit.engine.drift_story import DIGEST, DP, Artifacts, DriftStory
 
 if TYPE_CHECKING:
     from fiduciary.decide.drift.state import State
@@ -192,6 +196,24 @@ def test_without_mlflow_it_waits_and_says_so_and_what_is_not_the_versions_is_ref
     other.minute()
     assert other.condition("Stalled")[:2] == ("True", "SpecRefused")
     assert "is not the file that the version's manifest names" in other.condition("Stalled")[2]
+    other.artifacts.reference = document()
+    for _ in range(5):
+        other.minute()
+    assert other.condition("Ready")[1] == "Watching", "it was restored, as the message said"
+
+
+def test_a_reference_is_read_from_the_connection_that_the_model_names_now() -> None:
+    told: list[object] = []
+    references = References({"mlflow": Artifacts()}, told.append)
+    asked = Asked("k", "elsewhere", "run", DIGEST, policy().spec, UID, "Volatility")
+    references.aim("spx", asked)
+    asyncio.run(references.step("spx"))
+    assert "connection 'elsewhere' is not in the operator's settings" in references.problem("spx")
+    references.aim("spx", replace(asked, connection="mlflow"))
+    asyncio.run(references.step("spx"))
+    assert references.problem("spx") == ""
+    assert isinstance(references.of("spx", "k"), Calibrated)
+    assert told == ["spx", "spx"]
 
 
 def test_counts_over_other_edges_are_never_compared_and_are_once_they_are_the_same() -> None:
