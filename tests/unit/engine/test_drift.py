@@ -274,6 +274,8 @@ def test_without_a_model_a_prometheus_or_a_version_it_says_what_is_missing() -> 
     story = DriftStory(seen=False)
     story.minute()
     assert "PrometheusNotConfigured" in story.condition("DataHealthy")[2]
+    assert story.condition("Stalled")[0] == "True", "it does not pass by itself"
+    assert story.condition("Reconciling")[0] == "False"
     story.cluster.remove(kinds.FINANCIALMODEL, NAMESPACE, NAME)
     story.settle()
     assert story.condition("Stalled")[:2] == ("True", "ModelMissing")

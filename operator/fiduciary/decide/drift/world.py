@@ -90,7 +90,7 @@ class Health:
     """Whether counters could be read."""
 
     message: str = ""  # why not, and what to do; empty: they could
-    since: datetime | None = None
+    person: bool = False  # somebody has to act; else it passes by itself
 
 
 @dataclass(frozen=True, slots=True)
