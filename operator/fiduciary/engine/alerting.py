@@ -174,8 +174,9 @@ class Alerting:
         """Tell the sink what it was not told; why it was not, or nothing."""
         if told.sink is None:
             return ""
-        events = {str(event["id"]): event for event in map(cloud_event, alerts)}
+        events = {str(event["id"]): event for alert in alerts for event in map(cloud_event, _lives(alert))}
         told.events &= events.keys()
+        refused = ""
         for name in [name for name in events if name not in told.events]:
             taker = self._sinks.get(told.sink)
             if taker is None:
@@ -183,9 +184,18 @@ class Alerting:
             try:
                 await taker.send(events[name])
             except DeliveryError as error:
-                return f"sink {told.sink}: {error.message}"
-            told.events.add(name)
-        return ""
+                why = f"sink {told.sink}: {error.message}"
+                if error.reason != "ReceiverRefused":
+                    return why
+                refused = refused or why  # what is wrong with one is nothing of the others
+            else:
+                told.events.add(name)
+        return refused
+
+
+def _lives(alert: Alert) -> tuple[Alert, ...]:
+    """An alarm as it began and, where it did, as it ended: who hears of the end has to have heard of the begin."""
+    return (alert,) if alert.ends_at is None else (replace(alert, ends_at=None), alert)
 
 
 def _end(alert: Alert) -> str:
