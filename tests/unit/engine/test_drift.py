@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fiduciary.clients.kube import Forbidden
 from fiduciary.decide.drift.calibrate import Calibrated
 from fiduciary.decide.history import fold
 from fiduciary.engine import kinds
@@ -92,6 +93,29 @@ def test_what_the_model_carried_out_ends_the_request_and_begins_anew() -> None:
     assert fold([story._stored(spec) for spec in story.records]).acted[0].digest == asked.digest
     story.until_alarm()
     assert story.policy.status.next_action == "Retrain held: CoolingDown"
+
+
+def test_people_hear_of_an_alarm_though_the_log_takes_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = DriftStory()
+    create = story.cluster.create
+
+    async def full(resource: Any, body: Any) -> Any:
+        if resource == kinds.MODELDECISION:
+            raise Forbidden(403, "Forbidden", "exceeded quota: count/modeldecisions.fiduciary.dev")
+        return await create(resource, body)
+
+    story.process.refusals = True
+    monkeypatch.setattr(story.cluster, "create", full)
+    story.shift = 1.5
+    for _ in range(40):
+        story.windows(1)
+        if any(alerts for _, alerts in story.told):
+            break
+    assert any(alerts for _, alerts in story.told)
+    assert not [spec for spec in story.records if spec["action"] == "Alarm"]
+    monkeypatch.undo()
+    story.windows(1)
+    assert [spec["action"] for spec in story.records][-1] == "Alarm", "and it is written once there is room"
 
 
 def test_alerts_that_reach_nobody_are_a_condition_while_they_do() -> None:
