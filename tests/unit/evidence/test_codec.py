@@ -73,15 +73,17 @@ class Lists:
     bins: tuple[int, ...]
 
 
-@pytest.mark.parametrize(
-    ("where", "change"),
-    [
-        *[("values[1]", {"values": ["1.0", bad]}) for bad in ("1", "nan", "inf", "x", 1.0, 1, True, None, [], 10**400)],
-        ("names[0]", {"names": [1, "a"]}),
-        *[("bins[1]", {"bins": [1, bad]}) for bad in (True, 1.0, "1", None)],
-        ("values", {"values": "1.0"}),
-    ],
-)
+NO_FLOATS: tuple[object, ...] = ("1", "nan", "inf", "x", 1.0, 1, True, None, {}, 10**400)
+NO_INTEGERS: tuple[object, ...] = (True, 1.0, "1", None)
+WRONG: list[tuple[str, dict[str, object]]] = [
+    *(("values[1]", {"values": ["1.0", bad]}) for bad in NO_FLOATS),
+    ("names[0]", {"names": [1, "a"]}),
+    *(("bins[1]", {"bins": [1, bad]}) for bad in NO_INTEGERS),
+    ("values", {"values": "1.0"}),
+]
+
+
+@pytest.mark.parametrize(("where", "change"), WRONG)
 def test_what_is_wrong_in_a_list_is_named_by_its_place(where: str, change: dict[str, object]) -> None:
     right: dict[str, object] = {"values": ["1.0", "-0.0"], "names": ["a"], "bins": [1, 2]}
     assert decode(Lists, right) == Lists((1.0, -0.0), ("a",), (1, 2))
