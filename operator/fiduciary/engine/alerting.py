@@ -31,7 +31,10 @@ ROUNDS = 4
 """After so many without news Alertmanager takes an alert for ended."""
 FAREWELL = 3600.0
 """How long the end of what a deleted policy told is tried, seconds; by then it has ended there by itself."""
-CONCURRENCY = 4
+CONCURRENCY = 32
+LENT = 1.0
+"""Seconds after which a policy's place is another's: a receiver that hangs has to leave others their turn before their
+alerts end by themselves."""
 
 
 class AlertTaker(Protocol):
@@ -119,7 +122,14 @@ class Alerting:
 
     async def run(self) -> None:
         """Work until :meth:`close`."""
-        await self._queue.work_off(self.step, CONCURRENCY)
+        await self._queue.work_off(self._work, CONCURRENCY, LENT)
+
+    async def _work(self, key: Key) -> None:
+        try:
+            await self.step(key)
+        except Exception:
+            log.exception("alerts.bug", key=str(key))  # nobody else would come back to it
+            self._queue.fail(key)
 
     async def step(self, key: Key) -> None:
         """One round of one policy: everything that its receivers do not know, or have to hear again."""

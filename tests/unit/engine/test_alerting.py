@@ -244,3 +244,56 @@ def test_a_policy_without_alarms_costs_nothing() -> None:
     assert its.queue.core.next_due() is None
     its.pass_time(3600)
     assert its.posts == []
+
+
+def test_a_receiver_that_hangs_ends_no_alert_of_another() -> None:
+    """An alert that is not told again in time ends by itself: its receivers would hear that the drift is over."""
+
+    class Hangs:
+        async def post(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+            await asyncio.Event().wait()
+
+    class Takes:
+        def __init__(self) -> None:
+            self.told = asyncio.Event()
+
+        async def post(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+            self.told.set()
+
+    async def story() -> None:
+        takes = Takes()
+        alerting = Alerting({"hangs": Hangs(), "takes": takes}, {})
+        for number in range(50):
+            alerting.put(Key("DriftPolicy", "loud", f"p{number}"), "hangs", (alarm(),))
+        alerting.put(KEY, "takes", (alarm(),))
+        running = asyncio.create_task(alerting.run())
+        async with asyncio.timeout(5):
+            await takes.told.wait()
+        running.cancel()
+        await asyncio.wait((running,))
+
+    asyncio.run(story())
+
+
+def test_what_nobody_foresaw_is_tried_again() -> None:
+    class Breaks:
+        def __init__(self) -> None:
+            self.told, self.asked = asyncio.Event(), 0
+
+        async def post(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+            self.asked += 1
+            if self.asked == 1:
+                raise RuntimeError("a bug of ours")
+            self.told.set()
+
+    async def story() -> None:
+        breaks = Breaks()
+        alerting = Alerting({"alertmanager": breaks}, {}, queue=Waiting(Backoff(first=0.01, limit=0.01)))
+        alerting.put(KEY, "alertmanager", (alarm(),))
+        running = asyncio.create_task(alerting.run())
+        async with asyncio.timeout(5):
+            await breaks.told.wait()
+        alerting.close()
+        await running
+
+    asyncio.run(story())
