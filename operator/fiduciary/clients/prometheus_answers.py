@@ -135,9 +135,25 @@ def _answer(kind: object, result: object) -> Answer:
     series: list[Series] = []
     for index, item in enumerate(cast("list[object]", result)):
         series.append(_series(item, f"result[{index}]", kind == "matrix"))
-    if len({frozenset(one.labels.items()) for one in series}) != len(series):
+    if not _distinct(series):
         raise PrometheusError("PrometheusWrongSchema", "Prometheus answered with the same series twice")
     return Answer("matrix" if kind == "matrix" else "vector", tuple(series))
+
+
+def _distinct(series: list[Series]) -> bool:
+    """Whether no two have the same labels, in whatever order these were sent.
+
+    Of thousands of series a few sets of names are sorted, and one tuple a series is kept until all are seen.
+    """
+    orders: dict[tuple[str, ...], tuple[str, ...]] = {}
+    seen: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for one in series:
+        names = tuple(one.labels)
+        order = orders.get(names)
+        if order is None:
+            order = orders[names] = tuple(sorted(names))
+        seen.setdefault(order, set()).add(tuple(map(one.labels.__getitem__, order)))
+    return sum(map(len, seen.values())) == len(series)
 
 
 def _series(item: object, where: str, matrix: bool) -> Series:
@@ -158,8 +174,9 @@ def _series(item: object, where: str, matrix: bool) -> Series:
     values: object = found.get("values")
     if not isinstance(values, list) or not values:
         raise _schema(f"{where}.values", cast("object", values), "a list of samples")
-    samples = tuple(_sample(value, f"{where}.values") for value in cast("list[object]", values))
-    if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(samples)):
+    place = f"{where}.values"
+    samples = tuple([_sample(value, place) for value in cast("list[object]", values)])
+    if len(samples) > 1 and any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(samples)):
         raise _schema(f"{where}.values", [at for at, _ in samples], "samples in the order of their times")
     return Series(cast("dict[str, str]", labels), samples)
 

@@ -64,6 +64,7 @@ class History:
             it becomes challenger when the trial ends.
         trial: the experiment that the challenger is in, from its first traffic to its verdict.
         watch: the experiment that promoted the present champion.
+        returned: the present champion was gone back to, not promoted.
         kill_serves: the version that answers while the switch is engaged (PreviousChampion); None: nobody.
         lapsed, lapsed_champion: number of the newest record with which every place was given up, and who was champion.
         retained: the model is gone, what it served goes on.
@@ -87,6 +88,7 @@ class History:
     waiting_evidence: str | None = None
     trial: Trial | None = None
     watch: Trial | None = None
+    returned: bool = False
     traffic: Traffic | None = None
     backend: str = "Gateway"
     routed: int = 0

@@ -31,7 +31,7 @@ def placed(history: History, record: ModelDecisionSpec) -> History:
     if record.to.role == "Champion":
         if champion is not None and champion.digest == standing.digest:
             return history  # the same artifact again: it holds its place since it took it
-        return replace(history, champion=standing, anchor=history.anchor or standing)
+        return replace(history, champion=standing, returned=False, anchor=history.anchor or standing)
     if challenger is not None and challenger.digest == standing.digest:
         return history  # judged again: what people were asked to approve stays as it was
     if history.trial is not None:
@@ -61,6 +61,7 @@ def moved(history: History, record: ModelDecisionSpec) -> History:
     return replace(
         history,
         champion=standing,
+        returned=record.action == "RollBack",
         previous_champion=next((version for version in former if version.digest not in refused), None),
         former=former,
         challenger=challenger,

@@ -31,7 +31,10 @@ ROUNDS = 4
 """After so many without news Alertmanager takes an alert for ended."""
 FAREWELL = 3600.0
 """How long the end of what a deleted policy told is tried, seconds; by then it has ended there by itself."""
-CONCURRENCY = 4
+CONCURRENCY = 32
+LENT = 1.0
+"""Seconds after which a policy's place is another's: a receiver that hangs has to leave others their turn before their
+alerts end by themselves."""
 
 
 class AlertTaker(Protocol):
@@ -119,7 +122,14 @@ class Alerting:
 
     async def run(self) -> None:
         """Work until :meth:`close`."""
-        await self._queue.work_off(self.step, CONCURRENCY)
+        await self._queue.work_off(self._work, CONCURRENCY, LENT)
+
+    async def _work(self, key: Key) -> None:
+        try:
+            await self.step(key)
+        except Exception:
+            log.exception("alerts.bug", key=str(key))  # nobody else would come back to it
+            self._queue.fail(key)
 
     async def step(self, key: Key) -> None:
         """One round of one policy: everything that its receivers do not know, or have to hear again."""
@@ -174,8 +184,9 @@ class Alerting:
         """Tell the sink what it was not told; why it was not, or nothing."""
         if told.sink is None:
             return ""
-        events = {str(event["id"]): event for event in map(cloud_event, alerts)}
+        events = {str(event["id"]): event for alert in alerts for event in map(cloud_event, _lives(alert))}
         told.events &= events.keys()
+        refused = ""
         for name in [name for name in events if name not in told.events]:
             taker = self._sinks.get(told.sink)
             if taker is None:
@@ -183,9 +194,18 @@ class Alerting:
             try:
                 await taker.send(events[name])
             except DeliveryError as error:
-                return f"sink {told.sink}: {error.message}"
-            told.events.add(name)
-        return ""
+                why = f"sink {told.sink}: {error.message}"
+                if error.reason != "ReceiverRefused":
+                    return why
+                refused = refused or why  # what is wrong with one is nothing of the others
+            else:
+                told.events.add(name)
+        return refused
+
+
+def _lives(alert: Alert) -> tuple[Alert, ...]:
+    """An alarm as it began and, where it did, as it ended: who hears of the end has to have heard of the begin."""
+    return (alert,) if alert.ends_at is None else (replace(alert, ends_at=None), alert)
 
 
 def _end(alert: Alert) -> str:

@@ -55,20 +55,22 @@ def _required(kind: Any) -> Any:
 
 
 @functools.cache
-def _shape(kind: Any) -> tuple[Any, Any]:
-    """(the type without ``None``, the type of its items or None): asked for thousands of times a state."""
+def _shape(kind: Any) -> tuple[Any, Any, bool]:
+    """(the type without ``None``, the type of its items or None, whether it is a state): asked for thousands of times
+    a state."""
     kind = _required(kind)
-    return kind, typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+    item = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
+    return kind, item, dataclasses.is_dataclass(kind)
 
 
 def _plain(kind: Any, value: Any) -> Any:
     if value is None:
         return None
-    kind, item = _shape(kind)
+    kind, item, state = _shape(kind)
     if kind is float:  # by the declared type: a caller may have passed 2 for 2.0
         return repr(float(value))
     if item is None:
-        return encode(value) if dataclasses.is_dataclass(kind) else value
+        return encode(value) if state else value
     if item is float:
         return list(map(repr, map(float, value)))
     return list(value) if item in (int, str, bool) else [_plain(item, one) for one in value]
@@ -76,20 +78,33 @@ def _plain(kind: Any, value: Any) -> Any:
 
 def _read(kind: Any, data: object, where: str) -> object:
     optional = kind
-    kind, item = _shape(kind)
+    kind, item, state = _shape(kind)
     if data is None and kind is not optional:
         return None
     if item is not None:
         if not isinstance(data, list):
             raise _MalformedError(f"{where} is {data!r:.60}; expected a list")
+        if item is float and (values := _all_floats(cast("list[Any]", data))) is not None:
+            return values
+        if item in (int, str, bool) and set(map(type, cast("list[object]", data))) <= {item}:
+            return tuple(cast("list[object]", data))
         return tuple(_read(item, one, f"{where}[{i}]") for i, one in enumerate(cast("list[object]", data)))
-    if dataclasses.is_dataclass(kind):
+    if state:
         return _read_state(cast("type[Any]", kind), data, where)
     if kind is float:
         return _read_float(data, where)
     if type(data) is not kind:
         raise _MalformedError(f"{where} is {data!r:.60}; expected {kind.__name__}")
     return data
+
+
+def _all_floats(data: list[Any]) -> tuple[float, ...] | None:
+    """Of a list in which nothing is wrong, as of thousands of scores; None: one of them has to be named."""
+    try:
+        values = tuple(map(float, data))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return values if list(map(repr, values)) == data and all(map(math.isfinite, values)) else None
 
 
 def _read_float(data: object, where: str) -> float:

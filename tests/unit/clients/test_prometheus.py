@@ -113,6 +113,11 @@ def test_informations_are_no_warnings() -> None:
         (success("vector", [{"metric": {}, "value": [1, "1", 2]}]), "PrometheusWrongSchema", "[time, value]"),
         (success("vector", [{"metric": {}, "histogram": [1, {}]}]), "PrometheusWrongSchema", "native histogram"),
         (success("vector", [{"metric": {}, "value": [1, "1"]}] * 2), "PrometheusWrongSchema", "same series twice"),
+        (
+            success("vector", [{"metric": m, "value": [1, "1"]} for m in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"})]),
+            "PrometheusWrongSchema",
+            "same series twice",
+        ),
         (success("matrix", []), "PrometheusWrongSchema", "answered with a matrix; expected vector or scalar"),
         (success("string", [1, "x"]), "PrometheusWrongSchema", "answered with a string"),
         ({"status": "error", "errorType": "bad_data", "error": "parse error"}, "PrometheusRefused", "parse error"),

@@ -257,6 +257,26 @@ def test_a_rollback_leads_to_the_last_approved_version_only() -> None:
     assert len(of_drift(sim)) == 1
 
 
+def test_what_was_gone_back_to_is_not_left_for_an_older_one() -> None:
+    """A feed that broke is broken for every version: each day's budget would lead one version further back."""
+    sim = promoted()
+    sim.edit({"training": {"seed": 9}})
+    trained(sim)
+    calm(sim, 20)
+    approve(sim, "third")
+    calm(sim, 20)
+    assert answers(sim) == "3"
+    ask(sim, "RollBack")
+    calm(sim, 20)
+    assert answers(sim) == "2"
+    sim.advance(days=2)
+    ask(sim, "RollBack", digit="b")
+    calm(sim, 20)
+    assert answers(sim) == "2"
+    assert held_by(sim) == reasons.ROLL_BACK_IMPOSSIBLE
+    assert len(of_drift(sim)) == 1
+
+
 BACK: list[tuple[str, str, Callable[[SimulatedWorld], object]]] = [
     ("the kill switch", reasons.KILL_ENGAGED, lambda sim: sim.edit({"kill": {"engaged": True}})),
     ("suspend", reasons.SUSPENDED_BY_SPEC, lambda sim: sim.edit({"suspend": True})),

@@ -38,6 +38,7 @@ class Receivers:
 
     seconds: float = 0.0
     away: str = ""
+    refused: str = ""  # the evidence of which the sink takes no event
     posts: list[list[Mapping[str, Any]]] = field(default_factory=list[list["Mapping[str, Any]"]])
     events: list[str] = field(default_factory=list[str])
     woken: list[Key] = field(default_factory=list[Key])
@@ -59,6 +60,8 @@ class Receivers:
     async def send(self, event: Mapping[str, Any]) -> None:
         if self.away:
             raise DeliveryError("ReceiverUnreachable", self.away)
+        if self.refused and self.refused in event["id"]:
+            raise DeliveryError("ReceiverRefused", "answered 413")
         self.events.append(event["id"].partition("/")[2])
 
     def pass_time(self, seconds: float) -> None:
@@ -139,6 +142,25 @@ def test_the_end_of_an_alarm_is_not_lost_while_its_receiver_is_away() -> None:
     assert (len(its.posts), its.events) == (count, ["begun", "ended"])
 
 
+def test_an_alarm_that_ended_before_a_sink_could_hear_of_it_is_told_from_its_begin() -> None:
+    its = Receivers(away="restarting")
+    its.alerting.put(KEY, "alertmanager", (alarm(),), sink="broker")
+    its.pass_time(20)
+    its.alerting.put(KEY, "alertmanager", (over(alarm()),), sink="broker")
+    its.pass_time(20)
+    its.away = ""
+    its.pass_time(SECONDS)
+    assert its.events == ["begun", "ended"]
+
+
+def test_an_event_that_a_sink_refuses_keeps_it_from_no_other() -> None:
+    its = Receivers(refused="a" * 64)
+    its.alerting.put(KEY, "alertmanager", (alarm(), alarm("score", "b")), sink="broker")
+    its.pass_time(0)
+    assert its.events == ["begun"]
+    assert its.alerting.problem(KEY) == "sink broker: answered 413"
+
+
 def test_events_are_sent_once_for_each_begin_and_end() -> None:
     its = Receivers()
     for alerts in ((alarm(),), (alarm(),), (alarm(), alarm("score", "b")), (over(alarm()), alarm("score", "b"))):
@@ -154,7 +176,7 @@ def test_a_policy_that_is_gone_ends_what_it_told_and_is_forgotten() -> None:
     its.alerting.drop(KEY)
     its.pass_time(0)
     assert ends(its.posts[-1]) == [("inputs", text(10))]
-    assert its.events == ["begun", "ended", "ended"]
+    assert sorted(its.events) == ["begun", "begun", "ended", "ended"]
     count = len(its.posts)
     its.pass_time(3600)
     assert len(its.posts) == count
@@ -222,3 +244,56 @@ def test_a_policy_without_alarms_costs_nothing() -> None:
     assert its.queue.core.next_due() is None
     its.pass_time(3600)
     assert its.posts == []
+
+
+def test_a_receiver_that_hangs_ends_no_alert_of_another() -> None:
+    """An alert that is not told again in time ends by itself: its receivers would hear that the drift is over."""
+
+    class Hangs:
+        async def post(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+            await asyncio.Event().wait()
+
+    class Takes:
+        def __init__(self) -> None:
+            self.told = asyncio.Event()
+
+        async def post(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+            self.told.set()
+
+    async def story() -> None:
+        takes = Takes()
+        alerting = Alerting({"hangs": Hangs(), "takes": takes}, {})
+        for number in range(50):
+            alerting.put(Key("DriftPolicy", "loud", f"p{number}"), "hangs", (alarm(),))
+        alerting.put(KEY, "takes", (alarm(),))
+        running = asyncio.create_task(alerting.run())
+        async with asyncio.timeout(5):
+            await takes.told.wait()
+        running.cancel()
+        await asyncio.wait((running,))
+
+    asyncio.run(story())
+
+
+def test_what_nobody_foresaw_is_tried_again() -> None:
+    class Breaks:
+        def __init__(self) -> None:
+            self.told, self.asked = asyncio.Event(), 0
+
+        async def post(self, alerts: Sequence[Mapping[str, Any]]) -> None:
+            self.asked += 1
+            if self.asked == 1:
+                raise RuntimeError("a bug of ours")
+            self.told.set()
+
+    async def story() -> None:
+        breaks = Breaks()
+        alerting = Alerting({"alertmanager": breaks}, {}, queue=Waiting(Backoff(first=0.01, limit=0.01)))
+        alerting.put(KEY, "alertmanager", (alarm(),))
+        running = asyncio.create_task(alerting.run())
+        async with asyncio.timeout(5):
+            await breaks.told.wait()
+        alerting.close()
+        await running
+
+    asyncio.run(story())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fiduciary.clients.kube import Forbidden
+from fiduciary.decide.drift.calibrate import Calibrated
 from fiduciary.decide.history import fold
 from fiduciary.engine import kinds
+from fiduciary.engine.drift.references import Asked, References
 from fiduciary.engine.stores import Key
+from tests.unit.decide.drift.watch import UID, document, policy
 from tests.unit.decide.worlds import NAME, NAMESPACE
-from tests.unit.engine.drift_story import DP, DriftStory
+from tests.unit.engine.drift_story import DIGEST, DP, Artifacts, DriftStory
 
 if TYPE_CHECKING:
     from fiduciary.decide.drift.state import State
@@ -88,6 +93,29 @@ def test_what_the_model_carried_out_ends_the_request_and_begins_anew() -> None:
     assert fold([story._stored(spec) for spec in story.records]).acted[0].digest == asked.digest
     story.until_alarm()
     assert story.policy.status.next_action == "Retrain held: CoolingDown"
+
+
+def test_people_hear_of_an_alarm_though_the_log_takes_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = DriftStory()
+    create = story.cluster.create
+
+    async def full(resource: Any, body: Any) -> Any:
+        if resource == kinds.MODELDECISION:
+            raise Forbidden(403, "Forbidden", "exceeded quota: count/modeldecisions.fiduciary.dev")
+        return await create(resource, body)
+
+    story.process.refusals = True
+    monkeypatch.setattr(story.cluster, "create", full)
+    story.shift = 1.5
+    for _ in range(40):
+        story.windows(1)
+        if any(alerts for _, alerts in story.told):
+            break
+    assert any(alerts for _, alerts in story.told)
+    assert not [spec for spec in story.records if spec["action"] == "Alarm"]
+    monkeypatch.undo()
+    story.windows(1)
+    assert [spec["action"] for spec in story.records][-1] == "Alarm", "and it is written once there is room"
 
 
 def test_alerts_that_reach_nobody_are_a_condition_while_they_do() -> None:
@@ -192,6 +220,24 @@ def test_without_mlflow_it_waits_and_says_so_and_what_is_not_the_versions_is_ref
     other.minute()
     assert other.condition("Stalled")[:2] == ("True", "SpecRefused")
     assert "is not the file that the version's manifest names" in other.condition("Stalled")[2]
+    other.artifacts.reference = document()
+    for _ in range(5):
+        other.minute()
+    assert other.condition("Ready")[1] == "Watching", "it was restored, as the message said"
+
+
+def test_a_reference_is_read_from_the_connection_that_the_model_names_now() -> None:
+    told: list[object] = []
+    references = References({"mlflow": Artifacts()}, told.append)
+    asked = Asked("k", "elsewhere", "run", DIGEST, policy().spec, UID, "Volatility")
+    references.aim("spx", asked)
+    asyncio.run(references.step("spx"))
+    assert "connection 'elsewhere' is not in the operator's settings" in references.problem("spx")
+    references.aim("spx", replace(asked, connection="mlflow"))
+    asyncio.run(references.step("spx"))
+    assert references.problem("spx") == ""
+    assert isinstance(references.of("spx", "k"), Calibrated)
+    assert told == ["spx", "spx"]
 
 
 def test_counts_over_other_edges_are_never_compared_and_are_once_they_are_the_same() -> None:
@@ -252,6 +298,8 @@ def test_without_a_model_a_prometheus_or_a_version_it_says_what_is_missing() -> 
     story = DriftStory(seen=False)
     story.minute()
     assert "PrometheusNotConfigured" in story.condition("DataHealthy")[2]
+    assert story.condition("Stalled")[0] == "True", "it does not pass by itself"
+    assert story.condition("Reconciling")[0] == "False"
     story.cluster.remove(kinds.FINANCIALMODEL, NAMESPACE, NAME)
     story.settle()
     assert story.condition("Stalled")[:2] == ("True", "ModelMissing")

@@ -33,6 +33,7 @@ class Server:
     away: str = ""
     spoilt: str = ""  # a model whose series are too many
     counts_away: bool = False
+    hangs: asyncio.Event | None = None  # until then queries of monitors have no answer
 
     async def matrix(self, promql: str, at: int) -> tuple[Series, ...]:
         self.queries.append((promql, at))
@@ -55,6 +56,8 @@ class Server:
 
     async def vector(self, promql: str, at: int) -> tuple[Series, ...]:
         self.queries.append((promql, at))
+        if self.hangs is not None:
+            await self.hangs.wait()
         return (Series({}, ((at, 1.0),)), Series({"a": "b"}, ((at, 1.0),)))
 
 
@@ -200,6 +203,43 @@ def test_a_query_that_finds_two_series_has_no_value() -> None:
     (value,) = found.closings[0].values
     assert (value.monitor, value.value) == ("errors", None)
     assert "finds 2 series" in value.message
+
+
+def test_a_slow_query_keeps_nobody_else_from_its_windows() -> None:
+    rig = Rig(spx=21, other=21)
+    rig.run(60)
+
+    async def story() -> None:
+        rig.server.hangs, told = asyncio.Event(), asyncio.Event()
+
+        def changed(key: object) -> None:
+            if key == "spx":
+                told.set()
+
+        rig.counters = Counters(rig.server, SCRAPES, changed, Metrics(), now=lambda: rig.now)
+        rig.aim("spx", queries=(("slow", "count({__name__=~'.+'}[1y])"),))
+        rig.aim("other")
+        async with asyncio.timeout(30):
+            await rig.counters.ask()
+        assert rig.ends("other")
+        assert rig.counters.results("spx") is None or rig.ends("spx") == []
+        asked = len(rig.server.queries)
+        rig.now += 600_000
+        rig.server.samples.append((rig.now - 60_000, {"spx": 42, "other": 42}))
+        async with asyncio.timeout(30):
+            await rig.counters.ask()
+        assert len(rig.ends("other")) == 2
+        assert "spx" not in "".join(text for text, _ in rig.server.queries[asked:]), "its turn is not over"
+        rig.server.hangs.set()
+        async with asyncio.timeout(30):
+            await told.wait()
+        assert len(rig.ends("spx")) == 1
+        rig.now += 60_000
+        rig.server.samples.append((rig.now - 30_000, {"spx": 42, "other": 42}))
+        await rig.counters.ask()
+        assert len(rig.ends("spx")) == 2, "the window of the meantime is found as well"
+
+    asyncio.run(story())
 
 
 def test_a_policy_that_is_gone_is_asked_about_no_more() -> None:

@@ -66,5 +66,31 @@ def test_anything_else_is_refused(data: object) -> None:
     assert refused.why is Why.MALFORMED
 
 
+@dataclass(frozen=True)
+class Lists:
+    values: tuple[float, ...]
+    names: tuple[str, ...]
+    bins: tuple[int, ...]
+
+
+NO_FLOATS: tuple[object, ...] = ("1", "nan", "inf", "x", 1.0, 1, True, None, {}, 10**400)
+NO_INTEGERS: tuple[object, ...] = (True, 1.0, "1", None)
+WRONG: list[tuple[str, dict[str, object]]] = [
+    *(("values[1]", {"values": ["1.0", bad]}) for bad in NO_FLOATS),
+    ("names[0]", {"names": [1, "a"]}),
+    *(("bins[1]", {"bins": [1, bad]}) for bad in NO_INTEGERS),
+    ("values", {"values": "1.0"}),
+]
+
+
+@pytest.mark.parametrize(("where", "change"), WRONG)
+def test_what_is_wrong_in_a_list_is_named_by_its_place(where: str, change: dict[str, object]) -> None:
+    right: dict[str, object] = {"values": ["1.0", "-0.0"], "names": ["a"], "bins": [1, 2]}
+    assert decode(Lists, right) == Lists((1.0, -0.0), ("a",), (1, 2))
+    refused = decode(Lists, {**right, **change})
+    assert isinstance(refused, Refusal)
+    assert refused.message.startswith(f"Lists.{where} is ")
+
+
 def test_an_integer_in_a_float_field_is_written_as_the_float_that_it_means() -> None:
     assert encode(Inner(2)) == {"x": "2.0"}

@@ -14,7 +14,7 @@ from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import identity, reasons
 from fiduciary.decide.calendar import CalendarUnknown, is_session
 from fiduciary.decide.drift import health
-from fiduciary.decide.drift.held import Held, frozen
+from fiduciary.decide.drift.held import Held, frozen, gone_back_to
 from fiduciary.decide.drift.state import Request
 
 if TYPE_CHECKING:
@@ -216,6 +216,12 @@ def _pinned(case: Case) -> Held | None:
     return None
 
 
+def _returned(case: Case) -> Held | None:
+    if case.model is None or case.model.champion is None or not case.model.returned:
+        return None
+    return Held(reasons.ROLL_BACK_IMPOSSIBLE, gone_back_to(case.model.champion.version))
+
+
 def _too_late(case: Case) -> Held | None:
     within = timedelta_of(case.spec.actions.roll_back.only_within)
     since = None if case.model is None or case.model.champion is None else case.model.champion.since
@@ -234,7 +240,10 @@ def _day_used_up(case: Case) -> Held | None:
 
 
 RULES = {
-    "RollBack": (_killed, _suspended, _deleted, _dry_run, _unseen, _pinned, _nothing_before, _too_late, _day_used_up),
+    "RollBack": (
+        *(_killed, _suspended, _deleted, _dry_run, _unseen, _pinned, _nothing_before, _returned),
+        *(_too_late, _day_used_up),
+    ),
     "Retrain": (
         *(_killed, _suspended, _deleted, _dry_run, _unseen, _fixed, _frozen, _busy),
         *(_cooling, _week_used_up, _few_rows),

@@ -94,6 +94,9 @@ def _joint(this: Outlook) -> str:
 def _data_healthy(this: Outlook) -> Condition:
     if this.blind is not None:
         return this.condition(reasons.DATA_HEALTHY, "False", this.blind.reason, this.blind.message)
+    state = this.case.state
+    if state is None or state.ended < 0:
+        return this.condition(reasons.DATA_HEALTHY, "Unknown", reasons.FIRST_WINDOW, "no window was counted yet")
     return this.condition(reasons.DATA_HEALTHY, "True", reasons.COUNTS_SEEN, "the last window was counted whole")
 
 

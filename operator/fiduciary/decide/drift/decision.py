@@ -29,8 +29,8 @@ class Alert:
 class Decision:
     """One answer of ``decide``.
 
-    Order of writes: the status with the state, before anything acts on it. Then events, the records of alarms, and
-    alerts; the FinancialModel's reconcile reads ``requested_action`` from the status and records what it does.
+    Order of writes: the status with the state, before anything acts on it. Then events, alerts, and the records of
+    alarms; the FinancialModel's reconcile reads ``requested_action`` from the status and records what it does.
     """
 
     state: State | None  # None: nothing to fold yet

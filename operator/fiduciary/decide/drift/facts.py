@@ -22,6 +22,7 @@ def facts(model: FinancialModel, records: Iterable[ModelDecision], history: Hist
         label=spec.data.label.kind,
         champion=history.champion,
         previous=next(iter(ways_back(history)), None),
+        returned=history.returned,
         calendar=spec.data.calendar or "24/7",
         rolling=spec.data.as_of == "Rolling",
         mode=spec.promotion.mode,

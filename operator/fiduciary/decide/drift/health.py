@@ -80,7 +80,8 @@ def _edges(case: Case) -> Blind | None:
 
 
 def _prometheus(case: Case) -> Blind | None:
-    return Blind(reasons.COUNTERS_UNREACHABLE, case.world.health.message) if case.world.health.message else None
+    its = case.world.health
+    return Blind(reasons.COUNTERS_UNREACHABLE, its.message, its.person) if its.message else None
 
 
 def _sessions(case: Case) -> Blind | None:

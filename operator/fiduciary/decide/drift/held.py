@@ -41,3 +41,8 @@ def frozen(stretches: Iterable[str], calendars: Mapping[str, Any], exchange: str
             thaw = datetime.combine(last + timedelta(days=1), datetime.min.time(), zone) if last < date.max else None
             return Held(reasons.IN_FREEZE, f"guards.freeze: no retrain from {first} to {last}", thaw)
     return None
+
+
+def gone_back_to(version: str | None) -> str:
+    """Why a rollback ends where one led: in the words of both."""
+    return f"version {version} was gone back to, not promoted: what is wrong now did not come with it"

@@ -14,7 +14,7 @@ from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import reasons, records
 from fiduciary.decide.calendar import ALWAYS_OPEN
 from fiduciary.decide.decision import Event
-from fiduciary.decide.drift.held import Held, frozen
+from fiduciary.decide.drift.held import Held, frozen, gone_back_to
 from fiduciary.decide.due import REQUEST, ROLLING, Due, planned
 from fiduciary.decide.serving.following import active, experiments_decide, watches
 from fiduciary.decide.serving.waysback import ways_back
@@ -180,6 +180,13 @@ def _nowhere(case: Case, history: History, one: Request) -> Held | None:
     return None
 
 
+def _returned(case: Case, history: History, one: Request) -> Held | None:
+    """What goes on after a rollback did not come with a version: each budget would lead one further into the past."""
+    if history.champion is None or not history.returned:
+        return None
+    return Held(reasons.ROLL_BACK_IMPOSSIBLE, gone_back_to(history.champion.version))
+
+
 def _too_late(case: Case, history: History, one: Request) -> Held | None:
     within = one.policy.spec.actions.roll_back.only_within
     since = None if history.champion is None else history.champion.since
@@ -192,7 +199,7 @@ def _too_late(case: Case, history: History, one: Request) -> Held | None:
 
 _ALWAYS = (_killed, _suspended, _edited, _about_another)
 RULES: Mapping[Asked, tuple[Callable[[Case, History, Request], Held | None], ...]] = {
-    "RollBack": (*_ALWAYS, _pinned, _nowhere, _too_late),
+    "RollBack": (*_ALWAYS, _pinned, _nowhere, _returned, _too_late),
     "Retrain": (*_ALWAYS, _fixed, _frozen, _busy),
 }
 

@@ -8,6 +8,7 @@ target, which no pod can set.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ SCORER = "fiduciary-outcomes-[a-z0-9]+-[a-z0-9]+"
 """Pods of the Deployment that the operator makes for a namespace."""
 DIGITS = 8
 VERSION = ("version", "digest")
+_BIN = re.compile("[0-9]{1,6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +107,10 @@ def reading_of(answer: Iterable[Series], watched: Watched, at: int, namespace: s
         count = count_of(series.samples[-1][1]) if series.samples else None
         if count is None:
             continue
-        if place.isdecimal():
+        if _BIN.fullmatch(place):
             its = bins.setdefault((name, feature), {})
             its[int(place)] = max(count, its.get(int(place), 0))
-        elif name != REFERENCE:
+        elif not place and name != REFERENCE:
             single[name, feature] = max(count, single.get((name, feature), 0))
     if (ROWS, "") not in single:
         return None
@@ -137,7 +139,9 @@ def _whole(its: Mapping[int, int]) -> tuple[int, ...]:
 
 
 def _owned(answer: Iterable[Series], watched: Watched, namespace: str) -> Iterable[Series]:
-    return by_version(answer, namespace).get(watched.place, ())
+    """One look at each label: what the engine passes was divided by :func:`by_version` before, and is all owned."""
+    wanted = tuple({namespace: watched.namespace, **watched.labels}.items())
+    return [its for its in answer if all(its.labels.get(name, "") == value for name, value in wanted)]
 
 
 def _matchers(names: tuple[str, ...], watched: Iterable[Watched], namespace: str, pod: str) -> str:

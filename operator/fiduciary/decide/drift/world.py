@@ -73,6 +73,7 @@ class ModelFacts:
     label: LabelKind
     champion: StandingVersion | None
     previous: VersionRef | None = None  # the last approved version that was not rejected since
+    returned: bool = False  # the champion was gone back to, not promoted
     calendar: str = "24/7"  # exchange of the model's data
     rolling: bool = True  # asOf moves, so that a retrain reads new rows
     mode: Literal["Auto", "Manual", "Pinned"] = "Auto"
@@ -89,7 +90,7 @@ class Health:
     """Whether counters could be read."""
 
     message: str = ""  # why not, and what to do; empty: they could
-    since: datetime | None = None
+    person: bool = False  # somebody has to act; else it passes by itself
 
 
 @dataclass(frozen=True, slots=True)

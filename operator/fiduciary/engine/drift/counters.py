@@ -51,6 +51,10 @@ SOON = 200
 MOST_ROWS, MOST_COUNTS = 1_000, 100
 #: Windows of one policy that are read at a time.
 MOST_WINDOWS = 24
+#: Queries of monitors that are under way at once, one a policy.
+MOST_QUERIES = 8
+#: Seconds in which they are waited for; those of a slow one go on, and its policy alone waits for them.
+PATIENCE = 1.0
 
 
 class Client(Protocol):
@@ -138,6 +142,8 @@ class _Aim:
     stretch: int = 1
     answered: bool = False
     counted: Counted = field(default_factory=Counted)
+    half: list[tuple[int, Reading | None]] = field(default_factory=list[tuple[int, "Reading | None"]])
+    """Ends of windows whose queries are not answered yet."""
 
     @property
     def since(self) -> int:
@@ -175,6 +181,8 @@ class Counters:
         self._most = most
         self._aims: dict[Hashable, _Aim] = {}
         self._nudge = asyncio.Event()
+        self._turns = asyncio.Semaphore(MOST_QUERIES)
+        self._slow: set[asyncio.Task[None]] = set()
         self._closed = False
         metrics.watch_policies(lambda: len(self._aims))
 
@@ -207,6 +215,8 @@ class Counters:
     def close(self) -> None:
         self._closed = True
         self._nudge.set()
+        for task in self._slow:
+            task.cancel()
 
     async def run(self) -> None:
         """Ask until :meth:`close`."""
@@ -230,7 +240,7 @@ class Counters:
 
     def next_due(self) -> int | None:
         """When the next question is due, ms; None where nothing is watched."""
-        return min((self._due(aim) for aim in self._aims.values()), default=None)
+        return min((self._due(aim) for aim in self._aims.values() if not aim.half), default=None)
 
     def _due(self, aim: _Aim) -> int:
         if not aim.asked:
@@ -247,7 +257,7 @@ class Counters:
     async def ask(self) -> None:
         """Ask for everything that is due now, in as few queries as may be."""
         now = self._now()
-        aims = {key: aim for key, aim in self._aims.items() if self._due(aim) <= now}
+        aims = {key: aim for key, aim in self._aims.items() if not aim.half and self._due(aim) <= now}
         if not aims:
             return
         step = self.scrapes.step
@@ -258,9 +268,15 @@ class Counters:
             self._latest(aim, found, at)
         await self._ends([aim for aim in aims.values() if aim.counted.error is None], at)
         for key, aim in aims.items():
-            aim.asked, aim.answered = at, True
-            if self._aims.get(key) is aim and self._news(key, *before[key], aim.counted):
-                self._changed(key)
+            aim.asked = at
+            if not aim.half:
+                self._tell(key, aim, *before[key])
+        await self._values({key: aim for key, aim in aims.items() if aim.half}, before)
+
+    def _tell(self, key: Hashable, aim: _Aim, answered: bool, before: Counted) -> None:
+        aim.answered = True
+        if self._aims.get(key) is aim and self._news(key, answered, before, aim.counted):
+            self._changed(key)
 
     def _news(self, key: Hashable, answered: bool, before: Counted, after: Counted) -> bool:
         error = after.error.reason if after.error else ""
@@ -378,11 +394,38 @@ class Counters:
                     aim.counted = replace(aim.counted, error=answer)
                     continue
                 reading = reading_of(answer, aim.want.watched, moment, self.scrapes.namespace)
-                values = tuple([await self._value(name, text, moment) for name, text in aim.want.queries])
-                if reading is not None or values:
-                    closings = (*aim.counted.closings, Closing(moment, reading, values))
-                    aim.counted = replace(aim.counted, closings=closings)
+                if aim.want.queries:
+                    aim.half.append((moment, reading))
+                elif reading is not None:
+                    aim.counted = replace(aim.counted, closings=(*aim.counted.closings, Closing(moment, reading)))
                 await asyncio.sleep(0)  # an answer of thousands of series takes a while: let others work
+
+    async def _values(self, aims: Mapping[Hashable, _Aim], before: Mapping[Hashable, tuple[bool, Counted]]) -> None:
+        """Queries are users' own: what one of them takes is for its policy alone to wait for."""
+        tasks = [asyncio.create_task(self._completed(key, aim, *before[key])) for key, aim in aims.items()]
+        if not tasks:
+            return
+        _, slow = await asyncio.wait(tasks, timeout=PATIENCE)
+        self._slow |= slow
+        for task in slow:
+            task.add_done_callback(self._slow.discard)
+
+    async def _completed(self, key: Hashable, aim: _Aim, answered: bool, before: Counted) -> None:
+        queries, closings = aim.want.queries, list[Closing]()
+        try:
+            for moment, reading in aim.half:
+                values: list[QueryValue] = []
+                for name, text in queries:
+                    async with self._turns:
+                        values.append(await self._value(name, text, moment))
+                closings.append(Closing(moment, reading, tuple(values)))
+            aim.counted = replace(aim.counted, closings=(*aim.counted.closings, *closings))
+        except Exception:
+            log.exception("drift.bug", key=str(key))
+            aim.looked = min(aim.looked, aim.half[0][0] - 1)  # read again from here on
+        aim.half.clear()
+        self._tell(key, aim, answered, before)
+        self._nudge.set()
 
     async def _value(self, monitor: str, promql: str, at: int) -> QueryValue:
         started = time.monotonic()

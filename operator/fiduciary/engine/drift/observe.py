@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from fiduciary.engine.stores import Key, Stores
 
 UNCONFIGURED = "PrometheusNotConfigured: the operator's settings name no Prometheus (prometheus.url)"
+UNSERVED = "the model has no spec.serving: nothing answers requests, and no outcome scorer counts rows"
+UNSCORED = (
+    "spec.promotion.mode of the model is Manual without an experiment: no outcome scorer counts its rows; write "
+    "spec.promotion.experiment"
+)
 CATCHING_UP = "windows of a time in which nobody looked are read, one after the other"
 
 
@@ -109,10 +114,10 @@ class DriftObserver:
         if found is None or isinstance(found, Refusal):
             return Seen(policy, world, asked=asked)
         if self._counting is None:
-            return Seen(policy, replace(world, health=Health(UNCONFIGURED)), asked=asked)
+            return Seen(policy, replace(world, health=Health(UNCONFIGURED, person=True)), asked=asked)
         if not scored(model.spec):
-            told = "spec.promotion.mode of the model is Manual without an experiment: no outcome scorer counts its rows"
-            return Seen(policy, replace(world, health=Health(told)), asked=asked)
+            health = Health(UNSERVED if model.spec.serving is None else UNSCORED, person=True)
+            return Seen(policy, replace(world, health=health), asked=asked)
         want = _want(policy, world, found, self._counting.scrapes.namespace)
         return _counted(Seen(policy, world, want, asked), found.grid, want, self._counting.results(key))
 

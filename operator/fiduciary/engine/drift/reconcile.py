@@ -1,7 +1,7 @@
 """One reconcile of a DriftPolicy: observe -> decide -> apply -> report.
 
-The order of its writes: the status with all that was folded before anybody acts on it, events after it is true, then a
-record of each alarm that the log does not have, and alerts. What it asks of the model is in the status, and the model
+The order of its writes: the status with all that was folded before anybody acts on it, events after it is true, then
+alerts, and a record of each alarm that the log does not have. What it asks of the model is in the status, and the model
 is told to look: a DriftPolicy changes nothing by itself.
 """
 
@@ -128,11 +128,12 @@ class DriftReconciler:
                 await self._applier.events(target, decision.events, self._now())
             except KubeError as error:
                 log.warning("events.lost", key=str(key), why=str(error))
-        if await self._record(key, policy, decision):
-            wrote.append(Step.RECORD.value)
         if self._alerting is not None:
+            # Before the record: a log that takes none (a quota, say) keeps nobody from hearing of an alarm.
             channel = policy.spec.actions.alert
             self._alerting.put(key, channel.alertmanager, decision.alerts, sink=channel.sink)
+        if await self._record(key, policy, decision):
+            wrote.append(Step.RECORD.value)
         if wrote:
             log.info("decision", key=str(key), **_told(decision, status), wrote=wrote)
         again = seen.more and moved(world.state, decision.state)

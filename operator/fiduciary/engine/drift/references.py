@@ -90,7 +90,7 @@ class References:
         if asked is None:
             if self._aims.pop(key, None) is not None:
                 self.queue.core.drop(key)
-        elif aim is None or (aim.asked.key, aim.asked.label) != (asked.key, asked.label):
+        elif aim is None or _other(aim, asked):
             self._aims[key] = _Aim(asked)
             self.queue.core.forget(key)
             self.queue.add(key)
@@ -127,7 +127,7 @@ class References:
         aim = self._aims.get(key)
         if aim is None:
             return
-        before, asked = aim.problem, aim.asked
+        before, known, asked = aim.problem, aim.found, aim.asked
         try:
             content = await self._content(asked)
         except RegistryError as error:
@@ -140,10 +140,13 @@ class References:
         # A large one takes a moment, in which others work.
         aim.found = await asyncio.to_thread(_calibrated, asked, content)
         aim.problem = ""
-        self.queue.core.forget(key)
-        if isinstance(aim.found, Refusal):
+        if isinstance(content, Refusal):
+            self.queue.fail(key)  # whoever restores the run in MLflow tells nobody
+        else:
+            self.queue.core.forget(key)
+        if isinstance(aim.found, Refusal) and aim.found != known:
             log.warning("reference.refused", key=str(key), why=aim.found.message)
-        if self._aims.get(key) is aim:
+        if self._aims.get(key) is aim and (known is None or aim.found != known):
             self._changed(key)
 
     async def _content(self, asked: Asked) -> bytes | Refusal | None:
@@ -164,6 +167,13 @@ class References:
         if content is None or _hash(content) != expected:
             return _foreign(f"{REFERENCE} of run {asked.run_id} is not the file that the version's manifest names")
         return content
+
+
+def _other(aim: _Aim, asked: Asked) -> bool:
+    """Whether something else is asked for; where it is read from is nothing else once it was read."""
+    unread = aim.found is None or isinstance(aim.found, Refusal)
+    place = (aim.asked.connection, aim.asked.run_id) != (asked.connection, asked.run_id)
+    return (aim.asked.key, aim.asked.label) != (asked.key, asked.label) or (unread and place)
 
 
 def _calibrated(asked: Asked, content: bytes | Refusal | None) -> Calibrated | Refusal:

@@ -60,6 +60,16 @@ def test_broken_inputs_ask_for_a_rollback_after_a_promotion() -> None:
     assert broken(0.5).decisions[-1].requested_action is None
 
 
+def test_counts_that_nobody_has_seen_are_not_called_whole() -> None:
+    """A policy of queries alone is not blind before its first window, and has seen no counts either."""
+    its = broken(0.1)
+    found = next(one for one in its.decisions[-1].status.conditions if one.type == "DataHealthy")
+    assert (found.status, found.reason) == ("Unknown", "FirstWindow")
+    its.serve(draw(np.random.default_rng(5), 42))
+    found = next(one for one in its.evaluate().status.conditions if one.type == "DataHealthy")
+    assert (found.status, found.reason) == ("True", "CountsSeen")
+
+
 def acted(kind: Any, hours: float, policy: str = "spx", digest: str = "sha256:" + "0" * 64) -> Acted:
     return Acted(kind, policy, digest, datetime(2027, 3, 1, tzinfo=UTC) - timedelta(hours=hours), 7)
 
@@ -99,6 +109,7 @@ ROLLBACK: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("DryRun", {"guards": {"dryRun": True}}, {}),
     ("OverriddenByPin", {}, {"mode": "Pinned"}),
     ("RollBackImpossible", {}, {"previous": None}),
+    ("RollBackImpossible", {}, {"returned": True}),
     ("TooLateToRollBack", {"actions": {"rollBack": {"onlyWithin": "1h"}}}, {}),
     ("TooLateToRollBack", {}, {"champion": CHAMPION.model_copy(update={"since": None})}),
     ("BudgetUsedUp", {}, {"acted": (Acted("RollBack", "other", "sha256:" + "1" * 64, T0, 6),)}),

@@ -92,6 +92,14 @@ def test_no_count_is_no_reading_and_a_hole_is_no_zero() -> None:
     assert reference_of(two, WATCHED) is None
 
 
+def test_a_label_of_a_tenant_that_is_no_bin_ends_nobodys_reading() -> None:
+    """Python refuses to read 4,301 digits, and one answer is read for the policies of all namespaces."""
+    target = {"namespace": "quant", "pod": "fiduciary-outcomes-6d5f-x2x9k", "model": "quant.spx-volatility"}
+    labels = {**target, "version": "7", "digest": "89abcdef", "__name__": "fiduciary_feature_rows_total"}
+    foreign = [Series({**labels, "feature": "rv_d", "bin": place}, ((60_000, 1.0),)) for place in ("9" * 5000, "٣")]
+    assert reading_of([*exported(), *foreign], WATCHED, 60_000) == reading_of(exported(), WATCHED, 60_000)
+
+
 def test_queries_name_the_scorers_pods_by_their_scrape_target() -> None:
     assert rows_query([WATCHED], 90_000) == (
         '{__name__=~"fiduciary_histogram_rows_total|fiduciary_outcomes_reference_info",'
