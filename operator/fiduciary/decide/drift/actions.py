@@ -168,7 +168,8 @@ def _few_rows(case: Case) -> Held | None:
     if needed == 0 or model is None or model.champion is None:
         return None
     try:
-        since = date.fromisoformat(model.champion.as_of or "")
+        # What gates refused was trained as well: to try the same rows until they pass would be fishing.
+        since = date.fromisoformat(max(model.champion.as_of or "", model.trained_to))
     except ValueError:
         return Held(reasons.TOO_FEW_NEW_ROWS, "it is not known up to which date the version was trained")
     new = new_rows(case, since, needed)

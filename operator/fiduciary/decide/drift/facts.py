@@ -25,6 +25,7 @@ def facts(model: FinancialModel, records: Iterable[ModelDecision], history: Hist
         returned=history.returned,
         calendar=spec.data.calendar or "24/7",
         rolling=spec.data.as_of == "Rolling",
+        trained_to=max((one.as_of for one in history.verdicts.values() if one.measured is not None), default=""),
         mode=spec.promotion.mode,
         suspended=spec.suspend,
         killed=history.kill is not None and history.kill.engaged,

@@ -76,6 +76,7 @@ class ModelFacts:
     returned: bool = False  # the champion was gone back to, not promoted
     calendar: str = "24/7"  # exchange of the model's data
     rolling: bool = True  # asOf moves, so that a retrain reads new rows
+    trained_to: str = ""  # newest date of data of a training that was judged, whatever came of it
     mode: Literal["Auto", "Manual", "Pinned"] = "Auto"
     suspended: bool = False
     killed: bool = False

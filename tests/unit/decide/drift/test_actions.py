@@ -86,6 +86,7 @@ RETRAIN: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("CoolingDown", {"actions": {"retrain": {"cooldown": "365d"}}}, {"acted": (acted("Retrain", 24),)}),
     ("TooFewNewRows", {}, {"champion": CHAMPION.model_copy(update={"as_of": "2026-12-31"})}),
     ("TooFewNewRows", {}, {"champion": CHAMPION.model_copy(update={"as_of": None})}),
+    ("TooFewNewRows", {}, {"trained_to": "2026-12-31"}),  # and refused: the champion is older
 ]
 
 
