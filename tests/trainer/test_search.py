@@ -259,6 +259,20 @@ def test_a_damaged_trial_is_carried_out_again(tmp_path: Path) -> None:
     assert told(searched(made, attempt=Attempt.begin(made, "sha256:d", places)).trials) == told(whole.trials)
 
 
+def test_no_flipped_bit_of_a_trial_is_believed_or_ends_the_training(tmp_path: Path) -> None:
+    """Of an archive some are no damage to its own reader, and some make it raise what nobody expects."""
+    made = job({"trials": 1}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
+    places = Locations(checkpoints=tmp_path)
+    searched(made, attempt=Attempt.begin(made, "sha256:d", places))
+    [file] = tmp_path.glob("ckpt/here/*.trials/0000.npz")
+    whole, attempt = file.read_bytes(), Attempt.begin(made, "sha256:d", places)
+    assert attempt.trials().get(0) is not None
+    # All of the archive's directory at the end, and some of what is before it.
+    for place in {*range(0, len(whole), 211), *range(max(0, len(whole) - 300), len(whole))}:
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
+        assert attempt.trials().get(0) is None, place
+
+
 def test_what_is_kept_is_gone_once_the_work_is_safe_elsewhere(tmp_path: Path) -> None:
     made = job({"trials": 2}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
     attempt = Attempt.begin(made, "sha256:d", Locations(checkpoints=tmp_path))
