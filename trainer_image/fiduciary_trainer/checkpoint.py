@@ -1,8 +1,8 @@
 """State that survives a pod: written after epochs and on SIGTERM, read by the next attempt.
 
-The file is a numpy archive without pickles, with its SHA-256 behind it: members that are trained, and the one in training
-with its optimizer. No random state is in it, since every epoch draws from a seed of its own (see ``derived_seed``): a
-training that was interrupted anywhere ends in the same bits as one that was not.
+The file is a numpy archive without pickles, with its SHA-256 behind it: members that are trained, and the one in
+training with its optimizer. No random state is in it, since every epoch draws from a seed of its own (see
+``derived_seed``): a training that was interrupted anywhere ends in the same bits as one that was not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What came of a trial, and where that outlives a process.
 
 With a checkpoint each trial is one file beside it, which appears whole or not at all, with its SHA-256 behind it. Pods
-of one search share that folder and need no lock: a trial has one result, whoever carries it out, so that whoever is last
-writes the same (but for the seconds that it took).
+of one search share that folder and need no lock: a trial has one result, whoever carries it out, so that whoever is
+last writes the same (but for the seconds that it took).
 """
 
 from __future__ import annotations
