@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="runs in the trainer image")
 pytest.importorskip("optuna", reason="runs in the trainer image")
 from fiduciary_features import Bars
-from fiduciary_trainer import contract, procedure
+from fiduciary_trainer import contract, limits, pipeline, procedure
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.data import Locations
 from fiduciary_trainer.outcome import BadContract, DataRefused, Diverged, Retryable
@@ -301,6 +302,20 @@ def test_two_pods_find_what_one_does(tmp_path: Path) -> None:
         each.join()
     assert errors == []
     assert told(found[0].trials) == told(found[1].trials) == told(whole.trials)
+
+
+def test_a_pod_that_only_carries_out_trials_keeps_within_its_memory_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job({"trials": 1, "parallelism": 2}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    monkeypatch.setattr(limits, "of_pod", lambda: limits.Limits(1, 1 << 40))
+    try:
+        carried = pipeline.carry_out_trials(made, Locations(checkpoints=tmp_path), Share(0), threading.Event())
+        assert carried == 1
+        assert 1 << 40 < resource.getrlimit(resource.RLIMIT_DATA)[0] < 1 << 41
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def test_a_pod_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path) -> None:
