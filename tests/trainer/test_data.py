@@ -275,6 +275,30 @@ def test_files_that_are_not_there_or_not_of_the_format(tmp_path: Path) -> None:
         assert name in caught.value.message
 
 
+SHORT = """
+import io
+import resource
+from fiduciary_trainer import contract, limits
+from fiduciary_trainer.data import files
+from tests.trainer.contracts import document
+job = contract.parse(document())
+row = ",".join(["2017-01-02", *["1.234567890123"] * 60])
+head = ",".join(["date", *(f"column_{number}" for number in range(60))])
+table = io.BytesIO("\\n".join([head, *[row] * 9000]).encode())
+resource.setrlimit(resource.RLIMIT_DATA, (limits._status("VmData") + (1 << 20), resource.RLIM_INFINITY))
+try:
+    list(files.read_csv(table, job))
+except MemoryError:
+    print("refused")
+"""
+
+
+def test_memory_that_is_short_while_a_file_is_read_is_no_fault_of_the_file() -> None:
+    environment = os.environ | {"PYTHONPATH": ":".join([*sys.path, "."])}
+    done = subprocess.run([sys.executable, "-c", SHORT], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("refused\n", 0), done.stderr[-500:]
+
+
 def test_no_path_leaves_its_claim(tmp_path: Path) -> None:
     source = {"files": {"uri": "pvc://bars/../../etc/passwd", "format": "CSV"}}
     with pytest.raises(BadContract, match="InvalidValue"):

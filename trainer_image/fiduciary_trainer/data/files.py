@@ -163,6 +163,8 @@ def read_csv(
             part.attrs["seen"] = seen
             yield part
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        if "out of memory" in str(error):  # the tokenizer's word for it is the one for a malformed file
+            raise MemoryError(str(error)) from None
         raise DataRefused(
             "UnreadableFile", f"{name or 'the file'} is not CSV with a header ({type(error).__name__}); check format"
         ) from None
