@@ -16,6 +16,7 @@ from fiduciary_features import Bars
 from fiduciary_trainer import contract, limits, pipeline, procedure
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.data import Locations
+from fiduciary_trainer.models import ridge
 from fiduciary_trainer.outcome import BadContract, DataRefused, Diverged, Retryable
 from fiduciary_trainer.search import sampling, summary
 from fiduciary_trainer.search.share import Share
@@ -356,6 +357,24 @@ def test_a_configuration_whose_loss_is_no_number_is_a_failed_trial() -> None:
     )
     assert [trial.followed.state for trial in found.trials] == ["Complete", "Failed"]
     assert "expected a number" in found.trials[1].followed.reason
+
+
+def test_what_cannot_be_solved_on_all_rows_says_nothing_of_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The final model's rows hold every fold's test rows: their failure may not be one of a fold's own trial."""
+    space = {"penalty": {"choice": ["0.5", "0.01"]}}
+    made, solve = job({"trials": 2, "sampler": "Grid", "space": space}), ridge.ridge
+    most = 0.75 * len(procedure.fitter(FRAME, made, silent, None, before=0).prepared.y)
+
+    def singular(x: Any, y: Any, penalty: float) -> ridge.Coefficients:
+        if penalty == 0.5 and len(x) > most:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return solve(x, y, penalty)
+
+    whole = searched(made).trials[0]
+    monkeypatch.setattr(ridge, "ridge", singular)
+    found = searched(made).trials[0]
+    assert (found.followed.state, whole.followed.state) == ("Failed", "Complete")
+    assert found.tried[:-1] == whole.tried[:-1]
 
 
 def test_a_search_of_which_nothing_came_ends_the_training() -> None:

@@ -211,7 +211,8 @@ class Searcher:
                 [(number, self._inner[place][step][0]) for number, place in zip(numbers, places, strict=True)]
             )
         except (BadContract, Diverged, np.linalg.LinAlgError) as error:
-            if isinstance(error, Diverged) and len(places) > 1:  # of one of them: it says nothing of the others
+            if not isinstance(error, BadContract) and len(places) > 1:
+                # Of one of them. It says nothing of the others, whose test rows it may have been fitted on.
                 for place in places:
                     self._fit(tried, [place], step)
                 return
