@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import threading
 from dataclasses import replace
@@ -19,6 +20,7 @@ from fiduciary_trainer.data import Locations
 from fiduciary_trainer.models import ridge
 from fiduciary_trainer.outcome import BadContract, DataRefused, Diverged, Retryable
 from fiduciary_trainer.search import sampling, summary
+from fiduciary_trainer.search.run import Searcher
 from fiduciary_trainer.search.share import Share
 from fiduciary_trainer.search.trials import Tried
 from fiduciary_trainer.validation import splits_document
@@ -331,6 +333,19 @@ def test_a_pod_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path) -> No
     assert told(found.trials) == told(searched(job({"trials": 4, "parallelism": 2})).trials)
     assert [ended for ended, _ in counts] == [1, 2, 3, 4]
     assert counts[-1] == (4, 0)
+
+
+def test_a_pod_that_was_killed_still_knows_how_long_a_trial_takes(tmp_path: Path) -> None:
+    made = job({"trials": 2, "parallelism": 2}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
+    kept = Attempt.begin(made, "sha256:d", Locations(checkpoints=tmp_path)).trials()
+    kept.put(replace(searched(job({"trials": 2, "parallelism": 2})).trials[0], seconds=1000.0))
+    fitter, hours = procedure.fitter(FRAME, made, silent, None, before=0), itertools.count(0, 3600)
+    trains = [(number, train) for number, (train, _) in enumerate(procedure.folds(fitter))]
+    trains.append((2, np.arange(len(fitter.prepared.y))))
+    assert made.training.search is not None
+    share = Share(0, patience=0.0)
+    Searcher(fitter, made.training.search, trains, kept, share, clock=lambda: float(next(hours) / 4)).run()
+    assert next(hours) / 4 > 2000, "the other pod's trial was waited for twice as long"
 
 
 # --- what fails, what is given up, what that says ------------------------------------------------------------------

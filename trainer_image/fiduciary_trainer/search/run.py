@@ -148,6 +148,7 @@ class Searcher:
                 if trial is None:
                     trial = self._carry_out(number, known)
                     self._trials.put(trial)
+                self._longest = max(self._longest, trial.seconds)
                 found[number] = trial
                 ended = [*known, *(found[n] for n in sorted(found))]
                 pods = 1 if self._share.index is None else width
@@ -189,9 +190,7 @@ class Searcher:
                         run.state = "Pruned"
         followed = tried[-1]
         daily = np.concatenate(followed.daily) if followed.state == "Complete" else np.zeros(0)
-        seconds = time.monotonic() - began
-        self._longest = max(self._longest, seconds)
-        return Trial(number, tuple(run.tried for run in tried), daily, seconds)
+        return Trial(number, tuple(run.tried for run in tried), daily, time.monotonic() - began)
 
     def _groups(self, tried: Sequence[_Run], step: int) -> list[list[int]]:
         """Searches that go on with this step, those with the same configuration together: they can be fitted as one."""

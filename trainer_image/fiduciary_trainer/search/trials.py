@@ -58,7 +58,7 @@ class Trial:
         number: from 0.
         tried: in the order of the searches; the last one is the one that is followed: that of the final model.
         daily: ``(days,)`` loss of each session of the followed search's inner splits; empty where it is not complete.
-        seconds: wall time; of no consequence.
+        seconds: wall time; of no consequence but for how long another pod is waited for.
     """
 
     number: int
