@@ -372,6 +372,20 @@ def test_memory_follows_what_is_used_and_not_what_the_file_holds(tmp_path: Path)
     assert grown < 40, f"MiB more for {kept * 8 * 6 >> 20} MiB that are used, out of a file of {size}"
 
 
+def test_an_instrument_is_what_is_written_whatever_else_is_in_its_chunk(
+    load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUSIP may be nine digits, with zeros before them: no number, and one instrument in every chunk."""
+    names = ["037833100", "02079K305"]
+    panel = pd.concat([table(seed=seed).assign(cusip=name) for seed, name in enumerate(names)])
+    early = panel["date"] < "2015"
+    panel = pd.concat([panel[early], panel[~early].sort_values("date", kind="stable")])
+    monkeypatch.setattr(files, "CHUNK", 500)
+    read = [load(panel, form, data__entity="cusip") for form in ("CSV", "Parquet")]
+    assert [sorted(set(each.bars.entity)) for each in read] == [sorted(names)] * 2
+    assert read[0].digest == read[1].digest
+
+
 def test_chunks_are_one_table(load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch) -> None:
     digest = load(table()).digest
     monkeypatch.setattr(files, "CHUNK", 7)

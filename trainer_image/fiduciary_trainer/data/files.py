@@ -152,7 +152,8 @@ def read_csv(
     column = time or contract.data.time
     try:
         opened = gzip.GzipFile(fileobj=file) if compressed else file
-        for chunk in _chunks(opened):
+        entity = contract.data.entity
+        for chunk in _chunks(opened, None if entity in also else entity):  # a join key is what it is in Feast's sources
             table = chunk.rename(columns=dict(rename or {}))
             if column not in table.columns:
                 raise _no_time(column, list(table.columns))
@@ -170,10 +171,17 @@ def read_csv(
         ) from None
 
 
-def _chunks(file: Any) -> Iterator[pd.DataFrame]:
+def _chunks(file: Any, entity: str | None) -> Iterator[pd.DataFrame]:
     # utf-8-sig: spreadsheets put a byte order mark before the first column's name. A lone dot is how FRED and SAS
-    # write a missing value.
-    yield from pd.read_csv(file, chunksize=CHUNK, encoding="utf-8-sig", float_precision="round_trip", na_values=["."])
+    # write a missing value. An entity is text: 037833100 is a number only while no other in its chunk has a letter.
+    yield from pd.read_csv(
+        file,
+        chunksize=CHUNK,
+        encoding="utf-8-sig",
+        float_precision="round_trip",
+        na_values=["."],
+        dtype=None if entity is None else {entity: str},
+    )
 
 
 def read_parquet(
