@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -384,6 +385,17 @@ def test_an_instrument_is_what_is_written_whatever_else_is_in_its_chunk(
     read = [load(panel, form, data__entity="cusip") for form in ("CSV", "Parquet")]
     assert [sorted(set(each.bars.entity)) for each in read] == [sorted(names)] * 2
     assert read[0].digest == read[1].digest
+
+
+def test_a_nested_column_does_not_move_the_time_of_a_row_group(tmp_path: Path) -> None:
+    """Parquet counts the leaves of nested columns; whether a row group is too late is told by the time's own."""
+    (tmp_path / "bars").mkdir()
+    frame = table().assign(date=lambda each: pd.to_datetime(each["date"]))
+    vendor = [{"batch": 1, "loaded": pd.Timestamp("2026-01-01")}] * len(frame)
+    whole = pa.Table.from_pandas(pd.DataFrame({"vendor": vendor}).join(frame.reset_index(drop=True)))
+    pq.write_table(whole, tmp_path / "bars" / "bars.parquet", row_group_size=500)
+    source = {"files": {"uri": "pvc://bars/bars.parquet", "format": "Parquet"}}
+    assert data.load(contract.parse(document(data__source=source)), Locations(claims=tmp_path)).rows == len(frame)
 
 
 def test_chunks_are_one_table(load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,10 +222,11 @@ def _limit(kind: pa.DataType, contract: Contract) -> pa.Scalar | None:
 
 def _is_late(reader: pq.ParquetFile, group: int, column: str, limit: pa.Scalar | None) -> bool:
     """Whether the statistics of a row group say that all of it is at or after the limit."""
-    index = reader.schema_arrow.names.index(column)
     if limit is None:
         return False
-    statistics = reader.metadata.row_group(group).column(index).statistics
+    # By its path: Parquet counts the leaves of nested columns, Arrow's schema the columns.
+    leaves = map(reader.metadata.row_group(group).column, range(reader.metadata.num_columns))
+    statistics = next(leaf.statistics for leaf in leaves if leaf.path_in_schema == column)
     if statistics is None or not statistics.has_min_max:
         return False
     earliest = pd.Timestamp(statistics.min)
