@@ -151,7 +151,7 @@ class Searcher:
                 self._longest = max(self._longest, trial.seconds)
                 found[number] = trial
                 ended = [*known, *(found[n] for n in sorted(found))]
-                pods = 1 if self._share.index is None else width
+                pods = 1 if self._share.index is None else width - len(self._absent)
                 self._tell(_count(self._search, ended, min(pods, total - len(ended))), trial)
             known += [found[number] for number in numbers]
         return Searched(self._search, known, self._selected(known), self._days(len(self._trains) - 1))
