@@ -200,6 +200,14 @@ def test_windows_of_several_lengths_are_compared_on_the_same_days() -> None:
     assert final.examples.shape[1:] == (3,)
 
 
+@pytest.mark.parametrize("words", [["MLP", "MLP+LSTM+GRU+TCN+Transformer"], ["MLP", "LSTM"]])
+def test_steps_and_rows_are_for_the_widest_of_all_ensembles(words: list[str]) -> None:
+    wanted = {"trials": 2, "sampler": "Grid", "space": {"architectures": {"choice": words}}}
+    made = job(wanted, "Ensemble", {**SMALL, "window": 3})
+    assert len(made.training.parts) == max(3, words[-1].count("+") + 1), "progress would go beyond its end"
+    assert made.windowed
+
+
 # --- the same, whoever carries it out --------------------------------------------------------------------------------
 
 
