@@ -116,8 +116,8 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     ),
     "NoContract": ("The pod has no job document. A foreign operator, or a bug.", "Report it."),
     "NoFeatureStore": (
-        "The Secret of `data.source.feast.configSecretRef` has no `feature_store.yaml`.",
-        "Put Feast's settings there, under that key.",
+        "The Secret of `data.source.feast.configSecretRef` has no `feature_store.yaml`, or none that Feast takes.",
+        "Put Feast's settings there, under that key; a store of its own needs an image that has its package.",
     ),
     "NoToken": (
         "The token for the scorer is not mounted (comparison).",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -275,6 +276,30 @@ def test_files_that_are_not_there_or_not_of_the_format(tmp_path: Path) -> None:
         assert name in caught.value.message
 
 
+SHORT = """
+import io
+import resource
+from fiduciary_trainer import contract, limits
+from fiduciary_trainer.data import files
+from tests.trainer.contracts import document
+job = contract.parse(document())
+row = ",".join(["2017-01-02", *["1.234567890123"] * 60])
+head = ",".join(["date", *(f"column_{number}" for number in range(60))])
+table = io.BytesIO("\\n".join([head, *[row] * 9000]).encode())
+resource.setrlimit(resource.RLIMIT_DATA, (limits._status("VmData") + (1 << 20), resource.RLIM_INFINITY))
+try:
+    list(files.read_csv(table, job))
+except MemoryError:
+    print("refused")
+"""
+
+
+def test_memory_that_is_short_while_a_file_is_read_is_no_fault_of_the_file() -> None:
+    environment = os.environ | {"PYTHONPATH": ":".join([*sys.path, "."])}
+    done = subprocess.run([sys.executable, "-c", SHORT], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("refused\n", 0), done.stderr[-500:]
+
+
 def test_no_path_leaves_its_claim(tmp_path: Path) -> None:
     source = {"files": {"uri": "pvc://bars/../../etc/passwd", "format": "CSV"}}
     with pytest.raises(BadContract, match="InvalidValue"):
@@ -346,6 +371,31 @@ def test_memory_follows_what_is_used_and_not_what_the_file_holds(tmp_path: Path)
     assert rows // 10 < kept < rows // 10 + 1441
     assert size > 80
     assert grown < 40, f"MiB more for {kept * 8 * 6 >> 20} MiB that are used, out of a file of {size}"
+
+
+def test_an_instrument_is_what_is_written_whatever_else_is_in_its_chunk(
+    load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUSIP may be nine digits, with zeros before them: no number, and one instrument in every chunk."""
+    names = ["037833100", "02079K305"]
+    panel = pd.concat([table(seed=seed).assign(cusip=name) for seed, name in enumerate(names)])
+    early = panel["date"] < "2015"
+    panel = pd.concat([panel[early], panel[~early].sort_values("date", kind="stable")])
+    monkeypatch.setattr(files, "CHUNK", 500)
+    read = [load(panel, form, data__entity="cusip") for form in ("CSV", "Parquet")]
+    assert [sorted(set(each.bars.entity)) for each in read] == [sorted(names)] * 2
+    assert read[0].digest == read[1].digest
+
+
+def test_a_nested_column_does_not_move_the_time_of_a_row_group(tmp_path: Path) -> None:
+    """Parquet counts the leaves of nested columns; whether a row group is too late is told by the time's own."""
+    (tmp_path / "bars").mkdir()
+    frame = table().assign(date=lambda each: pd.to_datetime(each["date"]))
+    vendor = [{"batch": 1, "loaded": pd.Timestamp("2026-01-01")}] * len(frame)
+    whole = pa.Table.from_pandas(pd.DataFrame({"vendor": vendor}).join(frame.reset_index(drop=True)))
+    pq.write_table(whole, tmp_path / "bars" / "bars.parquet", row_group_size=500)
+    source = {"files": {"uri": "pvc://bars/bars.parquet", "format": "Parquet"}}
+    assert data.load(contract.parse(document(data__source=source)), Locations(claims=tmp_path)).rows == len(frame)
 
 
 def test_chunks_are_one_table(load: Callable[..., data.Loaded], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,25 @@ def test_what_is_not_there(desk: Desk, wrong: str, kind: type[TrainingEnded], re
     assert wrong != "registry" or not gone["registry"].exists(), "none is made"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "project: desk\n  password: [hunter2",
+        "project: desk\nprovider: local\nregistry: s3://desk/r.db\noffline_store: {type: file, password: hunter2}",
+        "project: desk\nprovider: local\nregistry: s3://desk/r.db\noffline_store: {type: nowhere.Store}",
+        "provider: local\nregistry: s3://desk/r.db",
+        "hunter2",
+    ],
+)
+def test_settings_that_are_none_are_no_bug_of_the_trainer(desk: Desk, settings: str) -> None:
+    """Feast and YAML quote what they stumble over, which may be a password: only the kind of error is said."""
+    (desk.secret / "feature_store.yaml").write_text(settings)
+    with pytest.raises(BadContract) as caught:
+        desk.load()
+    assert caught.value.reason == "NoFeatureStore"
+    assert "hunter2" not in caught.value.message
+
+
 def test_without_feast_the_message_names_the_image_that_has_it() -> None:
     code = (
         "import sys; sys.modules['feast'] = None\n"

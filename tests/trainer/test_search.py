@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import resource
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,13 @@ import pytest
 pytest.importorskip("torch", reason="runs in the trainer image")
 pytest.importorskip("optuna", reason="runs in the trainer image")
 from fiduciary_features import Bars
-from fiduciary_trainer import contract, procedure
+from fiduciary_trainer import contract, limits, pipeline, procedure
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.data import Locations
+from fiduciary_trainer.models import ridge
 from fiduciary_trainer.outcome import BadContract, DataRefused, Diverged, Retryable
 from fiduciary_trainer.search import sampling, summary
+from fiduciary_trainer.search.run import Searcher
 from fiduciary_trainer.search.share import Share
 from fiduciary_trainer.search.trials import Tried
 from fiduciary_trainer.validation import splits_document
@@ -196,6 +200,14 @@ def test_windows_of_several_lengths_are_compared_on_the_same_days() -> None:
     assert final.examples.shape[1:] == (3,)
 
 
+@pytest.mark.parametrize("words", [["MLP", "MLP+LSTM+GRU+TCN+Transformer"], ["MLP", "LSTM"]])
+def test_steps_and_rows_are_for_the_widest_of_all_ensembles(words: list[str]) -> None:
+    wanted = {"trials": 2, "sampler": "Grid", "space": {"architectures": {"choice": words}}}
+    made = job(wanted, "Ensemble", {**SMALL, "window": 3})
+    assert len(made.training.parts) == max(3, words[-1].count("+") + 1), "progress would go beyond its end"
+    assert made.windowed
+
+
 # --- the same, whoever carries it out --------------------------------------------------------------------------------
 
 
@@ -259,6 +271,20 @@ def test_a_damaged_trial_is_carried_out_again(tmp_path: Path) -> None:
     assert told(searched(made, attempt=Attempt.begin(made, "sha256:d", places)).trials) == told(whole.trials)
 
 
+def test_no_flipped_bit_of_a_trial_is_believed_or_ends_the_training(tmp_path: Path) -> None:
+    """Of an archive some are no damage to its own reader, and some make it raise what nobody expects."""
+    made = job({"trials": 1}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
+    places = Locations(checkpoints=tmp_path)
+    searched(made, attempt=Attempt.begin(made, "sha256:d", places))
+    [file] = tmp_path.glob("ckpt/here/*.trials/0000.npz")
+    whole, attempt = file.read_bytes(), Attempt.begin(made, "sha256:d", places)
+    assert attempt.trials().get(0) is not None
+    # All of the archive's directory at the end, and some of what is before it.
+    for place in {*range(0, len(whole), 211), *range(max(0, len(whole) - 300), len(whole))}:
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
+        assert attempt.trials().get(0) is None, place
+
+
 def test_what_is_kept_is_gone_once_the_work_is_safe_elsewhere(tmp_path: Path) -> None:
     made = job({"trials": 2}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
     attempt = Attempt.begin(made, "sha256:d", Locations(checkpoints=tmp_path))
@@ -289,6 +315,20 @@ def test_two_pods_find_what_one_does(tmp_path: Path) -> None:
     assert told(found[0].trials) == told(found[1].trials) == told(whole.trials)
 
 
+def test_a_pod_that_only_carries_out_trials_keeps_within_its_memory_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job({"trials": 1, "parallelism": 2}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    monkeypatch.setattr(limits, "of_pod", lambda: limits.Limits(1, 1 << 40))
+    try:
+        carried = pipeline.carry_out_trials(made, Locations(checkpoints=tmp_path), Share(0), threading.Event())
+        assert carried == 1
+        assert 1 << 40 < resource.getrlimit(resource.RLIMIT_DATA)[0] < 1 << 41
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 def test_a_pod_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     made = job({"trials": 4, "parallelism": 2}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
     counts: list[tuple[int, int]] = []
@@ -299,8 +339,20 @@ def test_a_pod_that_never_comes_is_not_waited_for_for_ever(tmp_path: Path) -> No
         tell=lambda count, trial: counts.append((count.ended, count.running)),
     )
     assert told(found.trials) == told(searched(job({"trials": 4, "parallelism": 2})).trials)
-    assert [ended for ended, _ in counts] == [1, 2, 3, 4]
-    assert counts[-1] == (4, 0)
+    assert counts == [(1, 2), (2, 1), (3, 1), (4, 0)], "a pod that did not come carries nothing out"
+
+
+def test_a_pod_that_was_killed_still_knows_how_long_a_trial_takes(tmp_path: Path) -> None:
+    made = job({"trials": 2, "parallelism": 2}, checkpoint={"uri": "pvc://ckpt/here", "every": 1})
+    kept = Attempt.begin(made, "sha256:d", Locations(checkpoints=tmp_path)).trials()
+    kept.put(replace(searched(job({"trials": 2, "parallelism": 2})).trials[0], seconds=1000.0))
+    fitter, hours = procedure.fitter(FRAME, made, silent, None, before=0), itertools.count(0, 3600)
+    trains = [(number, train) for number, (train, _) in enumerate(procedure.folds(fitter))]
+    trains.append((2, np.arange(len(fitter.prepared.y))))
+    assert made.training.search is not None
+    share = Share(0, patience=0.0)
+    Searcher(fitter, made.training.search, trains, kept, share, clock=lambda: float(next(hours) / 4)).run()
+    assert next(hours) / 4 > 2000, "the other pod's trial was waited for twice as long"
 
 
 # --- what fails, what is given up, what that says ------------------------------------------------------------------
@@ -327,6 +379,24 @@ def test_a_configuration_whose_loss_is_no_number_is_a_failed_trial() -> None:
     )
     assert [trial.followed.state for trial in found.trials] == ["Complete", "Failed"]
     assert "expected a number" in found.trials[1].followed.reason
+
+
+def test_what_cannot_be_solved_on_all_rows_says_nothing_of_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The final model's rows hold every fold's test rows: their failure may not be one of a fold's own trial."""
+    space = {"penalty": {"choice": ["0.5", "0.01"]}}
+    made, solve = job({"trials": 2, "sampler": "Grid", "space": space}), ridge.ridge
+    most = 0.75 * len(procedure.fitter(FRAME, made, silent, None, before=0).prepared.y)
+
+    def singular(x: Any, y: Any, penalty: float) -> ridge.Coefficients:
+        if penalty == 0.5 and len(x) > most:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return solve(x, y, penalty)
+
+    whole = searched(made).trials[0]
+    monkeypatch.setattr(ridge, "ridge", singular)
+    found = searched(made).trials[0]
+    assert (found.followed.state, whole.followed.state) == ("Failed", "Complete")
+    assert found.tried[:-1] == whole.tried[:-1]
 
 
 def test_a_search_of_which_nothing_came_ends_the_training() -> None:

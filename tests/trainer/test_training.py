@@ -19,7 +19,7 @@ from fiduciary_trainer import contract
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.data import Locations
 from fiduciary_trainer.outcome import Diverged, Retryable
-from fiduciary_trainer.retention import forget_old
+from fiduciary_trainer.retention import forget, forget_old
 from fiduciary_trainer.steps import Steps
 from fiduciary_trainer.training import Network, make_deterministic, train_member
 from fiduciary_trainer.walkforward import FinalModel, WalkForward, fit_final, run_walk_forward
@@ -313,6 +313,23 @@ def test_what_nobody_resumes_is_removed_after_a_month(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["b.checkpoint.npz", "notes.txt"]
     assert forget_old(checkpointed(), Locations(checkpoints=tmp_path / "nowhere"), now) == 0
     assert forget_old(job(), Locations(checkpoints=tmp_path), now) == 0
+
+
+def test_a_store_that_lets_nothing_be_removed_takes_nothing_back(tmp_path: Path) -> None:
+    """The result is delivered by then: an error would mark its run as failed, and train again."""
+    made, places = checkpointed(), Locations(checkpoints=tmp_path)
+    attempt = Attempt.begin(made, "sha256:d", places)
+    blocking = tmp_path / "ckpt" / "spx" / attempt.name
+    (blocking / "held").mkdir(parents=True)
+    with pytest.raises(Retryable):
+        Attempt.begin(made, "sha256:d", places)
+    forget(made, places)
+    assert blocking.is_dir()
+    (blocking / "held").rmdir()
+    blocking.rmdir()
+    blocking.write_bytes(b"x")
+    forget(made, places)
+    assert not blocking.exists()
 
 
 def test_no_pickle_is_in_a_checkpoint(tmp_path: Path) -> None:

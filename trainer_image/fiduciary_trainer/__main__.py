@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fiduciary_trainer import contract as contracts
-from fiduciary_trainer import finished, outcome, provenance
+from fiduciary_trainer import finished, outcome, provenance, retention
 from fiduciary_trainer.data.locations import Locations, secret_values
 from fiduciary_trainer.search.share import Share
 from fiduciary_trainer.tracking import Tracking
@@ -113,9 +113,7 @@ class _Process:
         message = tracking.deliver(done, PATIENCE_WITH_CHECKPOINT if kept else PATIENCE_WITHOUT)
         finished.discard(done)
         if kept:
-            from fiduciary_trainer.checkpoint import Attempt
-
-            Attempt.begin(contract, "", self._locations).forget()
+            retention.forget(contract, self._locations)
         return message
 
     def _help(self, contract: Contract, tracking: Tracking, share: Share) -> bytes:

@@ -1,14 +1,12 @@
 """State that survives a pod: written after epochs and on SIGTERM, read by the next attempt.
 
-The file is a numpy archive without pickles, with its SHA-256 behind it (the archive's own sums cover no names): members
-that are trained, and the one in training with its optimizer. No random state is in it, since every epoch draws from a
-seed of its own (see ``derived_seed``): a training that was interrupted anywhere ends in the same bits as one that was
-not.
+The file is a numpy archive without pickles, with its SHA-256 behind it: members that are trained, and the one in
+training with its optimizer. No random state is in it, since every epoch draws from a seed of its own (see
+``derived_seed``): a training that was interrupted anywhere ends in the same bits as one that was not.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import signal
@@ -21,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from fiduciary_trainer.data.locations import Locations
-from fiduciary_trainer.durable import Folder
+from fiduciary_trainer.durable import Folder, sealed, unsealed
 from fiduciary_trainer.outcome import Retryable
 from fiduciary_trainer.search.trials import Trials
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 Arrays = dict[str, NDArray[Any]]
 Epochs = list[dict[str, float | bool]]
 _FORMAT = 3
-_DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass
@@ -239,15 +236,12 @@ def _encode(header: Mapping[str, Any], done: Mapping[tuple[int, int], Done], run
     file = io.BytesIO()
     text = np.frombuffer(json.dumps(document).encode(), dtype=np.uint8)
     np.savez(file, allow_pickle=False, document=text, **arrays)
-    return file.getvalue() + hashlib.sha256(file.getvalue()).digest()
+    return sealed(file.getvalue())
 
 
 def _decode(content: bytes) -> tuple[dict[str, Any], dict[tuple[int, int], Done], Running | None]:
     """Raises ValueError for anything that :func:`_encode` did not write."""
-    content, told = content[:-_DIGEST], content[-_DIGEST:]
-    if hashlib.sha256(content).digest() != told:
-        raise ValueError("the checkpoint is not what was written")
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+    with np.load(io.BytesIO(unsealed(content)), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     document = json.loads(arrays.pop("document").tobytes())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass
@@ -14,6 +15,22 @@ from fiduciary_trainer.outcome import Retryable
 
 if TYPE_CHECKING:
     from fiduciary_trainer.data.locations import Locations
+
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+def sealed(content: bytes) -> bytes:
+    """The content with its SHA-256 behind it: an archive's own sums cover neither names nor how to read it."""
+    return content + hashlib.sha256(content).digest()
+
+
+def unsealed(content: bytes) -> bytes:
+    """What was sealed. Raises ValueError: it is torn, or a bit of it has flipped."""
+    content, told = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(content).digest() != told:
+        raise ValueError("the file is not what was written")
+    return content
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,9 @@ def carry_out_trials(contract: Contract, locations: Locations, share: Share, sto
     the search has had in the end.
 
     Raises:
-        DataRefused, Diverged, Retryable: as :func:`train`.
+        DataRefused, Diverged, Retryable, OutOfMemory: as :func:`train`.
     """
+    limits.keep_within(limits.of_pod(), accelerated=torch.cuda.is_available())
     with step("data"):
         loaded = data.load(contract, locations)
     attempt = replace(Attempt.begin(contract, loaded.digest, locations), writes=False)

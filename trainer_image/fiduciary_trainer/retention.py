@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from fiduciary_trainer.data.locations import UNREACHABLE
+from fiduciary_trainer.outcome import Retryable
 
 if TYPE_CHECKING:
     from fiduciary_trainer.contract import Contract
@@ -16,6 +18,18 @@ KEPT = timedelta(days=30)
 
 PATTERNS = ("*.checkpoint.npz", "*.partial", "*.trials", "finished/*")
 """What trainings leave in the folder of ``checkpoint.uri``, which several models may share."""
+
+
+def forget(contract: Contract, locations: Locations) -> None:
+    """Remove what this training kept, once its result is delivered.
+
+    Nothing takes that back: a store that does not answer, or that lets nothing be removed, keeps it until it is old.
+    Another pod of the search may be writing there still.
+    """
+    from fiduciary_trainer.checkpoint import Attempt  # torch, which an upload alone does not need
+
+    with suppress(Retryable, *UNREACHABLE):
+        Attempt.begin(contract, "", locations).forget()
 
 
 def forget_old(contract: Contract, locations: Locations, now: datetime) -> int:

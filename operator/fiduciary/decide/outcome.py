@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fiduciary.decide import reasons
 from fiduciary.decide.measurement import as_result, parse_result
+from fiduciary.manifests.job import FATAL_EXIT_CODES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,8 @@ IDENTIFIERS = {
 SAID_ENOUGH = ("DataRefused", "Diverged", "OutOfMemory", "BadContract")
 """Ends of the trainer contract whose message needs no word about pod and Job."""
 SIGKILL = 137
+FAILED_INDEXES = "FailedIndexes"
+"""Of a search in several pods: each has ended, and one at least has used up its retries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ Outcome = Measured | Failed | Unknown
 
 def needs_registry(job: JobView) -> bool:
     """Whether only the MLflow run can still say what came of this Job."""
-    return job.succeeded and not _complete(_own_result(job))
+    return _trained(job) and not _complete(_own_result(job))
 
 
 def logged_result(registry: RegistryView | None, key: str) -> Mapping[str, Any] | None:
@@ -83,7 +86,7 @@ def outcome(job: JobView, registry: RegistryView | None) -> Outcome:
     A termination message that is gone (the pod was removed with its node) is no lost training: the trainer left the
     same document as a tag of its MLflow run.
     """
-    if job.succeeded:
+    if _trained(job):
         result = _own_result(job)
         if not _complete(result):
             if registry is None or not registry.reachable:
@@ -154,6 +157,15 @@ def failure(job: Ended) -> Failed:
     return Failed(_camel(job.reason) or reasons.BACKOFF_LIMIT_EXCEEDED, message)
 
 
+def _trained(job: JobView) -> bool:
+    """Whether the pod that trains has ended well.
+
+    The Job controller counts failed indexes before it asks successPolicy: once all have ended, a search of which a pod
+    that only carried out trials could not be kept alive has Failed, with its result delivered.
+    """
+    return job.succeeded or (job.reason == FAILED_INDEXES and _own_result(job) is not None)
+
+
 def _own_result(job: JobView) -> Mapping[str, Any] | None:
     """What the pod that trained has left. Pods that only carried out trials of its search say ``Searched``."""
     for pod in job.pods:
@@ -171,6 +183,9 @@ def _complete(result: Mapping[str, Any] | None) -> bool:
 
 def _last_pod(job: Ended) -> PodView | None:
     ended = [pod for pod in job.pods if pod.finished_at is not None and pod.exit_code != 0]
+    # One pod's end was final: the others of a search were stopped for it, and have ended later.
+    final = [pod for pod in ended if job.reason == "PodFailurePolicy" and pod.exit_code in FATAL_EXIT_CODES]
+    ended = final or ended
     return max(ended, key=lambda pod: (pod.finished_at, pod.name), default=None)
 
 

@@ -59,9 +59,12 @@ def training_job(model: FinancialModel, training: contract.Training, egress: str
 
 
 def pods(model: FinancialModel) -> int:
-    """How many pods train at the same time: those of a parallel search, which meet at the checkpoint."""
-    training = model.spec.training
-    return 1 if training.search is None or training.checkpoint is None else training.search.parallelism
+    """How many pods train at the same time: those of a parallel search, which meet at the checkpoint and have a trial
+    each."""
+    search = model.spec.training.search
+    if search is None or model.spec.training.checkpoint is None:
+        return 1
+    return min(search.parallelism, search.trials)
 
 
 def _pods(model: FinancialModel) -> Body:

@@ -47,6 +47,27 @@ def test_pods_that_only_carried_out_trials_have_no_result_and_no_last_word() -> 
     assert failed.reason == "KeyError"
 
 
+def test_the_result_of_the_pod_that_trained_counts_where_another_one_has_used_up_its_retries() -> None:
+    """The Job controller counts failed indexes before it asks successPolicy: with none left to run, it says Failed."""
+    helper = pod("", 137, name="a-1", reason="OOMKilled", finished_at=T0 + timedelta(seconds=30))
+    trained = pod(json.dumps(result(KEY)), 0, name="b-0", finished_at=T0 + timedelta(seconds=40))
+    search = ended(helper, trained, failed=True, reason="FailedIndexes")
+    assert outcome(search, None) == Measured(result(KEY))
+    assert not needs_registry(search)
+    short = ended(
+        helper, pod(json.dumps({**result(KEY), "truncated": ["pnl.f"]}), 0), failed=True, reason="FailedIndexes"
+    )
+    assert needs_registry(short)
+    assert outcome(short, run(result(KEY))) == Measured(result(KEY))
+
+
+def test_the_pod_whose_end_is_final_speaks_and_not_the_one_that_was_stopped_for_it() -> None:
+    helper = pod(said("OutOfMemory", "OutOfMemory", "what was seen"), 44, name="a-1", finished_at=T0)
+    stopped = pod(said("Retryable", "Terminated", "SIGTERM"), 75, name="b-0", finished_at=T0 + timedelta(seconds=9))
+    found = outcome(ended(helper, stopped, failed=True, reason="PodFailurePolicy"), None)
+    assert found == Failed("OutOfMemory", "what was seen")
+
+
 def test_a_result_of_another_training_is_not_ours() -> None:
     other = json.dumps(result("sha256:" + "e" * 64))
     lost = ended(pod(other, 0), succeeded=True)

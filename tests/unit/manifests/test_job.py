@@ -117,6 +117,8 @@ def test_a_parallel_search_is_one_job_of_numbered_pods_that_ends_with_the_one_th
     assert "backoffLimit" not in spec
     assert spec["podReplacementPolicy"] == "Failed"
     assert [rule["action"] for rule in spec["podFailurePolicy"]["rules"]] == ["Ignore", "FailJob"]
+    few = merged(SEARCH, {"training": {"search": {"trials": 3, "parallelism": 8}}})
+    assert (job(few)["spec"]["completions"], job(few)["spec"]["parallelism"]) == (3, 3), "no pod without a trial"
     alone = merged(SEARCH, {"training": {"search": {"parallelism": 1}}})
     assert "completionMode" not in job(alone)["spec"]
     assert job(alone)["spec"]["backoffLimit"] == 4

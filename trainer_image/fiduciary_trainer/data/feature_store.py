@@ -33,7 +33,7 @@ def read(source: Feast, contract: Contract, locations: Locations) -> pd.DataFram
     """The entity frame up to asOf with the columns of the feature service.
 
     Raises:
-        BadContract: this image has no Feast, or the Secret no configuration.
+        BadContract: this image has no Feast, or the Secret no configuration that it takes.
         DataRefused: no such feature service, a join key is missing in the frame, or names clash.
         Retryable: registry or offline store cannot be reached.
     """
@@ -70,11 +70,17 @@ def _store(locations: Locations) -> Any:
         )
     # Feast and what it reads with take credentials from the environment alone.
     os.environ |= {key: value for key, value in locations.secrets().items() if key.startswith("AWS_")}
-    _demand_registry(config)
+    import yaml
+    from feast.errors import FeastError
+    from feast.repo_config import FeastConfigError
+
     try:
+        _demand_registry(config)
         return feast.FeatureStore(fs_yaml_file=config)
     except UNREACHABLE as error:
         raise _away("registry", error) from None
+    except (yaml.YAMLError, FeastConfigError, FeastError) as error:
+        raise _unfit(type(error).__name__) from None
 
 
 def _demand_registry(config: Path) -> None:
@@ -82,7 +88,9 @@ def _demand_registry(config: Path) -> None:
     import yaml
 
     document = yaml.safe_load(config.read_text())
-    registry = document.get("registry") if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        raise _unfit("no mapping")
+    registry = document.get("registry")
     path = registry.get("path") if isinstance(registry, dict) else registry
     if isinstance(path, str) and "://" not in path and not Path(config.parent, path).is_file():
         raise DataRefused(
@@ -142,6 +150,15 @@ def _joined(store: Any, service: Any, views: list[Any], frame: pd.DataFrame, tim
     whole = pd.concat([frame, found], axis=1)
     whole.attrs["seen"] = [*frame.attrs["seen"], *columns]
     return whole
+
+
+def _unfit(kind: str) -> BadContract:
+    """Without a word of what was read: it may be a password."""
+    return BadContract(
+        "NoFeatureStore",
+        f"{CONFIG} in the Secret of data.source.feast.configSecretRef holds no settings that this image's Feast takes "
+        f"({kind}); expected what Feast's documentation says of that file",
+    )
 
 
 def _away(what: str, error: Exception) -> Retryable:

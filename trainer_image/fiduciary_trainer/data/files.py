@@ -152,7 +152,8 @@ def read_csv(
     column = time or contract.data.time
     try:
         opened = gzip.GzipFile(fileobj=file) if compressed else file
-        for chunk in _chunks(opened):
+        entity = contract.data.entity
+        for chunk in _chunks(opened, None if entity in also else entity):  # a join key is what it is in Feast's sources
             table = chunk.rename(columns=dict(rename or {}))
             if column not in table.columns:
                 raise _no_time(column, list(table.columns))
@@ -163,15 +164,24 @@ def read_csv(
             part.attrs["seen"] = seen
             yield part
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+        if "out of memory" in str(error):  # the tokenizer's word for it is the one for a malformed file
+            raise MemoryError(str(error)) from None
         raise DataRefused(
             "UnreadableFile", f"{name or 'the file'} is not CSV with a header ({type(error).__name__}); check format"
         ) from None
 
 
-def _chunks(file: Any) -> Iterator[pd.DataFrame]:
+def _chunks(file: Any, entity: str | None) -> Iterator[pd.DataFrame]:
     # utf-8-sig: spreadsheets put a byte order mark before the first column's name. A lone dot is how FRED and SAS
-    # write a missing value.
-    yield from pd.read_csv(file, chunksize=CHUNK, encoding="utf-8-sig", float_precision="round_trip", na_values=["."])
+    # write a missing value. An entity is text: 037833100 is a number only while no other in its chunk has a letter.
+    yield from pd.read_csv(
+        file,
+        chunksize=CHUNK,
+        encoding="utf-8-sig",
+        float_precision="round_trip",
+        na_values=["."],
+        dtype=None if entity is None else {entity: str},
+    )
 
 
 def read_parquet(
@@ -212,10 +222,11 @@ def _limit(kind: pa.DataType, contract: Contract) -> pa.Scalar | None:
 
 def _is_late(reader: pq.ParquetFile, group: int, column: str, limit: pa.Scalar | None) -> bool:
     """Whether the statistics of a row group say that all of it is at or after the limit."""
-    index = reader.schema_arrow.names.index(column)
     if limit is None:
         return False
-    statistics = reader.metadata.row_group(group).column(index).statistics
+    # By its path: Parquet counts the leaves of nested columns, Arrow's schema the columns.
+    leaves = map(reader.metadata.row_group(group).column, range(reader.metadata.num_columns))
+    statistics = next(leaf.statistics for leaf in leaves if leaf.path_in_schema == column)
     if statistics is None or not statistics.has_min_max:
         return False
     earliest = pd.Timestamp(statistics.min)

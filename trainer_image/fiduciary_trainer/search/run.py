@@ -148,9 +148,10 @@ class Searcher:
                 if trial is None:
                     trial = self._carry_out(number, known)
                     self._trials.put(trial)
+                self._longest = max(self._longest, trial.seconds)
                 found[number] = trial
                 ended = [*known, *(found[n] for n in sorted(found))]
-                pods = 1 if self._share.index is None else width
+                pods = 1 if self._share.index is None else width - len(self._absent)
                 self._tell(_count(self._search, ended, min(pods, total - len(ended))), trial)
             known += [found[number] for number in numbers]
         return Searched(self._search, known, self._selected(known), self._days(len(self._trains) - 1))
@@ -189,9 +190,7 @@ class Searcher:
                         run.state = "Pruned"
         followed = tried[-1]
         daily = np.concatenate(followed.daily) if followed.state == "Complete" else np.zeros(0)
-        seconds = time.monotonic() - began
-        self._longest = max(self._longest, seconds)
-        return Trial(number, tuple(run.tried for run in tried), daily, seconds)
+        return Trial(number, tuple(run.tried for run in tried), daily, time.monotonic() - began)
 
     def _groups(self, tried: Sequence[_Run], step: int) -> list[list[int]]:
         """Searches that go on with this step, those with the same configuration together: they can be fitted as one."""
@@ -211,7 +210,8 @@ class Searcher:
                 [(number, self._inner[place][step][0]) for number, place in zip(numbers, places, strict=True)]
             )
         except (BadContract, Diverged, np.linalg.LinAlgError) as error:
-            if isinstance(error, Diverged) and len(places) > 1:  # of one of them: it says nothing of the others
+            if not isinstance(error, BadContract) and len(places) > 1:
+                # Of one of them. It says nothing of the others, whose test rows it may have been fitted on.
                 for place in places:
                     self._fit(tried, [place], step)
                 return

@@ -11,9 +11,9 @@ class Share:
 
     Attributes:
         index: which of the pods that search; None: all of it is this one's.
-        patience: seconds that a trial of another pod is waited for at least (twice the longest trial here where that is
-            longer); then it is carried out here, since the other pod may never have been given a place. Both find the
-            same.
+        patience: seconds that a trial of another pod is waited for at least (twice the longest trial so far where that
+            is longer); then it is carried out here, since the other pod may never have been given a place. Both find
+            the same.
     """
 
     index: int | None = None

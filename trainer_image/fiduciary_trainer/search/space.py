@@ -90,13 +90,20 @@ class Search:
 
     @property
     def widest(self) -> Settings:
-        """What the rows of all trials are prepared for: defaults, and the largest values of :data:`LARGEST`."""
+        """What the rows of all trials are prepared for: defaults, the largest values of :data:`LARGEST`, and the most
+        architectures."""
         largest = {
             dimension.name: max(int(end) for end in dimension.ends)
             for dimension in self.space
             if dimension.name in LARGEST
         }
-        return settings(self.architecture, {**self.fixed, **largest}, together=False)
+        made = settings(self.architecture, {**self.fixed, **largest}, together=False)
+        for dimension in self.space:
+            if dimension.name == "architectures":
+                # The default has three parts, one of which reads windows, as one of every longer list does.
+                words = (str(made["architectures"]), *dimension.words)
+                made["architectures"] = max(words, key=lambda word: word.count("+"))
+        return made
 
     @property
     def grid(self) -> list[Configuration]:

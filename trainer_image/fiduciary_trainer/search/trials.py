@@ -1,7 +1,8 @@
 """What came of a trial, and where that outlives a process.
 
-With a checkpoint each trial is one file beside it, which appears whole or not at all. Pods of one search share that
-folder and need no lock: a trial has one result, whoever carries it out, so that whoever is last writes the same bytes.
+With a checkpoint each trial is one file beside it, which appears whole or not at all, with its SHA-256 behind it. Pods
+of one search share that folder and need no lock: a trial has one result, whoever carries it out, so that whoever is
+last writes the same (but for the seconds that it took).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fiduciary_trainer.durable import sealed, unsealed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 State = Literal["Complete", "Pruned", "Failed"]
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Trial:
         number: from 0.
         tried: in the order of the searches; the last one is the one that is followed: that of the final model.
         daily: ``(days,)`` loss of each session of the followed search's inner splits; empty where it is not complete.
-        seconds: wall time; of no consequence.
+        seconds: wall time; of no consequence but for how long another pod is waited for.
     """
 
     number: int
@@ -111,13 +114,13 @@ def _encode(trial: Trial, header: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
     text = np.frombuffer(json.dumps(document).encode(), dtype=np.uint8)
     np.savez(file, allow_pickle=False, document=text, daily=trial.daily)
-    return file.getvalue()
+    return sealed(file.getvalue())
 
 
 def _decode(content: bytes, header: Mapping[str, Any]) -> Trial | None:
     """None for what is damaged, or of other data, another key or another torch."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        with np.load(io.BytesIO(unsealed(content)), allow_pickle=False) as file:
             document, daily = json.loads(file["document"].tobytes()), file["daily"]
         if document["header"] != header:
             return None
