@@ -129,9 +129,12 @@ class Node:
 
     def start(self) -> None:
         self.cluster.apply(_namespace(), _pod(self.image))
-        self.cluster.until(
-            "pod", "hand", NAMESPACE, lambda pod: pod["status"].get("phase") == "Running", 90, "the node's hand is up"
-        )
+        self.cluster.until("pod", "hand", NAMESPACE, self._is_up, 90, "the node's hand is up")
+
+    def _is_up(self, pod: Object) -> bool:
+        """With this image: the container of an older one is replaced while its pod stays Running."""
+        found = pod["status"].get("containerStatuses", ())
+        return bool(found) and all(one["ready"] and one["image"].endswith(self.image) for one in found)
 
     def run(self, *command: str, stdin: str | None = None, within: float = 60) -> str:
         """Standard output of a command on the node."""

@@ -1,4 +1,4 @@
-"""Outcomes of live predictions decide alone: two versions trained to 2007 predict the eleven years that followed.
+"""Outcomes of live predictions decide alone: two versions trained to 2014 predict the four years that followed.
 
 The years pass in minutes. Both versions see each day's requests (the mirror), the market answers a day later, and the
 scorer closes a session into its ledger: the first 250 set the scale of the bets, and only what comes after them counts.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.e2e.cluster import Cluster
     from tests.e2e.conftest import MakeNamespace
 
-AS_OF = "2007-12-31"
+AS_OF = "2014-12-31"
 DWELL = 0.1  # seconds of a day: at RATE some twenty requests
 SCALED = 250  # sessions that set the scale
 

@@ -18,16 +18,11 @@ if TYPE_CHECKING:
 TRIALS = 20
 SEARCH: Object = {
     "training": {
-        "architecture": "MLP",
-        # Slow learners: hardly more than the linear part that a perceptron starts as, which its gates accept.
-        "hyperparameters": {"epochs": 40, "patience": 40, "members": 2},
+        "architecture": "Linear",
         "search": {
             "trials": TRIALS,
             "parallelism": 2,
-            "space": {
-                "hidden": {"int": [4, 32]},
-                "learningRate": {"decimal": ["0.00001", "0.0003"], "log": True},
-            },
+            "space": {"penalty": {"decimal": ["0.0001", "100"], "log": True}},
         },
         "checkpoint": {"uri": f"pvc://{CLAIM}/search", "every": 1},
         "retry": {"limit": 3},
