@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 AS_OF = "2014-12-31"
 DWELL = 0.1  # seconds of a day: at RATE some twenty requests
 SCALED = 250  # sessions that set the scale
-DAYS, LEAST = 800, 100  # days until the scorer has begun the ledger are in no session of it
+DAYS, LEAST = 1000, 100  # days until the scorer has begun the ledger are in no session of it
 
 
 @pytest.fixture(scope="module")
