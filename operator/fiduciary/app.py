@@ -177,7 +177,7 @@ class Operator:
         inference = self._inference(key, settings)
         prober = Prober(
             inference,
-            lambda model: loop.queue.add(cast("Key", model)),
+            partial(_wake, loop),
             self.metrics,
             fast=settings.probes.fast_seconds,
             concurrency=settings.probes.concurrency,
@@ -188,7 +188,7 @@ class Operator:
         )
         desk = PatientDesk(
             Desk(registries, self._judge.questions, self._now, self._checkpoint),
-            lambda key: loop.queue.add(cast("Key", key)),
+            partial(_wake, loop),
             lambda key: loop.queue.news(cast("Key", key)),
         )
         observer = Observer(cluster, self.stores, self._platform(key), settings.approval_policies, prober=prober)
@@ -320,17 +320,14 @@ class Operator:
         pods = Runtime(namespace, pod), Seldon(namespace, pod)
         sources = Sources(*pods, gateway, settings.scrape_seconds, settings.scrape_timeout_seconds)
 
-        def changed(experiment: Hashable) -> None:
-            loop.queue.add(cast("Key", experiment))
-
         # A failing challenger is seen at each scrape, however long others' answers take: the next scrape asks anew.
         urgent = prometheus.beside(
             timeout=min(settings.timeout_seconds, float(settings.scrape_seconds)), in_flight=URGENT_IN_FLIGHT
         )
         past = prometheus.beside(in_flight=1)
         return Counted(
-            Gatherer(prometheus, sources, changed, self.metrics, urgent=urgent),
-            Pasts(past, sources, changed, self.metrics),
+            Gatherer(prometheus, sources, partial(_wake, loop), self.metrics, urgent=urgent),
+            Pasts(past, sources, partial(_wake, loop), self.metrics),
         )
 
     def _ledgers(
@@ -342,22 +339,16 @@ class Operator:
         settings = self.settings.outcomes
         tokens = Tokens(cluster, platform.serving.scoring.operator)
 
-        def changed(experiment: Hashable) -> None:
-            loop.queue.add(cast("Key", experiment))
-
         scorers = Scorers(
             settings.url,
             token=lambda namespace: tokens.of(audience(namespace)),
             timeout=settings.timeout_seconds,
             observe=self.metrics.ledger_request,
         )
-        return scorers, Ledgers(scorers, changed, seconds=settings.poll_seconds)
+        return scorers, Ledgers(scorers, partial(_wake, loop), seconds=settings.poll_seconds)
 
     def _drift_sources(self, prometheus: Prometheus | None, registries: Registries, loop: Loop) -> DriftSources:
         """What is read for drift policies."""
-
-        def changed(policy: Hashable) -> None:
-            loop.queue.add(cast("Key", policy))
 
         artifacts = {name: cast("Registry", registry) for name, registry in registries.items()}
         settings = self.settings.prometheus
@@ -366,8 +357,8 @@ class Operator:
             scrapes = Scrapes(
                 settings.scrape_seconds, settings.scrape_timeout_seconds, settings.namespace_label, settings.pod_label
             )
-            counters = Counters(prometheus, scrapes, changed, self.metrics)
-        return DriftSources(References(artifacts, changed), counters)
+            counters = Counters(prometheus, scrapes, partial(_wake, loop), self.metrics)
+        return DriftSources(References(artifacts, partial(_wake, loop)), counters)
 
     def _receivers(self) -> tuple[Mapping[str, Alertmanager], Mapping[str, EventSink]]:
         """Who takes alerts, by the names that the settings give them."""
@@ -487,3 +478,8 @@ class Operator:
             pre_stop_seconds=settings.pre_stop_seconds,
             drain_seconds=settings.drain_seconds,
         )
+
+
+def _wake(loop: Loop, key: Hashable) -> None:
+    """For parts that know no keys of the loop: they give back what they were asked for."""
+    loop.queue.add(cast("Key", key))

@@ -106,6 +106,26 @@ def wait_for_operator(cluster: Cluster, within: float = 120) -> None:
     cluster.kubectl(*status, namespace=OPERATOR_NAMESPACE, within=within + 10)
 
 
+def restarts(pod: Object) -> int:
+    """Of all containers of a pod."""
+    return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
+
+
+def kill_operator(cluster: Cluster, hand: Node) -> None:
+    """SIGKILL the operator in the middle of whatever it does, and wait until it was started again and is available."""
+    before = {pod["metadata"]["name"]: restarts(pod) for pod in operator_pods(cluster)}
+    assert hand.signal("SIGKILL", "python", "-m", "fiduciary") >= 1, "no process of the operator was found"
+    cluster.until_all(
+        "pod",
+        OPERATOR_NAMESPACE,
+        lambda pods: any(restarts(pod) > before.get(pod["metadata"]["name"], 99) for pod in pods),
+        60,
+        "the container was started again",
+        selector=OPERATOR_PODS,
+    )
+    wait_for_operator(cluster)
+
+
 def nudge(cluster: Cluster, name: str, namespace: str, within: float = 60) -> Object:
     """Change a word of the spec that means nothing for training, and wait for the operator's answer to it.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.cluster import Cluster, Object, condition, has, names
-from tests.e2e.conftest import operator_pods, restart_api_server, wait_for_operator
+from tests.e2e.conftest import kill_operator, restart_api_server, wait_for_operator
 from tests.e2e.models import CLAIM, model
 from tests.e2e.registry import NAMESPACE as MLFLOW_NAMESPACE
 
@@ -59,22 +59,8 @@ def _one_of_each(cluster: Cluster, registry: Registry, namespace: str, name: str
 
 def test_operator_sigkilled_in_training(cluster: Cluster, node: Node, registry: Registry, namespace: str) -> None:
     _train(cluster, namespace, "orphan")
-    before = {pod["metadata"]["name"]: _restarts(pod) for pod in operator_pods(cluster)}
-    assert node.signal("SIGKILL", "python", "-m", "fiduciary") >= 1, "no process of the operator was found"
-    cluster.until_all(
-        "pod",
-        "fiduciary-system",
-        lambda pods: any(_restarts(pod) > before.get(pod["metadata"]["name"], 99) for pod in pods),
-        60,
-        "the container was started again",
-        selector="app.kubernetes.io/name=fiduciary-operator",
-    )
-    wait_for_operator(cluster)
+    kill_operator(cluster, node)
     _one_of_each(cluster, registry, namespace, "orphan")
-
-
-def _restarts(pod: Object) -> int:
-    return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
 
 
 def test_api_server_restarted_in_training(cluster: Cluster, node: Node, registry: Registry, namespace: str) -> None:

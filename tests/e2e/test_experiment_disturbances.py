@@ -21,6 +21,7 @@ from tests.e2e.conftest import (
     allow_approvals,
     operator_pods,
     restart_api_server,
+    restarts,
     wait_for_operator,
 )
 from tests.e2e.experiments import Trial, judged, moment, sound, steps
@@ -260,7 +261,7 @@ def test_operator_is_killed_twenty_times(cluster: Cluster, node: Node, long: Lon
 
 def kill_operator(cluster: Cluster, node: Node, anew: bool) -> None:
     """SIGKILL; `anew`: its pod goes as well, else the kubelet would wait longer and longer to start it again."""
-    pods = {pod["metadata"]["uid"]: sum_restarts(pod) for pod in operator_pods(cluster)}
+    pods = {pod["metadata"]["uid"]: restarts(pod) for pod in operator_pods(cluster)}
     if anew:
         for pod in operator_pods(cluster):
             words = ("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
@@ -270,15 +271,11 @@ def kill_operator(cluster: Cluster, node: Node, anew: bool) -> None:
 
     def back(found: list[Object]) -> bool:
         return any(
-            is_ready(pod) and (pod["metadata"]["uid"] not in pods or sum_restarts(pod) > pods[pod["metadata"]["uid"]])
+            is_ready(pod) and (pod["metadata"]["uid"] not in pods or restarts(pod) > pods[pod["metadata"]["uid"]])
             for pod in found
         )
 
     cluster.until_all("pod", OPERATOR_NAMESPACE, back, 90, "the operator is back", selector=OPERATOR_PODS)
-
-
-def sum_restarts(pod: Object) -> int:
-    return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
 
 
 def test_a_person_signs_what_was_shown_all_the_while(long: Long) -> None:

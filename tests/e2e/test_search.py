@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.cluster import Cluster, Object, has, names
-from tests.e2e.conftest import operator_pods, wait_for_operator
+from tests.e2e.conftest import kill_operator
 from tests.e2e.models import CLAIM, model
 
 if TYPE_CHECKING:
@@ -43,17 +43,7 @@ def test_sigkill_of_a_trial_and_of_the_operator(
     node.until_file(f"{namespace}/{CLAIM}/search/*.trials/0003.npz", 240)
     second = next(pod for pod in cluster.list("pod", namespace) if _index(pod) == "1")
     assert node.signal("SIGKILL", second["metadata"]["uid"], "fiduciary_trainer") == 1
-    before = {pod["metadata"]["name"]: _restarts(pod) for pod in operator_pods(cluster)}
-    assert node.signal("SIGKILL", "python", "-m", "fiduciary") >= 1, "no process of the operator was found"
-    cluster.until_all(
-        "pod",
-        "fiduciary-system",
-        lambda pods: any(_restarts(pod) > before.get(pod["metadata"]["name"], 99) for pod in pods),
-        60,
-        "the container was started again",
-        selector="app.kubernetes.io/name=fiduciary-operator",
-    )
-    wait_for_operator(cluster)
+    kill_operator(cluster, node)
     found = cluster.until(
         "fm",
         "searched",
@@ -74,7 +64,3 @@ def test_sigkill_of_a_trial_and_of_the_operator(
 
 def _index(pod: Object) -> str | None:
     return pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index")
-
-
-def _restarts(pod: Object) -> int:
-    return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))

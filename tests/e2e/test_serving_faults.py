@@ -12,7 +12,7 @@ import pytest
 
 from sandbox import load
 from tests.e2e.cluster import Cluster, Object, condition, has, names
-from tests.e2e.conftest import ANA, operator_pods, restart_api_server, wait_for_operator
+from tests.e2e.conftest import ANA, kill_operator, restart_api_server, wait_for_operator
 from tests.e2e.inference import RATE
 from tests.e2e.place import allow_approvals
 from tests.e2e.registry import NAMESPACE as MLFLOW_NAMESPACE
@@ -77,33 +77,19 @@ def test_operator_sigkilled_in_the_middle_of_a_promotion(cluster: Cluster, node:
     """The record exists, nothing else is certain: one record, one champion, no client that noticed."""
     service = two.service
     before = len(service.records())
-    restarts = {pod["metadata"]["name"]: _restarts(pod) for pod in operator_pods(cluster)}
     with load.running(service.model.target(*two.requests), rate=RATE) as client:
         client.until_answered(50)
         service.pin(two.second)
         cluster.until_all(
             "md", service.namespace, lambda found: len(_of(found, service.name)) > before, 60, "the record is there"
         )
-        assert node.signal("SIGKILL", "python", "-m", "fiduciary") >= 1, "no process of the operator was found"
-        cluster.until_all(
-            "pod",
-            "fiduciary-system",
-            lambda pods: any(_restarts(pod) > restarts.get(pod["metadata"]["name"], 99) for pod in pods),
-            60,
-            "the operator was started again",
-            selector="app.kubernetes.io/name=fiduciary-operator",
-        )
-        wait_for_operator(cluster)
+        kill_operator(cluster, node)
         service.until_serves(two.second)
         client.until_answered(200, two.second["version"])
         report = client.stop()
     assert not report.failed, report.summary()
     records = service.records()[before:]
     assert [record["to"]["digest"] for record in records] == [two.second["digest"]], "one act, one record"
-
-
-def _restarts(pod: Object) -> int:
-    return sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
 
 
 def _of(records: list[Object], name: str) -> list[Object]:

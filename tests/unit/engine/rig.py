@@ -11,6 +11,7 @@ from fiduciary.decide import driftpolicy, modelexperiment
 from fiduciary.decide.counters.templates import Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
+from fiduciary.engine.alerting import Alerting
 from fiduciary.engine.apply import Applier
 from fiduciary.engine.drift.counters import Counters, Scrapes
 from fiduciary.engine.drift.observe import DriftObserver
@@ -147,7 +148,7 @@ class Process:
             applier=applier,
             judge=driftpolicy,
             sources=self.drift,
-            alerting=alerting,
+            alerting=alerting or Alerting({}, {}),
             metrics=metrics,
             changed=self.loop.queue.add,
             now=clock.now,

@@ -84,7 +84,7 @@ class DriftReconciler:
         applier: Applier,
         judge: DriftJudge,
         sources: Sources,
-        alerting: Alerting | None,
+        alerting: Alerting,
         metrics: Metrics,
         changed: Callable[[Key], None],
         now: Callable[[], datetime],
@@ -105,14 +105,12 @@ class DriftReconciler:
         seen = self._observer.seen(key, now)
         if seen is None:
             self._sources.drop(key)
-            if self._alerting is not None:
-                self._alerting.drop(key)
+            self._alerting.drop(key)
             return GONE
         self._sources.aim(key, seen)
         if seen.world is None:
             return Outcome("requeue_after", wake_at=now + timedelta(seconds=FIRST))
-        undelivered = "" if self._alerting is None else self._alerting.problem(key)
-        world = replace(seen.world, undelivered=undelivered)
+        world = replace(seen.world, undelivered=self._alerting.problem(key))
         return await self._carry_out(key, seen, world, self._judge.decide(world, now))
 
     async def _carry_out(self, key: Key, seen: Seen, world: World, decision: Decision) -> Outcome:
@@ -128,10 +126,9 @@ class DriftReconciler:
                 await self._applier.events(target, decision.events, self._now())
             except KubeError as error:
                 log.warning("events.lost", key=str(key), why=str(error))
-        if self._alerting is not None:
-            # Before the record: a log that takes none (a quota, say) keeps nobody from hearing of an alarm.
-            channel = policy.spec.actions.alert
-            self._alerting.put(key, channel.alertmanager, decision.alerts, sink=channel.sink)
+        # Before the record: a log that takes none (a quota, say) keeps nobody from hearing of an alarm.
+        channel = policy.spec.actions.alert
+        self._alerting.put(key, channel.alertmanager, decision.alerts, sink=channel.sink)
         if await self._record(key, policy, decision):
             wrote.append(Step.RECORD.value)
         if wrote:
