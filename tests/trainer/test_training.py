@@ -245,14 +245,20 @@ def test_an_attempt_that_was_killed_resumes_at_its_last_checkpoint(tmp_path: Pat
     assert steps.index(4 + 2) <= 1
 
 
-@pytest.mark.parametrize("other", ["data", "key", "damaged"])
-def test_a_checkpoint_of_something_else_is_not_used(tmp_path: Path, other: str) -> None:
-    places, made, frame = Locations(checkpoints=tmp_path), checkpointed(), bars()
-    stop = StopAfter(3)
+def stopped_after(count: int, made: contract.Contract, frame: Bars, places: Locations) -> Path:
+    """The checkpoint of an attempt that was asked to stop after so many steps."""
+    stop = StopAfter(count)
     stop.attempt = Attempt.begin(made, "sha256:d", places)
     with pytest.raises(Retryable):
         run_walk_forward(frame, made, stop, stop.attempt)
-    (file,) = (tmp_path / "ckpt" / "spx").iterdir()
+    (file,) = (places.checkpoints / "ckpt" / "spx").iterdir()
+    return file
+
+
+@pytest.mark.parametrize("other", ["data", "key", "damaged"])
+def test_a_checkpoint_of_something_else_is_not_used(tmp_path: Path, other: str) -> None:
+    places, made, frame = Locations(checkpoints=tmp_path), checkpointed(), bars()
+    file = stopped_after(3, made, frame, places)
     if other == "damaged":
         file.write_bytes(file.read_bytes()[:-200])
     key = "sha256:" + "f" * 64 if other == "key" else made.training_key
@@ -264,11 +270,7 @@ def test_a_checkpoint_of_something_else_is_not_used(tmp_path: Path, other: str) 
 def test_checkpoints_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod that ends while it writes leaves the checkpoint before it."""
     places, made, frame = Locations(checkpoints=tmp_path), checkpointed(), bars()
-    stop = StopAfter(2)
-    stop.attempt = Attempt.begin(made, "sha256:d", places)
-    with pytest.raises(Retryable):
-        run_walk_forward(frame, made, stop, stop.attempt)
-    (file,) = (tmp_path / "ckpt" / "spx").iterdir()
+    file = stopped_after(2, made, frame, places)
     before = file.read_bytes()
 
     def fail(_: int) -> None:
@@ -283,11 +285,7 @@ def test_checkpoints_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     """Also in a name inside the archive, or in how it says that it is compressed."""
     places, made, frame = Locations(checkpoints=tmp_path), checkpointed(), bars()
-    stop = StopAfter(3)
-    stop.attempt = Attempt.begin(made, "sha256:d", places)
-    with pytest.raises(Retryable):
-        run_walk_forward(frame, made, stop, stop.attempt)
-    (file,) = (tmp_path / "ckpt" / "spx").iterdir()
+    file = stopped_after(3, made, frame, places)
     content = file.read_bytes()
     for offset in range(0, len(content), 61):
         damaged = bytearray(content)
