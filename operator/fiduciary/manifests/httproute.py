@@ -104,7 +104,7 @@ def _bucket(match: Body, bucket: int) -> Body:
 
 
 def _rule(plan: RoutePlan, matches: list[Body], arms: tuple[Arm, ...], port: int, timeout: str) -> Body:
-    name = plan.model.metadata.name
+    name, rest = plan.model.metadata.name, port == versionnames.REST_PORT
     made: Body = {
         "matches": matches,
         "backendRefs": [
@@ -115,7 +115,7 @@ def _rule(plan: RoutePlan, matches: list[Body], arms: tuple[Arm, ...], port: int
             }
             for arm in arms
         ]
-        + [{"name": service, "port": at, "weight": 0} for service, at in plan.also if port == versionnames.REST_PORT],
+        + [{"name": service, "port": at or port, "weight": 0} for service, at in plan.also if at is None or rest],
         "timeouts": {"request": timeout},
     }
     filters = [

@@ -125,7 +125,7 @@ class RoutePlan:
     """What the route has to be from record ``decision`` on.
 
     ``lead``: whose name requests carry, on a mesh. ``also``: (Service, port) that gateways should know without sending
-    anything there.
+    anything there; without a port: that of each rule.
     """
 
     model: FinancialModel
@@ -135,5 +135,5 @@ class RoutePlan:
     sticky: Sticky | None = None
     owned: bool = True
     lead: str | None = None
-    also: tuple[tuple[str, int], ...] = ()
+    also: tuple[tuple[str, int | None], ...] = ()
     pods: str = meta.SERVING

@@ -128,7 +128,7 @@ def mesh_route(plan: RoutePlan, lead: str, gateway: GatewayServing) -> Body:
         ],
         "backendRefs": [
             {"name": MESH, "port": MESH_PORT, "weight": 0 if blocked else 100},
-            *({"name": name, "port": port, "weight": 0} for name, port in plan.also),
+            *({"name": name, "port": port or versionnames.REST_PORT, "weight": 0} for name, port in plan.also),
         ],
         "timeouts": {"request": duration(gateway.timeouts.request)},
     }

@@ -229,6 +229,8 @@ class SimulatedServing:
             if uid is None or uid != stored.uid or (version is not None and version != str(stored.version)):
                 raise Refused(f"{place} is another one, or changed")
             rolls = place[0] in WORKLOADS and stored.body["spec"] != body["spec"]
+            if place[0] == "HTTPRoute":
+                self._nobody_is_dropped(_weights(body))
             stored.body, stored.rolled = body, stored.rolled and not rolls
             self._changed(stored)
         if place[0] == "InferenceService":
@@ -237,6 +239,12 @@ class SimulatedServing:
         self.writes.append(("apply", *place))
         if place[0] == "HTTPRoute":
             self.history.append((_decision(body), _weights(body)))
+
+    def _nobody_is_dropped(self, after: Mapping[str, int]) -> None:
+        """A proxy that forgets a backend before it has the shares without it answers 503 in between."""
+        dropped = {name for name, weight in self.taken_over.items() if weight > 0 and name not in after}
+        loaded = {name for name in dropped if ("Service", name) in self.objects or name == "seldon-mesh"}
+        assert not loaded, f"{loaded} gets requests and is taken out of the route in one write: {dict(after)}"
 
     @staticmethod
     def _changed(stored: Stored) -> None:

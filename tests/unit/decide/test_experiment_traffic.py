@@ -458,3 +458,20 @@ def test_an_act_of_a_person_goes_on_working_during_a_trial() -> None:
     spending = lab.sim.status.alpha_spending
     assert spending is not None
     assert spending.tests == 1
+
+
+def test_who_lost_its_share_stays_known_to_gateways_until_its_requests_have_ended() -> None:
+    """A proxy that forgets it before it has the new shares answered 503 once in 31,000 requests."""
+    lab = tried_to("half")
+    lab.act(FIRST, "Abort")
+    lost, left = service_name(lab.sim, digest_of(lab.sim, "2")), service_name(lab.sim, digest_of(lab.sim, "1"))
+    while lab.sim.actions[-1] != "Reject":
+        lab.seconds(5)
+    lab.sim.settle()
+    assert lab.sim.serving.weights() == {left: 100, lost: 0}
+    lab.seconds(45)
+    assert lab.sim.serving.weights() == {left: 100, lost: 0}
+    lab.seconds(20)
+    assert lab.sim.serving.weights() == {left: 100}
+    assert lab.sim.serving.deployment(digest_of(lab.sim, "2")) is None
+    assert lab.sim.serving.history[-1][0] == lab.sim.serving.history[-2][0], "forgetting it takes no record"

@@ -2,7 +2,9 @@
 
 A gateway that hears of a backend and of its share in one moment sends requests before it knows the pods. So a version
 is listed with share 0 as soon as one of its pods is ready; that takes no record, as it moves nothing. Shares move to it
-only once every parent has taken that route over and a little more has passed.
+only once every parent has taken that route over and a little more has passed. It is the same on the way out: a gateway
+that forgets a backend before it has the new shares answers 503 in between, so a version that lost its share stays
+listed with 0 until its requests have drained.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from fiduciary.decide.serving.backends import in_force, service_of
 from fiduciary.decide.serving.inforce import parent_state
 from fiduciary.decide.serving.wanted import ready_of
 from fiduciary.decide.step import Note
+from fiduciary.manifests import seldon
 from fiduciary.manifests.plans import Arm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     from fiduciary.api.versions import VersionRef
@@ -44,6 +47,21 @@ def listed(case: Case, routing: Routing, versions: Iterable[VersionRef]) -> tupl
         if not known and (ready_of(case, version) > 0 or is_listed(case, version)):
             arms.append(Arm(version, 0))
     return tuple(arms[:MOST_ARMS])
+
+
+def leaving(case: Case, *, needed: Collection[str]) -> tuple[tuple[str, int | None], ...]:
+    """(Service, port) that the stored route names, whose pods are still there, and that nothing is going to need: what
+    was rejected, rolled back or served by another backend. Without a port: that of each rule."""
+    view, found = case.world.route, list[tuple[str, int | None]]()
+    pods = {(one.kind, one.name) for one in case.world.deployments if not one.deleting}
+    for service, _ in view.backends if view is not None else ():
+        if service in needed:
+            continue
+        if service == seldon.MESH:
+            found.append((service, seldon.MESH_PORT))
+        elif ("Deployment", service) in pods or ("InferenceService", service.removesuffix("-ks")) in pods:
+            found.append((service, None))
+    return tuple(found)
 
 
 def is_listed(case: Case, version: VersionRef) -> bool:

@@ -15,13 +15,14 @@ from fiduciary.decide.serving import inforce, objects
 from fiduciary.decide.serving.backends import in_force, service_of
 from fiduciary.decide.serving.following import window_end
 from fiduciary.decide.serving.inforce import gateway_of, host_of
-from fiduciary.decide.serving.listing import listed
+from fiduciary.decide.serving.listing import MOST_ARMS, leaving, listed
 from fiduciary.decide.serving.seldon import course, proof
 from fiduciary.manifests import seldon, versionnames
 from fiduciary.manifests.content import content_of
 from fiduciary.manifests.plans import RoutePlan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from fiduciary.api.versions import VersionRef
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.serving.ability import Able
     from fiduciary.decide.serving.inforce import RouteState
     from fiduciary.decide.serving.routing import Routing
+    from fiduciary.manifests.plans import Arm
     from fiduciary.serving.observed import ProbeTarget, RouteView
     from fiduciary.serving.seldonviews import ExperimentView
 
@@ -81,11 +83,15 @@ def writes(
     routing: Routing,
     versions: list[VersionRef],
     state: RouteState,
-    also: tuple[tuple[str, int], ...] = (),
+    also: tuple[tuple[str, int | None], ...] = (),
+    *,
+    settled: bool = False,
 ) -> Writes:
     """What has to be written for requests to go where the log sends them. The number on the route never falls.
 
-    ``also``: (Service, port) that gateways should know without sending anything there.
+    Args:
+        also: (Service, port) that gateways should know without sending anything there; None: the port of each rule.
+        settled: what the route left has drained, and may be forgotten.
     """
     view = case.world.route
     number = max([routing.decision, *_numbers(case)])
@@ -108,7 +114,11 @@ def writes(
         if not able.gateway.parent_refs:
             gone = [objects.route_deletion(view)] if view is not None and not view.deleting else []
             return (*children, *gone), tuple(events)
-    plan = RoutePlan(case.world.model, number, listed(case, routing, versions), routing.mirrored, lead=lead, also=also)
+    arms = listed(case, routing, versions)
+    if not settled:
+        also = (*also, *leaving(case, needed=_named(case, arms, also)))
+    also = also[: MOST_ARMS - len(arms)]
+    plan = RoutePlan(case.world.model, number, arms, routing.mirrored, lead=lead, also=also)
     body = able.backend.route(plan)
     if view is None:
         if case.status.endpoint is not None:
@@ -119,6 +129,10 @@ def writes(
         children.append(objects.applied(body, view))
         events += _told(view, body, number)
     return tuple(children), tuple(events)
+
+
+def _named(case: Case, arms: Sequence[Arm], also: tuple[tuple[str, int | None], ...]) -> set[str]:
+    return {*(service_of(case, arm.version) for arm in arms), *(service for service, _ in also)}
 
 
 def left_behind(case: Case, able: Able, history: History, routing: Routing) -> tuple[Child, ...]:

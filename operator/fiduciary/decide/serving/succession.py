@@ -20,7 +20,7 @@ from fiduciary.decide.serving.following import active, watches, window_end
 from fiduciary.decide.serving.listing import UNSEEN, WARMING
 from fiduciary.decide.serving.wanted import Wanted, ready_of, usual_replicas
 from fiduciary.decide.step import Note
-from fiduciary.manifests import seldon, versionnames
+from fiduciary.manifests import seldon
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,7 +39,7 @@ class Heir:
     needs: tuple[tuple[str, Able, tuple[Wanted, ...]], ...] = ()
     children: tuple[Child, ...] = ()
     probes: tuple[ProbeTarget, ...] = ()
-    listed: tuple[tuple[str, int], ...] = ()
+    listed: tuple[tuple[str, int | None], ...] = ()
     note: Note | None = None
     look: datetime | None = None
 
@@ -111,13 +111,13 @@ def _waits(case: Case, name: str, why: Note) -> Note:
     return Note(reasons.BACKEND_CHANGING if not why.stalled else why.reason, message, why.stalled)
 
 
-def _addresses(other: Case, route: Routing) -> tuple[tuple[str, int], ...]:
-    """What the HTTPRoute will name."""
-    port = seldon.MESH_PORT if in_force(other) == "Seldon" else versionnames.REST_PORT
+def _addresses(other: Case, route: Routing) -> tuple[tuple[str, int | None], ...]:
+    """What the HTTPRoute will name, over REST and over gRPC. A mesh has one port for both."""
+    port = seldon.MESH_PORT if in_force(other) == "Seldon" else None
     return tuple(dict.fromkeys((service_of(other, arm.version), port) for arm in route.arms if arm.weight > 0))
 
 
-def _cold(case: Case, able: Able, listed: tuple[tuple[str, int], ...]) -> tuple[Note | None, datetime | None]:
+def _cold(case: Case, able: Able, listed: tuple[tuple[str, int | None], ...]) -> tuple[Note | None, datetime | None]:
     """Whether gateways know the addresses already: they would lose requests otherwise."""
     view = case.world.route
     if view is None or not able.gateway.parent_refs:

@@ -97,8 +97,10 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     versions = wanted(case, history, able, route, wish)
     state = _state(case, history, able, route, hindered)
     heir = succession.heir(case, history, route, ready=history.broken is None and lost is None)
-    writes, told = _route(case, history, able, route, versions, state, heir.listed, blocked_by=hindered, harm=harm)
     settled, settles_at = _settled(case, route, state)
+    writes, told = _route(
+        case, history, able, route, versions, state, heir.listed, blocked_by=hindered, harm=harm, settled=settled
+    )
     kept = objects.keep(case, able, versions, answering=route.answering if route else frozenset())
     whole = history.broken is None and lost is None
     needs = ((workload(case), able, versions), *heir.needs)
@@ -159,10 +161,11 @@ def _route(
     route: Routing | None,
     versions: tuple[Wanted, ...],
     state: RouteState,
-    also: tuple[tuple[str, int], ...],
+    also: tuple[tuple[str, int | None], ...],
     *,
     blocked_by: Note | None,
     harm: bool,
+    settled: bool,
 ) -> tuple[tuple[Child, ...], tuple[Event, ...]]:
     """(writes to the route, events). A kill is written all the same, under the number that is there, and so is harm
     that no record can be written of: they only take away."""
@@ -171,7 +174,8 @@ def _route(
         return road.silenced(case, history), ()
     if route is None:
         return road.gone(case), ()
-    return road.writes(case, history, able, route, [wanted.version for wanted in versions], state, also)
+    known = [wanted.version for wanted in versions]
+    return road.writes(case, history, able, route, known, state, also, settled=settled)
 
 
 def _state(case: Case, history: History, able: Able, route: Routing | None, blocked_by: Note | None) -> RouteState:
