@@ -13,36 +13,29 @@ import kopf
 import structlog
 
 import fiduciary
-from fiduciary.clients.alertmanager import PATH, Alertmanager
-from fiduciary.clients.cloudevents import EventSink
-from fiduciary.clients.delivery import Credentials, Receiver
+from fiduciary.assembly import (
+    counted_by,
+    drift_sources,
+    ledgers_of,
+    prometheus_of,
+    receivers,
+    registries_of,
+    wake,
+)
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
-from fiduciary.clients.ledger import Scorers
-from fiduciary.clients.mlflow import Registry
-from fiduciary.clients.prometheus import Prometheus
-from fiduciary.clients.tokens import Tokens
 from fiduciary.decide import driftpolicy, financialmodel, modelexperiment
-from fiduciary.decide.counters.templates import Contour, Runtime, Seldon
-from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.alerting import Alerting
 from fiduciary.engine.apply import Applier
-from fiduciary.engine.drift.counters import Counters, Scrapes
 from fiduciary.engine.drift.observe import DriftObserver
 from fiduciary.engine.drift.reconcile import DriftReconciler
-from fiduciary.engine.drift.reconcile import Sources as DriftSources
-from fiduciary.engine.drift.references import References
 from fiduciary.engine.endpoints import serving
-from fiduciary.engine.experiments.asking import Sources
-from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.experiments.observe import ExperimentObserver
 from fiduciary.engine.experiments.outcomes import Outcomes
-from fiduciary.engine.experiments.past import Pasts
-from fiduciary.engine.experiments.reconcile import Counted, ExperimentReconciler
+from fiduciary.engine.experiments.reconcile import ExperimentReconciler
 from fiduciary.engine.lease import Lease, LeaseLost
-from fiduciary.engine.ledgers import Ledgers
 from fiduciary.engine.loop import Loop
 from fiduciary.engine.metrics import Metrics
 from fiduciary.engine.observe import Observer
@@ -51,28 +44,24 @@ from fiduciary.engine.probekey import probe_key
 from fiduciary.engine.probes import Prober
 from fiduciary.engine.queue import Priority
 from fiduciary.engine.reconcile import Judge, Reconciler
-from fiduciary.engine.registry import Desk, Mirroring, Registries
+from fiduciary.engine.registry import Desk, Mirroring
 from fiduciary.engine.sensor import DRAIN_SECONDS, Watching, listen_to_signals
 from fiduciary.engine.stores import Key, Stores
 from fiduciary.engine.writes import ORDER, Step
-from fiduciary.manifests.outcomes import audience
-from fiduciary.manifests.plans import Environment, Postgresql, Scoring
-from fiduciary.settings import Settings, calendars
+from fiduciary.platform import platform
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
+    from collections.abc import AsyncGenerator, Callable
     from types import ModuleType
 
     import aiohttp
 
     from fiduciary.clients.access import Access
+    from fiduciary.clients.mlflow import Registry
     from fiduciary.clients.probekey import ProbeKey
-    from fiduciary.settings import ReceiverSettings
+    from fiduciary.settings import Settings
 
 log = structlog.get_logger(part="app")
-
-#: Questions about the present that Prometheus is asked at once; it runs 20 at a time by itself.
-URGENT_IN_FLIGHT = 8
 
 
 def _inference(key: ProbeKey | None, settings: Settings) -> InferenceClient:
@@ -177,25 +166,27 @@ class Operator:
         inference = self._inference(key, settings)
         prober = Prober(
             inference,
-            partial(_wake, loop),
+            partial(wake, loop),
             self.metrics,
             fast=settings.probes.fast_seconds,
             concurrency=settings.probes.concurrency,
         )
-        registries = self._registries()
+        registries = registries_of(settings, self.metrics)
         mirroring = Mirroring(
             registries, lambda key: loop.queue.add(cast("Key", key), Priority.RESYNC), self._checkpoint
         )
         desk = PatientDesk(
             Desk(registries, self._judge.questions, self._now, self._checkpoint),
-            partial(_wake, loop),
+            partial(wake, loop),
             lambda key: loop.queue.news(cast("Key", key)),
         )
-        observer = Observer(cluster, self.stores, self._platform(key), settings.approval_policies, prober=prober)
+        observer = Observer(
+            cluster, self.stores, platform(settings, self._access, key), settings.approval_policies, prober=prober
+        )
         applier = Applier(cluster, self.stores.by_kind, checkpoint=self._checkpoint, reporter=settings.identity)
-        prometheus = self._prometheus()
-        counted = None if prometheus is None else self._counted(prometheus, loop)
-        scorers, ledgers = self._ledgers(cluster, observer.platform(), loop)
+        prometheus = prometheus_of(settings)
+        counted = None if prometheus is None else counted_by(prometheus, settings, loop, self.metrics)
+        scorers, ledgers = ledgers_of(settings, cluster, observer.platform(), loop, self.metrics)
         outcomes = Outcomes(self.stores, ledgers, observer.references)
         experiments = ExperimentReconciler(
             observer=ExperimentObserver(cluster, self.stores, observer.platform, counted, outcomes),
@@ -207,8 +198,8 @@ class Operator:
             changed=loop.queue.add,
             now=self._now,
         )
-        drift = self._drift_sources(prometheus, registries, loop)
-        managers, sinks = self._receivers()
+        drift = drift_sources(settings, prometheus, registries, loop, self.metrics)
+        managers, sinks = receivers(settings, self.metrics)
         alerting = Alerting(managers, sinks, loop.queue.add)
         policies = DriftReconciler(
             observer=DriftObserver(
@@ -298,188 +289,8 @@ class Operator:
             session.headers["User-Agent"] = f"fiduciary-operator/{fiduciary.__version__}"
             yield AiohttpCluster(self._access.server, lambda: session, observe=self.metrics.request)
 
-    def _prometheus(self) -> Prometheus | None:
-        settings = self.settings.prometheus
-        if settings is None:
-            return None
-        return Prometheus(
-            settings.url,
-            ca_file=settings.ca_file,
-            token_file=settings.token_file,
-            timeout=settings.timeout_seconds,
-        )
-
-    def _counted(self, prometheus: Prometheus, loop: Loop) -> Counted:
-        """What asks Prometheus for experiments."""
-        settings = self.settings.prometheus
-        assert settings is not None
-        namespace, pod = settings.namespace_label, settings.pod_label
-        gateway = None
-        if settings.gateway == "Contour":
-            gateway = Contour(self.settings.gateway_namespaces, namespace=namespace, pod=pod)
-        pods = Runtime(namespace, pod), Seldon(namespace, pod)
-        sources = Sources(*pods, gateway, settings.scrape_seconds, settings.scrape_timeout_seconds)
-
-        # A failing challenger is seen at each scrape, however long others' answers take: the next scrape asks anew.
-        urgent = prometheus.beside(
-            timeout=min(settings.timeout_seconds, float(settings.scrape_seconds)), in_flight=URGENT_IN_FLIGHT
-        )
-        past = prometheus.beside(in_flight=1)
-        return Counted(
-            Gatherer(prometheus, sources, partial(_wake, loop), self.metrics, urgent=urgent),
-            Pasts(past, sources, partial(_wake, loop), self.metrics),
-        )
-
-    def _ledgers(
-        self, cluster: AiohttpCluster, platform: Platform, loop: Loop
-    ) -> tuple[Scorers, Ledgers] | tuple[None, None]:
-        """What reads the outcome scorers; nothing where none is made."""
-        if platform.serving is None or platform.serving.scoring is None:
-            return None, None
-        settings = self.settings.outcomes
-        tokens = Tokens(cluster, platform.serving.scoring.operator)
-
-        scorers = Scorers(
-            settings.url,
-            token=lambda namespace: tokens.of(audience(namespace)),
-            timeout=settings.timeout_seconds,
-            observe=self.metrics.ledger_request,
-        )
-        return scorers, Ledgers(scorers, partial(_wake, loop), seconds=settings.poll_seconds)
-
-    def _drift_sources(self, prometheus: Prometheus | None, registries: Registries, loop: Loop) -> DriftSources:
-        """What is read for drift policies."""
-
-        artifacts = {name: cast("Registry", registry) for name, registry in registries.items()}
-        settings = self.settings.prometheus
-        counters = None
-        if prometheus is not None and settings is not None:
-            scrapes = Scrapes(
-                settings.scrape_seconds, settings.scrape_timeout_seconds, settings.namespace_label, settings.pod_label
-            )
-            counters = Counters(prometheus, scrapes, partial(_wake, loop), self.metrics)
-        return DriftSources(References(artifacts, partial(_wake, loop)), counters)
-
-    def _receivers(self) -> tuple[Mapping[str, Alertmanager], Mapping[str, EventSink]]:
-        """Who takes alerts, by the names that the settings give them."""
-
-        def receiver(name: str, address: str, settings: ReceiverSettings) -> Receiver:
-            shown = Credentials(
-                token_file=settings.token_file,
-                username=settings.username,
-                password_file=settings.password_file,
-                ca_file=settings.ca_file,
-                cert_file=settings.cert_file,
-                key_file=settings.key_file,
-            )
-            observe = partial(self.metrics.alert_post, name)
-            return Receiver(address, shown, timeout=settings.timeout_seconds, observe=observe)
-
-        managers = {
-            name: Alertmanager([receiver(name, url.rstrip("/") + PATH, its) for url in its.urls])
-            for name, its in self.settings.alertmanagers.items()
-        }
-        sinks = {
-            name: EventSink(receiver(name, its.url, its), its.mode) for name, its in self.settings.event_sinks.items()
-        }
-        return managers, sinks
-
     def _look_at_others(self, loop: Loop, model: Key) -> None:
         """Experiments and drift policies of a model whose status or log we wrote."""
         name = (model.namespace, model.name)
         for other in (*self.stores.experiments_of(name), *self.stores.policies_of(name)):
             loop.queue.add(other)
-
-    def _registries(self) -> Registries:
-        return {
-            name: Registry(
-                connection.tracking_uri, token_file=connection.token_file, observe=self.metrics.registry_request
-            )
-            for name, connection in self.settings.connections.items()
-        }
-
-    def _platform(self, key: ProbeKey | None) -> Platform:
-        settings = self.settings
-        return Platform(
-            cluster=settings.cluster,
-            trainer_image=settings.trainer_image,
-            trainer_feast_image=settings.trainer_feast_image,
-            operator_version=fiduciary.__version__,
-            connections={
-                name: Connection(
-                    name,
-                    connection.tracking_uri,
-                    connection.trainer_uri or connection.tracking_uri,
-                    connection.artifacts,
-                    connection.web_uri or connection.tracking_uri,
-                )
-                for name, connection in settings.connections.items()
-            },
-            allowed_uris=settings.allowed_uris,
-            job_ttl_seconds=settings.job_ttl_seconds,
-            progress_seconds=settings.progress_seconds,
-            resync_seconds=settings.resync_seconds,
-            gitops_editors=settings.gitops_editors,
-            mlflow_egress=settings.mlflow_egress,
-            calendars=calendars(),
-            serving=self._environment(key) if settings.server_image else None,
-            hostnames=settings.hostnames,
-            probe_seconds=round(settings.probes.steady_seconds),
-            probe_protocols=("rest", "grpc"),
-            wave=settings.wave,
-            experiments=settings.prometheus is not None,
-            notional=settings.outcomes.notional,
-            replay=settings.outcomes.replay,
-        )
-
-    def _scoring(self) -> Scoring | None:
-        """What makes a namespace's outcome scorer; None where no experiment could use one."""
-        settings, outcomes = self.settings, self.settings.outcomes
-        if settings.prometheus is None or not settings.outcomes_image:
-            return None
-        told = self._access.account() or ("", "")
-        issuer, operator = outcomes.issuer or told[0], outcomes.operator or told[1]
-        if not issuer or not operator:
-            log.error(
-                "outcomes.unusable",
-                why="this process is no ServiceAccount, and the settings name no outcomes.issuer and outcomes.operator",
-                then="no outcome scorer is made: run in a pod, or name both",
-            )
-            return None
-        database = outcomes.postgresql
-        return Scoring(
-            image=settings.outcomes_image,
-            issuer=issuer,
-            operator=operator,
-            operator_namespace=settings.namespace,
-            monitoring_namespaces=settings.monitoring_namespaces,
-            keys_url=outcomes.keys_url,
-            writers=outcomes.writers,
-            writer_namespaces=outcomes.writer_namespaces,
-            storage_class=outcomes.storage_class,
-            storage_size=outcomes.storage_size,
-            postgresql=None if database is None else Postgresql(database.url, database.secret, database.egress),
-            retention_days=outcomes.retention_days,
-        )
-
-    def _environment(self, key: ProbeKey | None) -> Environment:
-        settings = self.settings
-        return Environment(
-            cluster=settings.cluster,
-            image=settings.server_image,
-            operator_namespace=settings.namespace,
-            gateway_namespaces=settings.gateway_namespaces,
-            monitoring_namespaces=settings.monitoring_namespaces,
-            mlflow_egress=settings.mlflow_egress,
-            records_url=settings.records.url if settings.records else None,
-            records_egress=settings.records.egress if settings.records else (),
-            scoring=self._scoring(),
-            probe_key=key.public if key else None,
-            pre_stop_seconds=settings.pre_stop_seconds,
-            drain_seconds=settings.drain_seconds,
-        )
-
-
-def _wake(loop: Loop, key: Hashable) -> None:
-    """For parts that know no keys of the loop: they give back what they were asked for."""
-    loop.queue.add(cast("Key", key))
