@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment import comparison, course, forecast
+from fiduciary.decide.experiment import comparison, course, forecast, pods
 from fiduciary.decide.experiment.case import Case
 from fiduciary.decide.experiment.claims import present
 from fiduciary.decide.experiment.decision import Decision
@@ -65,6 +65,9 @@ def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
     moment = course.Moment(
         now=case.now,
         dark=numbers.champion_dark or (numbers.challenger_dark and numbers.exposed),
+        absent=pods.absent(case) and numbers.step >= 0,
+        unready=pods.absent(case) and case.world.live.challenger.unready > 0,
+        away=numbers.pods_away,
         digest=case.evidence_digest or "",
         test=ruling.test,
         message=ruling.message,
@@ -90,6 +93,11 @@ def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
     numbers = reading.numbers
     if state is not None and (numbers.watching or not numbers.recorded):
         moments.append(_next_block(case, state))
+        lasting = (
+            (state.course.unready_since, pods.UNREADY_SCRAPES * case.world.scrape_seconds),
+            (state.course.away_since, pods.AWAY_LIMIT),
+        )
+        moments += [since + seconds for since, seconds in lasting if since is not None]
         if (numbers.watching or numbers.exposed) and case.spec.circuit_breakers:
             # They look at each scrape: its answer calls, as pods do. This is for a scrape without any.
             moments.append(case.now + 2 * case.world.scrape_seconds)

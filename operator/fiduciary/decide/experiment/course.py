@@ -21,10 +21,13 @@ SEGMENTS_KEPT = 32
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What moves the course besides the rule: the time, whether an arm is dark, the evidence, and the words of harm."""
+    """What moves the course besides the rule: the time, who is dark or away, the evidence, and the words of harm."""
 
     now: int
     dark: bool
+    absent: bool  # no pod of the challenger is ready, the champion's are
+    unready: bool  # and one of them runs
+    away: bool  # they are not enough for the step again
     digest: str
     test: str
     message: str
@@ -38,7 +41,12 @@ def with_block(course: Course, steps: Sequence[Step], block: ClosedBlock) -> Cou
     segments = course.segments
     if segments:
         segments = (replace(segments[0], blocks=segments[0].blocks + block.last - block.first + 1), *segments[1:])
-    counts = course.step >= 0 and not block.merged and in_force(steps[course.step], block.weight, block.mirror)
+    counts = (
+        course.step >= 0
+        and not block.merged
+        and not block.absent
+        and in_force(steps[course.step], block.weight, block.mirror)
+    )
     return replace(course, blocks=course.blocks + counts, segments=segments)
 
 
@@ -58,8 +66,15 @@ def in_force(step: Step, weight: int, mirror: int) -> bool:
 def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -> Course:
     """The course after this evaluation."""
     now = moment.now
-    dark_since = (course.dark_since if course.dark_since is not None else now) if moment.dark else None
-    course = replace(course, judged=now, dark_since=dark_since, request=_request(course.request, moment))
+    dark_since = _since(course.dark_since, now, moment.dark)
+    course = replace(
+        course,
+        judged=now,
+        dark_since=dark_since,
+        away_since=_since(course.away_since, now, moment.absent or (moment.away and course.away_since is not None)),
+        unready_since=_since(course.unready_since, now, moment.unready),
+        request=_request(course.request, moment),
+    )
     if rule.exposure == "Next":
         entered = course.step + 1
         segment = Segment(now, steps[entered].name, rule.reason)
@@ -78,6 +93,13 @@ def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -
     if rule.final and rule.verdict == "KeepChampion":
         return replace(course, request=None)
     return course
+
+
+def _since(since: int | None, now: int, holds: bool) -> int | None:
+    """Since when something holds; None where it does not."""
+    if not holds:
+        return None
+    return now if since is None else since
 
 
 def _request(request: Request | None, moment: Moment) -> Request | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api.conditions import find
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment import breakers
+from fiduciary.decide.experiment import breakers, pods
 from fiduciary.decide.experiment.begin import seconds_of
 from fiduciary.decide.experiment.course import in_force
 from fiduciary.decide.experiment.readings import Readings
@@ -82,7 +82,7 @@ def noninferiority_over(terms: Terms, evidence: Evidence) -> float:
 def read(case: Case, impossible: str | None) -> Reading:
     """All readings of this case. ``impossible``: why an objective can never be shown."""
     state = case.state
-    trip, pods = breakers.tripped(case), breakers.pods(case)
+    trip, failed = breakers.tripped(case), pods.failed(case)
     by_harm, by_watch = (NOTHING, NOTHING) if state is None else (harm(state.evidence), watch(state.evidence))
     level = math.log(float(case.spec.evidence.alpha.rollback))
     numbers = replace(
@@ -91,7 +91,8 @@ def read(case: Case, impossible: str | None) -> Reading:
         relabelled=case.spec.purpose == "Refresh" and not case.world.same_configuration,
         refused=case.refusal is not None,
         unread=bool(case.world.unread) and not case.started,
-        pods_failed=pods is not None,
+        pods_failed=failed is not None,
+        pods_away=pods.away(case),
         breaker=trip is not None,
         harm_over=by_harm.log_e + level,
         watch_over=by_watch.log_e + level,
@@ -99,7 +100,7 @@ def read(case: Case, impossible: str | None) -> Reading:
     numbers = _route(case, _data(case, numbers))
     if state is not None:
         numbers = _progress(case, state, numbers)
-    return Reading(numbers, by_harm, by_watch, trip, pods, impossible)
+    return Reading(numbers, by_harm, by_watch, trip, failed, impossible)
 
 
 def _people(case: Case) -> Readings:

@@ -36,6 +36,7 @@ class Readings:
 
     # safety
     pods_failed: bool = False
+    pods_away: bool = False  # none was ready, and they do not suffice for the step again
     breaker: bool = False
     harm_over: float = float("-inf")  # of the weighted average of all harm tests
     watch_over: float = float("-inf")  # the same after a promotion

@@ -47,7 +47,7 @@ def _latched(r: Readings) -> bool:
 
 
 def _pods_failed(r: Readings) -> bool:
-    return r.pods_failed & r.exposed
+    return r.pods_failed & (r.exposed | r.pods_away)
 
 
 def _breaker(r: Readings) -> bool:
@@ -63,7 +63,8 @@ def _shortfall(r: Readings) -> bool:
 
 
 def _challenger_dark(r: Readings) -> bool:
-    return r.exposed & r.challenger_dark & (r.champion_dark ^ True)
+    """Without pods there are no metrics: that has a reason of its own."""
+    return r.exposed & r.challenger_dark & (r.champion_dark ^ True) & (r.pods_away ^ True)
 
 
 def _deleted_after_start(r: Readings) -> bool:
@@ -117,6 +118,10 @@ def _no_data(r: Readings) -> bool:
 def both_dark(r: Readings) -> bool:
     """Nothing is seen. A challenger to which nothing is sent has no series that could be: it gives no light."""
     return r.champion_dark & (r.challenger_dark | (r.exposed ^ True))
+
+
+def _pods_away(r: Readings) -> bool:
+    return r.pods_away
 
 
 def _champion_dark(r: Readings) -> bool:
@@ -263,6 +268,7 @@ TABLE: tuple[Rule, ...] = (
     # No data is never a pass: hold blind, then keep what is known.
     Rule(reasons.NO_DATA, "KeepChampion", "Zero", _no_data, final=True),
     Rule(reasons.BOTH_DARK, "Hold", "Zero", both_dark),
+    Rule(reasons.PODS_NOT_READY, "Hold", "Zero", _pods_away),  # nobody is sent where nobody answers; no verdict on why
     Rule(reasons.CHAMPION_DARK, "Hold", "Keep", _champion_dark),  # nothing to compare with; the challenger is seen
     # It sees, and does not trust what it sees.
     Rule(reasons.EVIDENCE_REFUSED, "Hold", "Keep", _refused),

@@ -218,6 +218,8 @@ class Course:
     blocks: int = 0  # folded at the weights of this step, without a gap
     started: int | None = None
     dark_since: int | None = None
+    away_since: int | None = None  # no pod of the challenger was ready; until they suffice for the step again
+    unready_since: int | None = None  # and one of them ran, and said that it was not
     latch: Latch | None = None
     request: Request | None = None
     judged: int = 0  # time of the last judgement: it never runs backwards

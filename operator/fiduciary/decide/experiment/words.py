@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment import forecast
+from fiduciary.decide.experiment import forecast, pods
 from fiduciary.decide.experiment.claims import claims
 from fiduciary.decide.experiment.decision import Ruling
 from fiduciary.decide.experiment.lacking import held, missing
@@ -91,6 +91,10 @@ def _harm_after_promotion(case: Case, reading: Reading) -> str:
 
 def _pods(_: Case, reading: Reading) -> str:
     return "" if reading.pods is None else reading.pods.message
+
+
+def _pods_away(case: Case, _: Reading) -> str:
+    return pods.waited_for(case)
 
 
 def _breaker(_: Case, reading: Reading) -> str:
@@ -314,6 +318,7 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.QUEUED: _queued,
     reasons.NO_DATA: _dark,
     reasons.BOTH_DARK: _dark,
+    reasons.PODS_NOT_READY: _pods_away,
     reasons.CHAMPION_DARK: _dark,
     reasons.NEVER_STARTED: _never_started,
     reasons.NOT_SHOWN: _not_shown,

@@ -75,6 +75,7 @@ class ClosedBlock:
     tests: tuple[ArmCounts, ...]
     misrouted: int = 0  # sticky routes only: requests whose arm is not their bucket's
     mixed: bool = False  # the weights changed inside, or not a scrape interval before its first edge
+    absent: bool = False  # the cluster had taken the challenger's pods, for a part of it at least
     around: Around = Around()
 
     @property
@@ -112,11 +113,25 @@ class LiveCounts:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """What happened to the pods of one arm since the experiment began."""
+    """What happened to the pods of one arm since the experiment began.
+
+    Attributes:
+        restarts: runs of its containers that ended by themselves.
+        unready: pods that run and say that they are not ready.
+        told: in words, what became of those that are not ready.
+    """
 
     ready: int = 0
     restarts: int = 0
     out_of_memory: int = 0
+    unready: int = 0
+    told: str = ""
+
+    @property
+    def taken(self) -> bool:
+        """No pod is ready, and none of them says that it failed: the cluster took them (a drain, an eviction, a node
+        that is lost, a Server that starts again)."""
+        return not self.ready and not self.unready
 
 
 @dataclass(frozen=True, slots=True)

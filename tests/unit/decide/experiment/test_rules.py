@@ -61,6 +61,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (reasons.PINNED, {"pinned": True}),
     (reasons.NO_DATA, {**DARK, "dark_seconds": 7200.0}),
     (reasons.BOTH_DARK, DARK),
+    (reasons.PODS_NOT_READY, {"pods_away": True}),
     (reasons.CHAMPION_DARK, {"champion_dark": True}),
     (reasons.EVIDENCE_REFUSED, {"refused": True}),
     (reasons.TOO_MANY_SERIES, {"excess_series": 1}),
