@@ -177,10 +177,11 @@ class TrialStory(Mortal):
         self.pod(number)
         self.prometheus.pods[number] = Counter(NAMESPACE, pod["name"], self.milliseconds)
 
-    def pod(self, number: str, *, ready: bool = True, restarts: int = 0, killed: bool = False) -> None:
-        """What the kubelet says of the only pod of a version."""
-        ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}} if killed else {}
-        container = {"name": "server", "state": {"running": {}}, "restartCount": restarts, "lastState": ended}
+    def pod(self, number: str, *, ready: bool = True, restarts: int = 0, killed: bool = False, ended: str = "") -> None:
+        """What the kubelet says of the only pod of a version. ``ended``: why its last run did."""
+        why = "OOMKilled" if killed else ended
+        last = {"terminated": {"exitCode": 137, "reason": why}} if why else {}
+        container = {"name": "server", "state": {"running": {}}, "restartCount": restarts, "lastState": last}
         status = {
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
@@ -189,6 +190,14 @@ class TrialStory(Mortal):
         name = version_name(NAME, digest(number))
         self.cluster.touch(kinds.POD, NAMESPACE, f"{name}-6f9d8-0", status=status)
         self.cluster.touch(kinds.DEPLOYMENT, NAMESPACE, name, status={"readyReplicas": int(ready), "replicas": 1})
+
+    def drained(self, number: str) -> None:
+        """The only pod of a version was evicted; the one that takes its place is being made on another node."""
+        waits = {"name": "server", "state": {"waiting": {"reason": "ContainerCreating"}}, "restartCount": 0}
+        status = {"phase": "Pending", "containerStatuses": [waits]}
+        name = version_name(NAME, digest(number))
+        self.cluster.touch(kinds.POD, NAMESPACE, f"{name}-6f9d8-0", status=status)
+        self.cluster.touch(kinds.DEPLOYMENT, NAMESPACE, name, status={"readyReplicas": 0, "replicas": 1})
 
     def write(self, action: str, number: str, **parts: Any) -> None:
         """One more record."""

@@ -118,7 +118,7 @@ def _people(case: Case) -> Readings:
         superseded=superseded(case) is not None,
         aborted=bool(case.acts("Abort")),
         rejected=bool(case.acts("Reject")),
-        queued=model.active != (metadata.name, metadata.uid),
+        queued=model.active != (metadata.name, metadata.uid) or (bool(model.moving) and not case.started),
         killed=model.killed,
         pinned=model.mode == "Pinned",
         suspended=spec.suspend or model.suspended,

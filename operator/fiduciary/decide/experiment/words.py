@@ -164,6 +164,11 @@ def _relabelled(case: Case, _: Reading) -> str:
 
 def _queued(case: Case, _: Reading) -> str:
     active, ahead = case.world.model.active, case.world.model.ahead
+    if case.world.model.moving:
+        return (
+            f"the model's requests move to backend {case.world.model.moving}, and evidence is of one place: it begins "
+            "there, once that is proven (the model's condition Reconciling says how far it is)"
+        )
     follows = "none yet" if active is None else active[0]
     return f"the model follows one experiment at a time, now {follows}" + (
         f"; before this: {', '.join(ahead)}" if ahead else ""

@@ -263,6 +263,7 @@ class ModelFacts:
     mode: Literal["Auto", "Manual", "Pinned"] = "Auto"
     approvals: int = 0
     rollback_window_seconds: int = 86_400
+    moving: str = ""  # where its requests are to be answered from now on, as long as they are not yet
     killed: bool = False
     suspended: bool = False
     editor: str | None = None  # who last changed the model's spec

@@ -47,7 +47,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (reasons.BREAKER_TRIPPED, {"breaker": True}),
     (reasons.HARM_SHOWN, {"harm_over": 0.0}),
     (reasons.REQUESTS_LOST, {"ratio_alarm": True, "shortfall": True}),
-    (reasons.CHALLENGER_DARK, {"challenger_dark": True, "champion_dark": False}),
+    (reasons.CHALLENGER_DARK, {"challenger_dark": True, "champion_dark": False, "pods_away": False}),
     (reasons.DELETING, {"deleted": True}),  # it began: a verdict, to be recorded
     (reasons.DELETING, {"deleted": True, "step": -1, "blocks": 0}),
     (reasons.SUPERSEDED, {"superseded": True}),
