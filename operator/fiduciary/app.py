@@ -23,7 +23,8 @@ from fiduciary.clients.mlflow import Registry
 from fiduciary.clients.prometheus import Prometheus
 from fiduciary.clients.tokens import Tokens
 from fiduciary.decide import driftpolicy, financialmodel, modelexperiment
-from fiduciary.decide.counters.templates import Contour, Runtime, Seldon
+from fiduciary.decide.counters.contour import Contour
+from fiduciary.decide.counters.runtime import Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.alerting import Alerting

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fiduciary.clients.inference import Answer, Example, NoExample
 from fiduciary.decide import driftpolicy, modelexperiment
-from fiduciary.decide.counters.templates import Runtime, Seldon
+from fiduciary.decide.counters.runtime import Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.alerting import Alerting

@@ -11,8 +11,10 @@ import pytest
 
 from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.blocks import START, read
+from fiduciary.decide.counters.contour import Contour
 from fiduciary.decide.counters.exposure import Change
-from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
+from fiduciary.decide.counters.runtime import Runtime, Seldon
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.engine.experiments import asking, gather
 from fiduciary.engine.experiments.asking import Sources, Want
 from fiduciary.engine.experiments.gather import Gatherer
