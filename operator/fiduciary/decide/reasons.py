@@ -423,6 +423,9 @@ NOT_WORSE = "NotWorse"
 
 GATHERING_EVIDENCE = "GatheringEvidence"
 """Requests and sessions are counted; status.tests says how far each test is."""
+GATHERING_OUTCOMES = "GatheringOutcomes"
+"""The objectives are judged on outcomes of live predictions, which are comparable while every request goes to both
+arms: the first step that splits requests waits until they are shown. The message says how far they are."""
 STEP_ENTERED = "StepEntered"
 """The next step of the traffic plan begins."""
 READING_HISTORY = "ReadingHistory"

@@ -180,11 +180,11 @@ def test_live_outcomes_that_say_the_challenger_is_worse_promote_nothing() -> Non
         "stopping": {"minDuration": "1m", "maxDuration": "2000d"},
     }
     story = ReplayStory(spec)
-    story.reaches("half")
+    story.reaches("shadow")
     story.says(rows=sessions(-0.3, DAYS, source="Live"), begun=True)
     story.run_for(900)
     assert "ruling" not in story.status
-    assert story.status["reason"] == "GatheringEvidence"
+    assert (story.status["step"], story.status["reason"]) == ("shadow", "GatheringOutcomes")
 
 
 def test_a_refresh_is_not_replayed_and_its_live_sessions_are_read() -> None:

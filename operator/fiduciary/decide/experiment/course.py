@@ -63,6 +63,11 @@ def in_force(step: Step, weight: int, mirror: int) -> bool:
     return weight == step.weight and (step.weight > 0 or mirror > 0)
 
 
+def together(steps: Sequence[Step], step: int) -> bool:
+    """Whether both arms get every request in this step: beside a split nothing is copied (see :func:`in_force`)."""
+    return step < 0 or (steps[step].weight == 0 and steps[step].mirror == 100)
+
+
 def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -> Course:
     """The course after this evaluation."""
     now = moment.now

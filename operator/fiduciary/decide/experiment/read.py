@@ -10,7 +10,7 @@ from fiduciary.api.conditions import find
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment import breakers, pods
 from fiduciary.decide.experiment.begin import seconds_of
-from fiduciary.decide.experiment.course import in_force
+from fiduciary.decide.experiment.course import in_force, together
 from fiduciary.decide.experiment.readings import Readings
 from fiduciary.evidence.combine import Combined, weighted_average
 from fiduciary.evidence.refusal import Refusal
@@ -212,6 +212,8 @@ def _route(case: Case, numbers: Readings) -> Readings:
 
 def _progress(case: Case, state: State, numbers: Readings) -> Readings:
     course, terms, evidence = state.course, state.terms, state.evidence
+    steps = case.spec.traffic.steps
+    live, last = bool(terms.objectives) and not terms.prequential, course.step >= len(steps) - 1
     return replace(
         numbers,
         latched=course.latch is not None,
@@ -221,6 +223,7 @@ def _progress(case: Case, state: State, numbers: Readings) -> Readings:
         if case.replay is not None and case.replay.phase != "Posted"
         else objectives_over(terms, evidence, case.world.spending.configurations),
         noninferiority_over=noninferiority_over(terms, evidence),
+        outcomes_first=live and not last and together(steps, course.step) and not together(steps, course.step + 1),
         requested=course.request is not None and all(one.void is None for one in evidence.objectives),
     )
 

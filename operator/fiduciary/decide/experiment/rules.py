@@ -186,6 +186,10 @@ def _unread(r: Readings) -> bool:
     return r.unread
 
 
+def _outcomes_first(r: Readings) -> bool:
+    return (r.step < r.last_step) & (r.blocks >= r.min_blocks) & r.outcomes_first & (r.objectives_over < 0.0)
+
+
 def _no_capacity(r: Readings) -> bool:
     return (r.step < r.last_step) & ((r.step < 0) | (r.blocks >= r.min_blocks)) & (r.capacity ^ True)
 
@@ -279,7 +283,8 @@ TABLE: tuple[Rule, ...] = (
     Rule(reasons.REPLAY_FAILED, "Hold", "Keep", _replay_failed),  # superiority cannot be shown: no further step
     Rule(reasons.SUSPENDED, "Hold", "Keep", _suspended),  # after safety and the end, before anything new
     Rule(reasons.READING_HISTORY, None, "Keep", _unread),  # the plug-ins are fixed with the first step
-    # Steps: never entered before its capacity is ready, left on blocks without harm.
+    # Steps: never entered before its capacity is ready, left on blocks without harm; a split ends live sessions.
+    Rule(reasons.GATHERING_OUTCOMES, None, "Keep", _outcomes_first),
     Rule(reasons.WAITING_FOR_CAPACITY, None, "Keep", _no_capacity),
     Rule(reasons.STEP_ENTERED, None, "Next", _starts),
     Rule(reasons.ROUTE_NOT_CONFIRMED, None, "Keep", _unconfirmed),

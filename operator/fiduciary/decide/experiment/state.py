@@ -131,6 +131,7 @@ class Sessions:
     dropped: int = 0  # sessions left out because our transport lost predictions
     empty: int = 0  # sessions without a pair
     overlapping: int = 0  # left out between two folded ones: the label's horizon
+    apart: int = 0  # live ones that were closed while each request went to one arm
     entities: int = 0
     missing_champion: int = 0
     missing_challenger: int = 0

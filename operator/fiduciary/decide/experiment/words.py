@@ -232,6 +232,14 @@ def _gathering(case: Case, _: Reading) -> str:
     return "; ".join(part for part in (*parts, *missing(case)) if part)
 
 
+def _outcomes_first(case: Case, reading: Reading) -> str:
+    step = case.spec.traffic.steps[reading.numbers.step + 1]
+    return (
+        f"step {step.name} splits requests, and outcomes are compared while all of them go to both arms: it waits "
+        f"until the objectives are shown; {'; '.join(missing(case))}"
+    )
+
+
 def _not_shown(case: Case, reading: Reading) -> str:
     left = missing(case) or ("everything, but what was seen is not trusted",)
     underpowered = [one for one in forecast.expected(case) if forecast.late(case, one)]
@@ -336,6 +344,7 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.REPLAY_FAILED: _replay,
     reasons.READING_HISTORY: _unread,
     reasons.WAITING_FOR_CAPACITY: _capacity,
+    reasons.GATHERING_OUTCOMES: _outcomes_first,
     reasons.STEP_ENTERED: _entered,
     reasons.ROUTE_NOT_CONFIRMED: _unconfirmed,
     reasons.GATHERING_EVIDENCE: _gathering,

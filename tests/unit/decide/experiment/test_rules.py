@@ -71,6 +71,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (reasons.REPLAY_FAILED, {"replay_failed": True}),
     (reasons.SUSPENDED, {"suspended": True}),
     (reasons.READING_HISTORY, {"unread": True, "step": -1, "blocks": 0}),
+    (reasons.GATHERING_OUTCOMES, {"step": 1, "outcomes_first": True, "objectives_over": -0.001}),
     (reasons.WAITING_FOR_CAPACITY, {"step": 1, "capacity": False}),
     (reasons.STEP_ENTERED, {"step": -1, "blocks": 0}),
     (reasons.ROUTE_NOT_CONFIRMED, {"confirmed": False}),
