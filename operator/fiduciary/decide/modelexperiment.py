@@ -68,6 +68,7 @@ def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
         absent=pods.absent(case) and numbers.step >= 0,
         unready=pods.absent(case) and case.world.live.challenger.unready > 0,
         away=numbers.pods_away,
+        enough=pods.enough(case),
         digest=case.evidence_digest or "",
         test=ruling.test,
         message=ruling.message,
@@ -96,6 +97,7 @@ def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
         lasting = (
             (state.course.unready_since, pods.UNREADY_SCRAPES * case.world.scrape_seconds),
             (state.course.away_since, pods.AWAY_LIMIT),
+            (state.course.back_since, pods.pause(state.course.absences, state.terms.block)),
         )
         moments += [since + seconds for since, seconds in lasting if since is not None]
         if (numbers.watching or numbers.exposed) and case.spec.circuit_breakers:

@@ -27,7 +27,8 @@ class Moment:
     dark: bool
     absent: bool  # no pod of the challenger is ready, the champion's are
     unready: bool  # and one of them runs
-    away: bool  # they are not enough for the step again
+    away: bool  # they are not enough for the step again, or not for long enough
+    enough: bool
     digest: str
     test: str
     message: str
@@ -72,11 +73,14 @@ def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -
     """The course after this evaluation."""
     now = moment.now
     dark_since = _since(course.dark_since, now, moment.dark)
+    away = moment.absent or (moment.away and course.away_since is not None)
     course = replace(
         course,
         judged=now,
         dark_since=dark_since,
-        away_since=_since(course.away_since, now, moment.absent or (moment.away and course.away_since is not None)),
+        away_since=_since(course.away_since, now, away),
+        back_since=_since(course.back_since, now, away and not moment.absent and moment.enough),
+        absences=course.absences + (away and course.away_since is None),
         unready_since=_since(course.unready_since, now, moment.unready),
         request=_request(course.request, moment),
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 UNREADY_SCRAPES = 2
 """Scrape intervals for which a pod that runs may say that it is not ready."""
+LONGEST_PAUSE = 6 * 3600
 AWAY_LIMIT = 120
 """Seconds for which the cluster may keep the pods of a version that has all requests, where another one could answer
 them: a pod that is made anew on another node takes a quarter of that."""
@@ -58,7 +59,22 @@ def away(case: Case) -> bool:
     course = None if case.state is None else case.state.course
     if course is None or course.step < 0 or case.spec.mode == "DryRun":
         return False
-    return absent(case) or (course.away_since is not None and case.world.route.challenger_ready < needed(case))
+    if absent(case) or course.away_since is None or _promoted(case):
+        return absent(case)
+    block = case.state.terms.block if case.state is not None else 0
+    back = case.now if course.back_since is None else course.back_since
+    return not enough(case) or case.now - back < pause(course.absences, block)
+
+
+def enough(case: Case) -> bool:
+    """Whether the challenger's pods suffice for its present share."""
+    return case.world.route.challenger_ready >= needed(case)
+
+
+def pause(absences: int, block: int) -> int:
+    """Seconds for which pods have to be there before their share comes back: each change of it is a record, and what
+    comes and goes all the time would fill the log."""
+    return 0 if absences <= 1 else min(block * 2 ** min(absences - 2, 16), LONGEST_PAUSE)
 
 
 def needed(case: Case) -> int:
@@ -73,6 +89,8 @@ def needed(case: Case) -> int:
 def waited_for(case: Case) -> str:
     """What is waited for while they are away, in words."""
     told = f": {case.world.live.challenger.told}" if case.world.live.challenger.told else ""
+    pause_s = 0 if case.state is None else pause(case.state.course.absences, case.state.terms.block)
+    for_long = f" that stay for {pause_s} s" if pause_s else ""
     grace = UNREADY_SCRAPES * case.world.scrape_seconds
     course = None if case.state is None else case.state.course
     left = "" if course is None or course.started is None else (
@@ -80,7 +98,8 @@ def waited_for(case: Case) -> str:
     )  # fmt: skip
     return (
         f"{case.world.live.challenger.ready} pods of the challenger are ready, it gets its share back with "
-        f"{needed(case)}{told}; only pods that end by themselves, or run unready for {grace} s, roll it back{left}"
+        f"{needed(case)}{for_long}{told}; only pods that end by themselves, or run unready for {grace} s, roll it back"
+        f"{left}"
     )
 
 

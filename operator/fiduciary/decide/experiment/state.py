@@ -220,6 +220,8 @@ class Course:
     started: int | None = None
     dark_since: int | None = None
     away_since: int | None = None  # no pod of the challenger was ready; until they suffice for the step again
+    back_since: int | None = None  # and suffice since then, but may have to stay for a while
+    absences: int = 0
     unready_since: int | None = None  # and one of them ran, and said that it was not
     latch: Latch | None = None
     request: Request | None = None

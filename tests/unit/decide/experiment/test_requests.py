@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -436,6 +437,28 @@ def test_a_pod_that_is_ready_again_in_time_begins_anew() -> None:
         trial.live = live
         trial.now += timedelta(seconds=20)
         assert trial.evaluate().ruling.verdict != "RollBack"
+
+
+def test_pods_that_come_and_go_all_day_do_not_fill_the_log() -> None:
+    """Each change of the share is a record."""
+    trial = running(duration="3d")
+    shares: list[int] = []
+    for minute in range(1440):
+        there = minute % 3 > 0
+        trial.live = Live((), PODS, PODS if there else GONE)
+        trial.now += timedelta(minutes=1)
+        decision = trial.evaluate()
+        assert decision.traffic is not None
+        shares.append(decision.traffic.challenger)
+    changes = sum(one != other for one, other in itertools.pairwise(shares))
+    assert shares[2] == 50, "the first time it comes back at once"
+    assert changes <= 8
+    trial.live = Live((), PODS, PODS)
+    for _ in range(7):
+        trial.now += timedelta(hours=1)
+        decision = trial.evaluate()
+    assert decision.traffic is not None
+    assert decision.traffic.challenger == 50
 
 
 def test_pods_that_end_while_others_are_waited_for_roll_back() -> None:
