@@ -16,6 +16,7 @@ import fiduciary
 from fiduciary.clients.alertmanager import PATH, Alertmanager
 from fiduciary.clients.cloudevents import EventSink
 from fiduciary.clients.delivery import Credentials, Receiver
+from fiduciary.clients.exports import Files
 from fiduciary.clients.inference import InferenceClient
 from fiduciary.clients.kube import AiohttpCluster
 from fiduciary.clients.ledger import Scorers
@@ -36,6 +37,7 @@ from fiduciary.engine.drift.reconcile import Sources as DriftSources
 from fiduciary.engine.drift.references import References
 from fiduciary.engine.endpoints import serving
 from fiduciary.engine.experiments.asking import Sources
+from fiduciary.engine.experiments.exporting import Exporter
 from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.experiments.observe import ExperimentObserver
@@ -198,6 +200,7 @@ class Operator:
         counted = None if prometheus is None else self._counted(prometheus, loop)
         scorers, ledgers = self._ledgers(cluster, observer.platform(), loop)
         outcomes = Outcomes(self.stores, ledgers, observer.references)
+        exporter = None if settings.export is None else Exporter(Files(settings.export.directory), partial(_wake, loop))
         experiments = ExperimentReconciler(
             observer=ExperimentObserver(cluster, self.stores, observer.platform, counted, outcomes),
             stores=self.stores,
@@ -207,6 +210,7 @@ class Operator:
             outcomes=outcomes,
             changed=loop.queue.add,
             now=self._now,
+            exports=exporter,
         )
         drift = self._drift_sources(prometheus, registries, loop)
         managers, sinks = self._receivers()
@@ -245,6 +249,7 @@ class Operator:
             prober,
             *(() if counted is None else (counted.gatherer, counted.pasts)),
             *(() if ledgers is None else (ledgers,)),
+            *(() if exporter is None else (exporter,)),
             alerting,
             drift.references,
             *(() if drift.counters is None else (drift.counters,)),

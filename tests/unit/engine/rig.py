@@ -102,6 +102,7 @@ class Process:
         ledgers: Any = None,
         artifacts: Any = None,
         alerting: Any = None,
+        exports: Any = None,
     ) -> None:
         self.cluster = cluster
         self.clock = clock
@@ -138,6 +139,7 @@ class Process:
             outcomes=outcomes,
             changed=self.loop.queue.add,
             now=clock.now,
+            exports=exports,
         )
         self.drift = self._drift(prometheus, artifacts, metrics)
         policies = DriftReconciler(

@@ -57,6 +57,7 @@ class TrialStory(Mortal):
 
     horizon = 0.0
     platform = PLATFORM
+    exports: Any = None  # what takes folded blocks; None: nothing does
     ledgers: Any = None  # what reads the scorer; None: there is none
 
     def __init__(self, die_at: int = -1, spec: dict[str, Any] | None = None, *, seen: bool = True) -> None:
@@ -131,6 +132,7 @@ class TrialStory(Mortal):
             platform=self.platform,
             prometheus=self.prometheus if self.seen else None,
             ledgers=self.ledgers,
+            exports=self.exports,
         )
         process.start()
         return process

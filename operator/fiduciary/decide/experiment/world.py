@@ -315,6 +315,16 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Exported:
+    """How the export of folded blocks is. ``why``: the sink takes nothing at present; empty: it does."""
+
+    file: str
+    waiting: int = 0  # lines that are not written yet
+    lost: int = 0  # that never will be, since this process began
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything that ``decide`` may look at for one ModelExperiment."""
 
@@ -338,4 +348,5 @@ class World:
     same_configuration: bool = True  # equal configKeys of both versions (protocols §2): else a Refresh is none
     procedures_known: bool = False  # of both versions, so that the trainer can replay them: Auto means Prequential
     comparison: Comparison | None = None  # None: the FinancialModel is gone, nothing can be replayed
+    exported: Exported | None = None  # None: the settings name no sink
     scrape_seconds: int = 15
