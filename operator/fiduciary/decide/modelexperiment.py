@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
+from fiduciary.decide.calendar import CalendarUnknown, zone_of
 from fiduciary.decide.experiment import comparison, course, forecast, pods
 from fiduciary.decide.experiment.case import Case
 from fiduciary.decide.experiment.claims import present
@@ -69,6 +70,7 @@ def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
         unready=pods.absent(case) and case.world.live.challenger.unready > 0,
         away=numbers.pods_away,
         enough=pods.enough(case),
+        gap=_gap(case, reading, state),
         digest=case.evidence_digest or "",
         test=ruling.test,
         message=ruling.message,
@@ -77,6 +79,22 @@ def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
         shown=present(case, state),
     )
     return replace(state, course=course.advance(state.course, case.spec.traffic.steps, rule, moment))
+
+
+def _gap(case: Case, reading: Reading, state: State) -> str | None:
+    """The exchange's day, if live outcomes of it cannot be compared: the step copies all requests, and that is not in
+    force. (A market replay has other days.)"""
+    step, numbers = state.course.step, reading.numbers
+    if step < 0 or not course.together(case.spec.traffic.steps, step):
+        return None
+    route = case.world.route
+    if course.in_force(case.spec.traffic.steps[step], route.weight, route.mirror) and not numbers.pods_away:
+        return None
+    try:
+        zone = zone_of(case.world.platform.calendars, case.world.model.calendar)
+    except CalendarUnknown:
+        return None  # there is no live ledger then
+    return case.moment.astimezone(zone).date().isoformat()
 
 
 def _traffic(case: Case, ruling: Ruling, state: State | None) -> Traffic | None:

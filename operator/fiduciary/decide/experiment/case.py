@@ -92,7 +92,8 @@ class Case:
         for row in self.world.sessions:
             if row.number <= state.evidence.sessions.last:
                 continue
-            after = fold_session(state.terms, state.evidence, row, split=split)
+            alone = split or row.session in state.course.gaps
+            after = fold_session(state.terms, state.evidence, row, split=alone)
             if isinstance(after, Refusal):
                 told = f"session {row.session}: {after.message}"
                 return Folded(state, told if refusal is None else f"{refusal}; {told}")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.world import ClosedBlock
 
 SEGMENTS_KEPT = 32
+GAPS_KEPT = 64
+"""Days; a session is closed long before that many more have passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Moment:
     unready: bool  # and one of them runs
     away: bool  # they are not enough for the step again, or not for long enough
     enough: bool
+    gap: str | None  # the exchange's day, where both arms should get every request and do not
     digest: str
     test: str
     message: str
@@ -81,6 +84,7 @@ def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -
         away_since=_since(course.away_since, now, away),
         back_since=_since(course.back_since, now, away and not moment.absent and moment.enough),
         absences=course.absences + (away and course.away_since is None),
+        gaps=_gaps(course.gaps, moment.gap),
         unready_since=_since(course.unready_since, now, moment.unready),
         request=_request(course.request, moment),
     )
@@ -102,6 +106,10 @@ def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -
     if rule.final and rule.verdict == "KeepChampion":
         return replace(course, request=None)
     return course
+
+
+def _gaps(gaps: tuple[str, ...], gap: str | None) -> tuple[str, ...]:
+    return gaps if gap is None or gap in gaps else (*gaps, gap)[-GAPS_KEPT:]
 
 
 def _since(since: int | None, now: int, holds: bool) -> int | None:

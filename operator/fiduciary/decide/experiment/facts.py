@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api import meta
 from fiduciary.api.quantities import timedelta_of
+from fiduciary.decide.calendar import ALWAYS_OPEN
 from fiduciary.decide.experiment.world import ModelFacts
 from fiduciary.decide.serving.backends import named
 from fiduciary.decide.trial import about, oldest_first
@@ -40,6 +41,7 @@ def facts(
         mode=spec.promotion.mode,
         approvals=spec.promotion.approvals,
         rollback_window_seconds=round(timedelta_of(spec.promotion.rollback_window).total_seconds()),
+        calendar=spec.data.calendar or ALWAYS_OPEN,
         moving=_moving(model, history),
         killed=history.kill is not None and history.kill.engaged,
         suspended=spec.suspend,

@@ -150,7 +150,7 @@ def _not_shown_in_time(r: Readings) -> bool:
 
 def _expired(r: Readings) -> bool:
     """All is shown. Only signatures, the calendar and pods may still be waited for, and not for ever."""
-    held = r.killed | r.pinned | r.suspended | (r.enforced ^ True) | (r.confirmed ^ True)
+    held = r.killed | r.pinned | r.suspended | (r.enforced ^ True) | ((r.confirmed ^ True) & (r.pods_away ^ True))
     return (r.elapsed >= r.max_duration) & (held | (r.elapsed >= r.longest))
 
 

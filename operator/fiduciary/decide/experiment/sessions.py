@@ -23,7 +23,7 @@ DAY = 86_400
 def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow, *, split: bool = False) -> Evidence | Refusal:
     """With the next row of the ledger. A refusal folds nothing of it.
 
-    ``split``: each request goes to one arm by now. What an arm was not asked it does not lack, and nobody knows which
+    ``split``: not every request went to both arms. What an arm was not asked it does not lack, and nobody knows which
     sessions of one series it was asked: live ones are counted then, and compare nothing.
     """
     problem = _impossible(evidence.sessions, row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from fiduciary.decide.calendar import ALWAYS_OPEN
 from fiduciary.evidence.blocks import Counts
 
 if TYPE_CHECKING:
@@ -263,6 +264,7 @@ class ModelFacts:
     mode: Literal["Auto", "Manual", "Pinned"] = "Auto"
     approvals: int = 0
     rollback_window_seconds: int = 86_400
+    calendar: str = ALWAYS_OPEN  # exchange whose days the sessions are
     moving: str = ""  # where its requests are to be answered from now on, as long as they are not yet
     killed: bool = False
     suspended: bool = False

@@ -11,7 +11,7 @@ import pytest
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.read import noninferiority_over
 from fiduciary.decide.experiment.summary import rows
-from fiduciary.decide.experiment.world import Anchor, Carried, LedgerRow, Spending
+from fiduciary.decide.experiment.world import Anchor, Carried, LedgerRow, Live, PodFacts, Spending
 from fiduciary.evidence.spending import e_lond_level
 from tests.unit.decide.experiment.trials import Trial, past, row, sessions
 
@@ -121,6 +121,23 @@ def test_live_outcomes_are_shown_before_requests_are_split() -> None:
     assert (counted.last, counted.apart, counted.missing_share) == (999, 200, 0.0)
     assert objective(trial) == shown
     assert trial.until(reasons.PROMOTED).ruling.verdict == "Promote"
+
+
+def test_a_day_on_which_the_mirror_was_away_is_not_the_challenger_s_silence() -> None:
+    trial = improve(spec=LIVE)
+    trial.ledger = sessions(0.3, 300, source="Live")
+    trial.minutes(5)
+    shown = objective(trial)
+    trial.live = Live((), PodFacts(1), PodFacts(0))
+    assert trial.minute().ruling.reason == reasons.PODS_NOT_READY
+    trial.live = Live((), PodFacts(1), PodFacts(1))
+    trial.minutes(3)
+    trial.ledger = (replace(row(300, 0.0, "Live", entities=0, missing_challenger=1), session="2026-11-24"),)
+    trial.minute()
+    assert objective(trial) == shown
+    trial.ledger = (replace(row(301, 0.0, "Live", entities=0, missing_challenger=1), session="2026-11-25"),)
+    trial.minute()
+    assert objective(trial).log_e < shown.log_e, "silence on a whole day is its own"
 
 
 def test_days_of_a_split_are_no_silence_of_the_champion_where_replays_are_the_evidence() -> None:
