@@ -14,8 +14,10 @@ from fiduciary.clients import prometheus_answers
 from fiduciary.decide.counters import blocks
 from fiduciary.decide.counters.batches import Need, queries, tracks
 from fiduciary.decide.counters.blocks import Samples
+from fiduciary.decide.counters.contour import Contour
 from fiduciary.decide.counters.plan import planned
-from fiduciary.decide.counters.templates import Contour, Runtime, Workload
+from fiduciary.decide.counters.runtime import Runtime
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment.fold import fold_block
 from fiduciary.engine.experiments.kept import Stored, stored
 from fiduciary.evidence.refusal import Refusal

@@ -16,6 +16,7 @@ import fiduciary
 from fiduciary.assembly import (
     counted_by,
     drift_sources,
+    exporter_of,
     ledgers_of,
     prometheus_of,
     receivers,
@@ -188,6 +189,7 @@ class Operator:
         counted = None if prometheus is None else counted_by(prometheus, settings, loop, self.metrics)
         scorers, ledgers = ledgers_of(settings, cluster, observer.platform(), loop, self.metrics)
         outcomes = Outcomes(self.stores, ledgers, observer.references)
+        exporter = exporter_of(settings, loop)
         experiments = ExperimentReconciler(
             observer=ExperimentObserver(cluster, self.stores, observer.platform, counted, outcomes),
             stores=self.stores,
@@ -197,6 +199,7 @@ class Operator:
             outcomes=outcomes,
             changed=loop.queue.add,
             now=self._now,
+            exports=exporter,
         )
         drift = drift_sources(settings, prometheus, registries, loop, self.metrics)
         managers, sinks = receivers(settings, self.metrics)
@@ -235,6 +238,7 @@ class Operator:
             prober,
             *(() if counted is None else (counted.gatherer, counted.pasts)),
             *(() if ledgers is None else (ledgers,)),
+            *(() if exporter is None else (exporter,)),
             alerting,
             drift.references,
             *(() if drift.counters is None else (drift.counters,)),

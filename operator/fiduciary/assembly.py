@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, cast
 from fiduciary.clients.alertmanager import PATH, Alertmanager
 from fiduciary.clients.cloudevents import EventSink
 from fiduciary.clients.delivery import Credentials, Receiver
+from fiduciary.clients.exports import Files
 from fiduciary.clients.ledger import Scorers
 from fiduciary.clients.mlflow import Registry
 from fiduciary.clients.prometheus import Prometheus
 from fiduciary.clients.tokens import Tokens
-from fiduciary.decide.counters.templates import Contour, Runtime, Seldon
+from fiduciary.decide.counters.contour import Contour
+from fiduciary.decide.counters.runtime import Runtime, Seldon
 from fiduciary.engine.drift.counters import Counters, Scrapes
 from fiduciary.engine.drift.reconcile import Sources as DriftSources
 from fiduciary.engine.drift.references import References
 from fiduciary.engine.experiments.asking import Sources
+from fiduciary.engine.experiments.exporting import Exporter
 from fiduciary.engine.experiments.gather import Gatherer
 from fiduciary.engine.experiments.past import Pasts
 from fiduciary.engine.experiments.reconcile import Counted
@@ -76,6 +79,13 @@ def counted_by(prometheus: Prometheus, given: Settings, loop: Loop, metrics: Met
         Gatherer(prometheus, sources, partial(wake, loop), metrics, urgent=urgent),
         Pasts(past, sources, partial(wake, loop), metrics),
     )
+
+
+def exporter_of(given: Settings, loop: Loop) -> Exporter | None:
+    """Where closed blocks are kept beside the status; None where the settings name no place."""
+    if given.export is None:
+        return None
+    return Exporter(Files(given.export.directory), partial(wake, loop))
 
 
 def ledgers_of(

@@ -243,6 +243,12 @@ class EventSinkSettings(ReceiverSettings):
     mode: Literal["Structured", "Binary"] = Field(default="Structured", description="content mode of the HTTP binding")
 
 
+class ExportSettings(_Strict):
+    """Where folded blocks are kept, so that the evidence of an experiment can be folded again."""
+
+    directory: Path = Field(description="of a volume that every replica can write to")
+
+
 class LeaseSettings(_Strict):
     """Times of the leader election in seconds, as in client-go: duration > renewal deadline > retry."""
 
@@ -336,6 +342,7 @@ class Settings(_Strict):
     event_sinks: Mapping[str, EventSinkSettings] = Field(
         default_factory=dict[str, EventSinkSettings], validation_alias=_names("eventSinks")
     )
+    export: ExportSettings | None = Field(default=None, description="absent: folded blocks are kept nowhere")
     job_ttl_seconds: int = Field(default=3600, validation_alias=_names("jobTtlSeconds"), ge=0)
     progress_seconds: int = Field(default=15, validation_alias=_names("progressSeconds"), ge=1)
     resync_seconds: int = Field(default=600, validation_alias=_names("resyncSeconds"), ge=10)

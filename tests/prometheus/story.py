@@ -28,7 +28,8 @@ from fiduciary.decide.counters.deltas import Clock
 from fiduciary.decide.counters.exposure import Change
 from fiduciary.decide.counters.measures import Measure
 from fiduciary.decide.counters.plan import Limit, Plan
-from fiduciary.decide.counters.templates import Runtime, Workload
+from fiduciary.decide.counters.runtime import Runtime
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment.times import first_edge
 from tests.prometheus.server import SCRAPE, TIMEOUT, Exporter, Server, Target, program, wait
 

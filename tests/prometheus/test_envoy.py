@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fiduciary.decide.counters.batches import tracks
+from fiduciary.decide.counters.contour import Contour
 from fiduciary.decide.counters.samples import Series
 from fiduciary.decide.counters.state import CLIENT, FAILED, FIELDS, GOOD, STARTED, TIMED, TIMED_ENDED
-from fiduciary.decide.counters.templates import Contour, Workload
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.counters.tracks import line
 from tests.prometheus.server import free_port, wait
 

@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment import comparison, course, forecast
+from fiduciary.decide.calendar import CalendarUnknown, zone_of
+from fiduciary.decide.experiment import comparison, course, forecast, pods
 from fiduciary.decide.experiment.case import Case
 from fiduciary.decide.experiment.claims import present
 from fiduciary.decide.experiment.decision import Decision
@@ -65,6 +66,11 @@ def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
     moment = course.Moment(
         now=case.now,
         dark=numbers.champion_dark or (numbers.challenger_dark and numbers.exposed),
+        absent=pods.absent(case) and numbers.step >= 0,
+        unready=pods.absent(case) and case.world.live.challenger.unready > 0,
+        away=numbers.pods_away,
+        enough=pods.enough(case),
+        gap=_gap(case, reading, state),
         digest=case.evidence_digest or "",
         test=ruling.test,
         message=ruling.message,
@@ -73,6 +79,22 @@ def _after(case: Case, reading: Reading, ruling: Ruling) -> State | None:
         shown=present(case, state),
     )
     return replace(state, course=course.advance(state.course, case.spec.traffic.steps, rule, moment))
+
+
+def _gap(case: Case, reading: Reading, state: State) -> str | None:
+    """The exchange's day, if live outcomes of it cannot be compared: the step copies all requests, and that is not in
+    force. (A market replay has other days.)"""
+    step, numbers = state.course.step, reading.numbers
+    if step < 0 or not course.together(case.spec.traffic.steps, step):
+        return None
+    route = case.world.route
+    if course.in_force(case.spec.traffic.steps[step], route.weight, route.mirror) and not numbers.pods_away:
+        return None
+    try:
+        zone = zone_of(case.world.platform.calendars, case.world.model.calendar)
+    except CalendarUnknown:
+        return None  # there is no live ledger then
+    return case.moment.astimezone(zone).date().isoformat()
 
 
 def _traffic(case: Case, ruling: Ruling, state: State | None) -> Traffic | None:
@@ -90,6 +112,12 @@ def _wake(case: Case, reading: Reading, state: State | None) -> datetime:
     numbers = reading.numbers
     if state is not None and (numbers.watching or not numbers.recorded):
         moments.append(_next_block(case, state))
+        lasting = (
+            (state.course.unready_since, pods.UNREADY_SCRAPES * case.world.scrape_seconds),
+            (state.course.away_since, pods.AWAY_LIMIT),
+            (state.course.back_since, pods.pause(state.course.absences, state.terms.block)),
+        )
+        moments += [since + seconds for since, seconds in lasting if since is not None]
         if (numbers.watching or numbers.exposed) and case.spec.circuit_breakers:
             # They look at each scrape: its answer calls, as pods do. This is for a scrape without any.
             moments.append(case.now + 2 * case.world.scrape_seconds)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SERVER = "server"
 SERVERS = (SERVER, CONTAINER)
+CRASHING = "CrashLoopBackOff"
+LOST = ("Unknown", "ContainerStatusUnknown")
+"""How containerd and the kubelet call the end of a run of which they know nothing: the node went down."""
 
 
 def deployment(body: Body) -> DeploymentView:
@@ -89,7 +92,18 @@ def pod(body: Body) -> ServingPod:
         created_at=created(body),
         image_id=intern(next((status.get("imageID", "") for status in servers if status["name"] in SERVERS), "")),
         deleting="deletionTimestamp" in metadata,
+        failed=sum(map(_failed, servers)),
+        unready=any(
+            "running" in part(one, "state") and one.get("started") is True and not one.get("ready") for one in servers
+        ),
+        lost=any(part(part(one, "lastState"), "terminated").get("reason") in LOST for one in servers),
     )
+
+
+def _failed(container: Body) -> bool:
+    """Whether it ended with an error and waits to be started again."""
+    state = part(container, "state")
+    return bool(part(state, "terminated").get("exitCode")) or part(state, "waiting").get("reason") == CRASHING
 
 
 def _telling(container: Body) -> int:

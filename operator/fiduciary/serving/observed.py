@@ -31,6 +31,15 @@ class ServingPod:
     created_at: datetime | None = None
     image_id: str = ""  # of the server container, as the runtime resolved it: ends in @sha256:<digest>
     deleting: bool = False
+    failed: int = 0  # server containers that ended with an error and do not run again yet
+    unready: bool = False  # its server runs, has started, and says that it is not ready
+    lost: bool = False  # nobody knows how its server's last run ended: the node, or its runtime, went down
+
+    @property
+    def taken(self) -> bool:
+        """Whether the cluster ends it: deleted, drained, preempted, or evicted. How its containers end says nothing
+        then."""
+        return self.deleting or self.phase == "Failed"
 
 
 @dataclass(frozen=True, slots=True)

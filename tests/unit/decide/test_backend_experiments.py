@@ -92,6 +92,27 @@ def test_a_change_of_backend_waits_for_the_experiment(before: str, after: str) -
     assert lab.sim.condition("Ready")[:2] == ("True", reasons.SERVING)
 
 
+@pytest.mark.parametrize(("before", "after"), [("Gateway", "Seldon"), ("Gateway", "KServe")])
+def test_an_experiment_that_has_not_begun_waits_for_a_change_of_backend(before: str, after: str) -> None:
+    """It would put the change off until it ends, and the next one again."""
+    lab = laboratory(serving(before))
+    lab.sim.settle()
+    assert not any(one.status.challenger for one in lab.sim.world.experiments)
+    records = len(lab.sim.records)
+    lab.sim.edit({"serving": {"backend": after}})
+    seen: set[str | None] = set()
+    for _ in range(60):
+        lab.seconds(5)
+        if moved(lab, records):
+            break
+        assert not any(one.status.challenger for one in lab.sim.world.experiments)
+        seen |= {one.status.reason for one in lab.sim.world.experiments}
+    assert moved(lab, records) == [after]
+    assert seen == {reasons.QUEUED}
+    lab.until("Promote")
+    assert clients(lab.sim) == {"2": 100}
+
+
 @pytest.mark.parametrize("after", ["Seldon", "KServe"])
 def test_a_promoted_version_is_watched_to_the_end_where_its_requests_are_counted(after: str) -> None:
     lab = tried_to("half")

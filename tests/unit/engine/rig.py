@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fiduciary.clients.inference import Answer, Example, NoExample
 from fiduciary.decide import driftpolicy, modelexperiment
-from fiduciary.decide.counters.templates import Runtime, Seldon
+from fiduciary.decide.counters.runtime import Runtime, Seldon
 from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.alerting import Alerting
@@ -102,6 +102,7 @@ class Process:
         ledgers: Any = None,
         artifacts: Any = None,
         alerting: Any = None,
+        exports: Any = None,
     ) -> None:
         self.cluster = cluster
         self.clock = clock
@@ -138,6 +139,7 @@ class Process:
             outcomes=outcomes,
             changed=self.loop.queue.add,
             now=clock.now,
+            exports=exports,
         )
         self.drift = self._drift(prometheus, artifacts, metrics)
         policies = DriftReconciler(

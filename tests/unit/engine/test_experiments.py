@@ -116,6 +116,68 @@ def test_pods_that_fail_roll_back_at_once_and_what_they_suffered_before_does_not
     assert "1 restarts" in story.status["ruling"]["message"]
 
 
+def unanswered(story: TrialStory) -> None:
+    """Requests that met no pod; the last of them are scraped later."""
+    counter = story.prometheus.pods["2"]
+    counter.started += 10_000
+    counter.failed += 10_000
+
+
+def test_requests_that_meet_no_pod_would_roll_back() -> None:
+    """What the next tests leave out: the same requests while a pod is there."""
+    story = TrialStory(spec={"circuitBreakers": [{"metric": "ErrorRate", "above": "0.25", "normal": "0.01"}]})
+    story.reaches("half")
+    story.run_for(60)
+    unanswered(story)
+    story.run_for(90)
+    assert story.status["ruling"]["verdict"] == "RollBack"
+
+
+def test_a_drained_node_costs_the_challenger_time_and_nothing_else() -> None:
+    """Until the route has changed, requests meet no pod: that is in the counters, and is no evidence of the version."""
+    story = TrialStory(spec={"circuitBreakers": [{"metric": "ErrorRate", "above": "0.25", "normal": "0.01"}]})
+    story.reaches("half")
+    story.run_for(60)
+    unanswered(story)
+    story.drained("2")
+    story.turn()
+    assert (story.status["reason"], story.status["phase"]) == ("PodsNotReady", "Holding")
+    ready = {one["type"]: one for one in story.status["conditions"]}["Ready"]
+    assert "ContainerCreating" in ready["message"]
+    assert story.status["desiredTraffic"].get("challenger", 0) == 0
+    story.process = story.born()  # failover: what is known of the absence is in the status
+    story.run_for(180)
+    assert story.status["reason"] == "PodsNotReady"
+    assert story.stored().kept.absences
+    story.pod("2")
+    story.until("Promoted")
+    assert [record.spec.action for record in story.log.records][-3:] == ["Shift", "Shift", "Promote"]
+    assert story.stored().kept.absences == ()
+
+
+def test_a_new_champion_whose_node_is_drained_is_not_rolled_back_for_it() -> None:
+    story = TrialStory()
+    story.until("Promoted")
+    story.run_for(120)
+    unanswered(story)
+    story.drained("2")
+    story.run_for(60)
+    story.pod("2")
+    story.run_for(1000)
+    assert (story.status["phase"], story.status["ruling"]["verdict"]) == ("Promoted", "Promote")
+
+
+def test_a_lost_node_ends_no_run_of_the_version_and_a_crash_does() -> None:
+    story = TrialStory()
+    story.reaches("half")
+    story.pod("2", restarts=1, ended="Unknown")
+    story.run_for(60)
+    assert "ruling" not in story.status
+    story.pod("2", restarts=2, ended="Error")
+    story.turn()
+    assert story.status["ruling"]["reason"] == "PodsFailed"
+
+
 # --- what it sees
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.blocks import START, read
+from fiduciary.decide.counters.contour import Contour
 from fiduciary.decide.counters.exposure import Change
-from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
+from fiduciary.decide.counters.runtime import Runtime, Seldon
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.engine.experiments import asking, gather
 from fiduciary.engine.experiments.asking import Sources, Want
 from fiduciary.engine.experiments.gather import Gatherer
@@ -299,6 +301,64 @@ def test_who_is_slow_even_alone_stays_alone_and_costs_the_others_no_answer(monke
         asked.scrape()
     assert blind[0] == 8, "they share a query"
     assert not any(blind[6:]), blind
+
+
+@pytest.mark.parametrize(("reason", "most"), [("PrometheusTimeout", 5), ("PrometheusTooLarge", 2)])
+def test_who_is_slow_or_wrong_for_everybody_is_not_asked_ever_more(reason: Any, most: int) -> None:
+    """Two hundred experiments were 400 questions a scrape, and 796 in one of them: against 4 to 9 of one that is away,
+    whose number grows with what is to be caught up on."""
+
+    def asked_of(reason: Any) -> list[int]:
+        asked, _ = hanging(200, most=50_000)
+        count = 0
+
+        class Failing:
+            async def matrix(self, promql: str, at: int) -> Any:
+                nonlocal count
+                count += 1
+                raise PrometheusError(reason, "no answer")
+
+        gatherer = Gatherer(Failing(), SOURCES, asked.changed.append, Metrics(), now=lambda: asked.now, most=50_000)
+        for number in range(200):
+            gatherer.aim(number, asked.want(number, each_scrape=True))
+        counts: list[int] = []
+        for _ in range(12):
+            count = 0
+            asyncio.run(gatherer.ask())
+            counts.append(count)
+            due = gatherer.next_due()
+            assert due is not None
+            asked.now = due
+        return counts
+
+    away, found = asked_of("PrometheusUnreachable"), asked_of(reason)
+    assert max(found[1:]) <= most * max(away), found
+    assert found[0] <= 33 * away[0], "the halves of a question, until none of them was any better"
+
+
+def test_everybody_is_seen_again_where_only_large_questions_are_too_slow() -> None:
+    asked, _ = hanging(64, most=50_000)
+
+    class Small:
+        async def matrix(self, promql: str, at: int) -> Any:
+            if promql.count("(-predictor)") > 8:
+                raise PrometheusError("PrometheusTimeout", "no answer within 10 s")
+            return await asked.prometheus.matrix(promql, at)
+
+    gatherer = Gatherer(Small(), SOURCES, asked.changed.append, Metrics(), now=lambda: asked.now, most=50_000)
+    for number in range(64):
+        gatherer.aim(number, asked.want(number, each_scrape=True))
+    seen: set[int] = set()
+    for _ in range(12):
+        asyncio.run(gatherer.ask())
+        for number in range(64):
+            result = gatherer.results(number, -1)
+            seen |= {number} if result is not None and result.error is None else set()
+        due = gatherer.next_due()
+        assert due is not None
+        asked.now = due
+        asked.scrape()
+    assert seen == set(range(64))
 
 
 @pytest.mark.timeout(30)

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from fiduciary.api.versions import VersionRef
+from fiduciary.decide.counters.contour import Contour
 from fiduciary.decide.counters.plan import Plan
-from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
+from fiduciary.decide.counters.runtime import Runtime, Seldon
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment.begin import begin
 from fiduciary.decide.experiment.state import State
 from fiduciary.engine.experiments.asking import Sources

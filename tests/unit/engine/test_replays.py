@@ -39,7 +39,8 @@ class Read:
         wanted = self.wanted.get(key)
         if wanted is None:
             return LedgerView()
-        rows = self.view.rows if wanted.prequential is not None else ()
+        source = "Live" if wanted.prequential is None else "Prequential"
+        rows = (row for row in self.view.rows if row.source == source)
         return replace(self.view, rows=tuple(row for row in rows if row.number > wanted.folded))
 
     def drop(self, key: Any) -> None:
@@ -144,6 +145,46 @@ def test_an_experiment_that_ends_takes_its_running_job_along() -> None:
     story.run_for(60)
     assert story.jobs() == []
     assert KEY not in story.ledgers.wanted
+
+
+def test_live_outcomes_alone_promote() -> None:
+    """Nothing is replayed: sessions close one after the other while both arms see every request, over a failover."""
+    spec = {
+        "evidence": {"dispersion": "1", "outcomes": "Live"},
+        "stopping": {"minDuration": "1m", "maxDuration": "2000d"},
+    }
+    story = ReplayStory(spec)
+    story.says()
+    story.reaches("shadow")
+    story.run_for(30)
+    wanted = story.ledgers.wanted[KEY]
+    assert (wanted.prequential, wanted.live is not None) == (None, True)
+    assert wanted.first == "2026-01-01", "it is the 31st in New York: the first whole session of the mirror"
+    for closed in (200, 400, 401):  # the first 250 set the scale
+        story.says(rows=sessions(0.3, closed, source="Live"), begun=True)
+        story.run_for(60)
+        assert "ruling" not in story.status
+    story.process = story.born()
+    story.says(rows=sessions(0.3, DAYS, source="Live"), begun=True)
+    story.until("Promoted")
+    ruling = story.status["ruling"]
+    assert {"LiveEvidence", "NotWorse"} == {one["reason"] for one in ruling["reasons"]}
+    assert story.stored().state.evidence.objectives[0].folded == DAYS - 250
+    assert story.jobs() == []
+    assert [record.spec.action for record in story.log.records][-1] == "Promote"
+
+
+def test_live_outcomes_that_say_the_challenger_is_worse_promote_nothing() -> None:
+    spec = {
+        "evidence": {"dispersion": "1", "outcomes": "Live"},
+        "stopping": {"minDuration": "1m", "maxDuration": "2000d"},
+    }
+    story = ReplayStory(spec)
+    story.reaches("shadow")
+    story.says(rows=sessions(-0.3, DAYS, source="Live"), begun=True)
+    story.run_for(900)
+    assert "ruling" not in story.status
+    assert (story.status["step"], story.status["reason"]) == ("shadow", "GatheringOutcomes")
 
 
 def test_a_refresh_is_not_replayed_and_its_live_sessions_are_read() -> None:

@@ -157,6 +157,27 @@ def test_a_pod_says_what_explains_it(
     assert {name: getattr(view, name) for name in more} == more
 
 
+def test_a_pod_tells_what_its_server_did_from_what_the_cluster_did() -> None:
+    runs = container("server", {"running": {}}, started=True, ready=False)
+    crashes = container("server", {"waiting": {"reason": "CrashLoopBackOff"}}, {"terminated": {"exitCode": 1}})
+    lost = container("server", {"running": {}}, {"terminated": {"exitCode": 255, "reason": "Unknown"}}, started=True)
+    cases: list[tuple[dict[str, Any], dict[str, Any], tuple[int, bool, bool, bool]]] = [
+        (runs, {}, (0, True, False, False)),
+        (container("server", {"running": {}}, started=False, ready=False), {}, (0, False, False, False)),
+        (container("server", {"running": {}}, started=True, ready=True), {}, (0, False, False, False)),
+        (container("server", {"terminated": {"exitCode": 1}}), {}, (1, False, False, False)),
+        (crashes, {}, (1, False, False, False)),
+        ({**lost, "ready": True}, {}, (0, False, True, False)),
+        (runs, {"deletionTimestamp": "2026-11-27T12:00:00Z"}, (0, True, False, True)),
+    ]
+    for one, metadata, expected in cases:
+        found = body("Pod", status={"phase": "Running", "containerStatuses": [one]})
+        found["metadata"].update(metadata)
+        view = served.pod(found)
+        assert (view.failed, view.unready, view.lost, view.taken) == expected, one
+    assert served.pod(body("Pod", status={"phase": "Failed", "reason": "Terminated"})).taken
+
+
 def test_a_pod_belongs_to_the_deployment_of_its_replica_set() -> None:
     owner = {"kind": "ReplicaSet", "name": "spx-77777777-6f9d8", "uid": "r", "controller": True}
     assert served.deployment_of_pod(body("Pod", metadata={"ownerReferences": [owner]})) == "spx-77777777"

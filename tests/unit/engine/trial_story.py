@@ -57,6 +57,7 @@ class TrialStory(Mortal):
 
     horizon = 0.0
     platform = PLATFORM
+    exports: Any = None  # what takes folded blocks; None: nothing does
     ledgers: Any = None  # what reads the scorer; None: there is none
 
     def __init__(self, die_at: int = -1, spec: dict[str, Any] | None = None, *, seen: bool = True) -> None:
@@ -131,6 +132,7 @@ class TrialStory(Mortal):
             platform=self.platform,
             prometheus=self.prometheus if self.seen else None,
             ledgers=self.ledgers,
+            exports=self.exports,
         )
         process.start()
         return process
@@ -177,10 +179,11 @@ class TrialStory(Mortal):
         self.pod(number)
         self.prometheus.pods[number] = Counter(NAMESPACE, pod["name"], self.milliseconds)
 
-    def pod(self, number: str, *, ready: bool = True, restarts: int = 0, killed: bool = False) -> None:
-        """What the kubelet says of the only pod of a version."""
-        ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}} if killed else {}
-        container = {"name": "server", "state": {"running": {}}, "restartCount": restarts, "lastState": ended}
+    def pod(self, number: str, *, ready: bool = True, restarts: int = 0, killed: bool = False, ended: str = "") -> None:
+        """What the kubelet says of the only pod of a version. ``ended``: why its last run did."""
+        why = "OOMKilled" if killed else ended
+        last = {"terminated": {"exitCode": 137, "reason": why}} if why else {}
+        container = {"name": "server", "state": {"running": {}}, "restartCount": restarts, "lastState": last}
         status = {
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
@@ -189,6 +192,14 @@ class TrialStory(Mortal):
         name = version_name(NAME, digest(number))
         self.cluster.touch(kinds.POD, NAMESPACE, f"{name}-6f9d8-0", status=status)
         self.cluster.touch(kinds.DEPLOYMENT, NAMESPACE, name, status={"readyReplicas": int(ready), "replicas": 1})
+
+    def drained(self, number: str) -> None:
+        """The only pod of a version was evicted; the one that takes its place is being made on another node."""
+        waits = {"name": "server", "state": {"waiting": {"reason": "ContainerCreating"}}, "restartCount": 0}
+        status = {"phase": "Pending", "containerStatuses": [waits]}
+        name = version_name(NAME, digest(number))
+        self.cluster.touch(kinds.POD, NAMESPACE, f"{name}-6f9d8-0", status=status)
+        self.cluster.touch(kinds.DEPLOYMENT, NAMESPACE, name, status={"readyReplicas": 0, "replicas": 1})
 
     def write(self, action: str, number: str, **parts: Any) -> None:
         """One more record."""

@@ -105,8 +105,6 @@ def planned(
             "spec.evidence.requests is Gateway, and the gateway's counters know Seldon's mesh, no version behind it: "
             "write requests: Auto, and they are counted where they are answered"
         )
-    if meshed and template.traffic.sticky is not None:
-        return "backend Seldon cannot send a client's buckets to one version: leave traffic.sticky out"
     gateway = gateway and not meshed
     if asked == "Gateway" and not gateway:
         return (
@@ -114,11 +112,6 @@ def planned(
             "set prometheus.gateway, or write requests: Auto"
         )
     source: Source = "Gateway" if gateway and asked != "Runtime" else "Runtime"
-    if template.traffic.sticky is not None and source == "Runtime" and template.traffic.steps[-1].weight > 0:
-        return (
-            "traffic.sticky compares mirrored copies of the same requests, and the pods' counters cannot tell them "
-            "from live requests: use a gateway whose counters the operator knows, or steps with a mirror and no weight"
-        )
     limits = (*template.guardrails, *template.circuit_breakers)
     thresholds = sorted({milliseconds for limit in limits if (milliseconds := _threshold(limit)) is not None})
     guardrails: list[Limit] = []

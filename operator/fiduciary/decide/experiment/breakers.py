@@ -53,20 +53,6 @@ def tripped(case: Case) -> Trip | None:
     return _drawdown(case)
 
 
-def pods(case: Case) -> Trip | None:
-    """Crashes, kills for memory and no ready pod, where the champion's pods did not suffer the same."""
-    champion, challenger = case.world.live.champion, case.world.live.challenger
-    for name, ours, theirs in (
-        ("restarts", challenger.restarts, champion.restarts),
-        ("kills for memory", challenger.out_of_memory, champion.out_of_memory),
-    ):
-        if ours > theirs:
-            return Trip("pods", f"{ours} {name} of the challenger's containers since then, {theirs} of the champion's")
-    if challenger.ready == 0 and champion.ready > 0:
-        return Trip("pods", f"no pod of the challenger is ready, {champion.ready} of the champion are")
-    return None
-
-
 def _drawdown(case: Case) -> Trip | None:
     state = case.state
     if state is None:

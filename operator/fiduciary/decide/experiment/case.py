@@ -10,7 +10,7 @@ from fiduciary.decide import identity
 from fiduciary.decide.belief import objection
 from fiduciary.decide.experiment import breakers, comparison
 from fiduciary.decide.experiment.begin import begin, seconds_of
-from fiduciary.decide.experiment.course import promoted, with_block
+from fiduciary.decide.experiment.course import promoted, together, with_block
 from fiduciary.decide.experiment.fold import fold_block
 from fiduciary.decide.experiment.sessions import fold_session
 from fiduciary.decide.experiment.times import at
@@ -88,10 +88,12 @@ class Case:
                 refusal = f"block {block.first}..{block.last}: {after.message}"
                 break  # sessions come from elsewhere
             state = replace(state, evidence=after, course=with_block(state.course, self.spec.traffic.steps, block))
+        split = not together(self.spec.traffic.steps, state.course.step)
         for row in self.world.sessions:
             if row.number <= state.evidence.sessions.last:
                 continue
-            after = fold_session(state.terms, state.evidence, row)
+            alone = split or row.session in state.course.gaps
+            after = fold_session(state.terms, state.evidence, row, split=alone)
             if isinstance(after, Refusal):
                 told = f"session {row.session}: {after.message}"
                 return Folded(state, told if refusal is None else f"{refusal}; {told}")

@@ -177,6 +177,20 @@ def _queued(this: Outlook) -> Condition:
     return this.condition(reasons.QUEUED, "False", reasons.FOLLOWED, "it does not wait for another experiment")
 
 
+def _exported(this: Outlook) -> Condition | None:
+    state = this.case.world.exported
+    if state is None or not this.case.started:
+        return None
+    if state.lost:
+        why = f": {state.why}" if state.why else ", and others were written since"
+        told = f"{state.lost} lines of {state.file} are lost{why}; decisions go on, and evidence up to them cannot be "
+        return this.condition(reasons.EXPORTED, "False", reasons.EXPORT_INCOMPLETE, told + "folded again from it")
+    if state.why:
+        told = f"{state.waiting} lines wait for {state.file}: {state.why}; decisions go on. Mend the volume"
+        return this.condition(reasons.EXPORTED, "False", reasons.EXPORT_FAILING, told)
+    return this.condition(reasons.EXPORTED, "True", reasons.BLOCKS_EXPORTED, f"folded blocks are in {state.file}")
+
+
 def _suspended(this: Outlook) -> Condition | None:
     if not this.case.spec.suspend:
         return None
@@ -196,4 +210,5 @@ CONDITIONS = (
     # These are there only while they are true.
     _in_freeze,
     _suspended,
+    _exported,
 )

@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.world import ClosedBlock
 
 SEGMENTS_KEPT = 32
+GAPS_KEPT = 64
+"""Days; a session is closed long before that many more have passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What moves the course besides the rule: the time, whether an arm is dark, the evidence, and the words of harm."""
+    """What moves the course besides the rule: the time, who is dark or away, the evidence, and the words of harm."""
 
     now: int
     dark: bool
+    absent: bool  # no pod of the challenger is ready, the champion's are
+    unready: bool  # and one of them runs
+    away: bool  # they are not enough for the step again, or not for long enough
+    enough: bool
+    gap: str | None  # the exchange's day, where both arms should get every request and do not
     digest: str
     test: str
     message: str
@@ -38,7 +45,12 @@ def with_block(course: Course, steps: Sequence[Step], block: ClosedBlock) -> Cou
     segments = course.segments
     if segments:
         segments = (replace(segments[0], blocks=segments[0].blocks + block.last - block.first + 1), *segments[1:])
-    counts = course.step >= 0 and not block.merged and in_force(steps[course.step], block.weight, block.mirror)
+    counts = (
+        course.step >= 0
+        and not block.merged
+        and not block.absent
+        and in_force(steps[course.step], block.weight, block.mirror)
+    )
     return replace(course, blocks=course.blocks + counts, segments=segments)
 
 
@@ -55,11 +67,27 @@ def in_force(step: Step, weight: int, mirror: int) -> bool:
     return weight == step.weight and (step.weight > 0 or mirror > 0)
 
 
+def together(steps: Sequence[Step], step: int) -> bool:
+    """Whether both arms get every request in this step: beside a split nothing is copied (see :func:`in_force`)."""
+    return step < 0 or (steps[step].weight == 0 and steps[step].mirror == 100)
+
+
 def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -> Course:
     """The course after this evaluation."""
     now = moment.now
-    dark_since = (course.dark_since if course.dark_since is not None else now) if moment.dark else None
-    course = replace(course, judged=now, dark_since=dark_since, request=_request(course.request, moment))
+    dark_since = _since(course.dark_since, now, moment.dark)
+    away = moment.absent or (moment.away and course.away_since is not None)
+    course = replace(
+        course,
+        judged=now,
+        dark_since=dark_since,
+        away_since=_since(course.away_since, now, away),
+        back_since=_since(course.back_since, now, away and not moment.absent and moment.enough),
+        absences=course.absences + (away and course.away_since is None),
+        gaps=_gaps(course.gaps, moment.gap),
+        unready_since=_since(course.unready_since, now, moment.unready),
+        request=_request(course.request, moment),
+    )
     if rule.exposure == "Next":
         entered = course.step + 1
         segment = Segment(now, steps[entered].name, rule.reason)
@@ -78,6 +106,17 @@ def advance(course: Course, steps: Sequence[Step], rule: Rule, moment: Moment) -
     if rule.final and rule.verdict == "KeepChampion":
         return replace(course, request=None)
     return course
+
+
+def _gaps(gaps: tuple[str, ...], gap: str | None) -> tuple[str, ...]:
+    return gaps if gap is None or gap in gaps else (*gaps, gap)[-GAPS_KEPT:]
+
+
+def _since(since: int | None, now: int, holds: bool) -> int | None:
+    """Since when something holds; None where it does not."""
+    if not holds:
+        return None
+    return now if since is None else since
 
 
 def _request(request: Request | None, moment: Moment) -> Request | None:

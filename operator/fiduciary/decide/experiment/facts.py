@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api import meta
 from fiduciary.api.quantities import timedelta_of
+from fiduciary.decide.calendar import ALWAYS_OPEN
 from fiduciary.decide.experiment.world import ModelFacts
+from fiduciary.decide.serving.backends import named
 from fiduciary.decide.trial import about, oldest_first
 
 if TYPE_CHECKING:
@@ -39,11 +41,18 @@ def facts(
         mode=spec.promotion.mode,
         approvals=spec.promotion.approvals,
         rollback_window_seconds=round(timedelta_of(spec.promotion.rollback_window).total_seconds()),
+        calendar=spec.data.calendar or ALWAYS_OPEN,
+        moving=_moving(model, history),
         killed=history.kill is not None and history.kill.engaged,
         suspended=spec.suspend,
         editor=model.metadata.annotations.get(meta.ANNOTATION_EDITED_BY),
         acted=history.approvals,
     )
+
+
+def _moving(model: FinancialModel, history: History) -> str:
+    serving = model.spec.serving
+    return serving.backend if serving is not None and serving.backend != named(serving, history) else ""
 
 
 def pair(history: History, experiment: ModelExperiment) -> tuple[VersionRef | None, VersionRef | None]:

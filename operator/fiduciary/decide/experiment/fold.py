@@ -62,9 +62,14 @@ def fold_block(terms: Terms, evidence: Evidence, block: ClosedBlock) -> Evidence
 def arms(terms: Terms, block: ClosedBlock, test: ArmCounts) -> tuple[Counts, Counts]:
     """(champion, challenger) requests that the harm test compares: live ones and mirrored copies together.
 
+    While the cluster had taken the challenger's pods, what was sent to it says nothing of the version. Who is absent
+    does not hang on what it answers, so that the other blocks are what they were.
+
     Sticky routes draw clients, not requests, so that live arms are different people: there only copies of the same
     requests are compared (statistics.md rule 9). At weight 100 there is one arm: all that it answers is its own.
     """
+    if block.absent:
+        return _sum(test.champion, test.champion_mirror), Counts(0, 0)
     if not terms.sticky or block.weight >= 100:
         return _sum(test.champion, test.champion_mirror), _sum(test.challenger, test.challenger_mirror)
     return (test.champion if block.weight == 0 else test.champion_mirror), test.challenger_mirror
@@ -72,7 +77,7 @@ def arms(terms: Terms, block: ClosedBlock, test: ArmCounts) -> tuple[Counts, Cou
 
 def for_promotion(terms: Terms, block: ClosedBlock, test: ArmCounts) -> tuple[Counts, Counts] | None:
     """(champion, challenger) requests that count for non-inferiority: live ones at the final weight; None: none do."""
-    if block.merged or block.weight != terms.final_weight:
+    if block.merged or block.absent or block.weight != terms.final_weight:
         return None
     return arms(terms, block, test) if terms.sticky else (test.champion, test.challenger)
 
@@ -128,7 +133,7 @@ def _guardrail(
         return watch
     final = counted or (Counts(0, 0), Counts(0, 0))
     # With all requests on one arm there is nothing beside it: what status compares was counted at the same time.
-    beside = (champion, challenger) if block.weight < 100 else (Counts(0, 0), Counts(0, 0))
+    beside = (champion, challenger) if block.weight < 100 and not block.absent else (Counts(0, 0), Counts(0, 0))
     return replace(
         state,
         harm=harm,
@@ -159,7 +164,7 @@ def _ratio(terms: Terms, state: SampleRatio | None, block: ClosedBlock) -> Sampl
 
     Where a pod ended, one arm lacks requests that the router drew: that is no mismatch.
     """
-    if terms.sticky or block.merged or block.around.lost or not 0 < block.weight < 100:
+    if terms.sticky or block.merged or block.absent or block.around.lost or not 0 < block.weight < 100:
         return None if state is None else state.skip(block.first, block.last)
     share = block.weight / 100.0
     shares = (1.0 - share, share)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fiduciary.decide.experiment.begin import replays
+from fiduciary.decide.experiment.course import together
 from fiduciary.decide.experiment.fold import dispersions
 from fiduciary.decide.experiment.read import noninferiority_threshold, objective_threshold
 from fiduciary.evidence import feasibility
@@ -144,6 +146,14 @@ def impossible(case: Case) -> str | None:
                 f"objective {', '.join(traded)} (PaperPnL) needs live sessions: replayed days have losses and trade "
                 "nothing; set evidence.outcomes to Live, or use PairedLoss"
             )
+    steps = case.spec.traffic.steps
+    live = bool(case.spec.objectives) and not replays(case.spec, known=case.world.procedures_known)
+    shown = any(one.side == "Superiority" for one in case.world.spending.carried)
+    if live and not shown and not any(together(steps, index) for index in range(len(steps))):
+        return (
+            "outcomes of live predictions are compared while every request goes to both arms, and no step of the "
+            "traffic has mirror 100 and weight 0: begin with one, or set evidence.outcomes to Prequential"
+        )
     for one in expected(case):
         bounded = next((o for o in case.spec.objectives if o.name == one.name and o.loss_bound is not None), None)
         if bounded is not None and one.side == "Superiority" and late(case, one):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api.conditions import find
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment import breakers
+from fiduciary.decide.experiment import breakers, pods
 from fiduciary.decide.experiment.begin import seconds_of
-from fiduciary.decide.experiment.course import in_force
+from fiduciary.decide.experiment.course import in_force, together
 from fiduciary.decide.experiment.readings import Readings
 from fiduciary.evidence.combine import Combined, weighted_average
 from fiduciary.evidence.refusal import Refusal
@@ -82,7 +82,7 @@ def noninferiority_over(terms: Terms, evidence: Evidence) -> float:
 def read(case: Case, impossible: str | None) -> Reading:
     """All readings of this case. ``impossible``: why an objective can never be shown."""
     state = case.state
-    trip, pods = breakers.tripped(case), breakers.pods(case)
+    trip, failed = breakers.tripped(case), pods.failed(case)
     by_harm, by_watch = (NOTHING, NOTHING) if state is None else (harm(state.evidence), watch(state.evidence))
     level = math.log(float(case.spec.evidence.alpha.rollback))
     numbers = replace(
@@ -91,7 +91,8 @@ def read(case: Case, impossible: str | None) -> Reading:
         relabelled=case.spec.purpose == "Refresh" and not case.world.same_configuration,
         refused=case.refusal is not None,
         unread=bool(case.world.unread) and not case.started,
-        pods_failed=pods is not None,
+        pods_failed=failed is not None,
+        pods_away=pods.away(case),
         breaker=trip is not None,
         harm_over=by_harm.log_e + level,
         watch_over=by_watch.log_e + level,
@@ -99,7 +100,7 @@ def read(case: Case, impossible: str | None) -> Reading:
     numbers = _route(case, _data(case, numbers))
     if state is not None:
         numbers = _progress(case, state, numbers)
-    return Reading(numbers, by_harm, by_watch, trip, pods, impossible)
+    return Reading(numbers, by_harm, by_watch, trip, failed, impossible)
 
 
 def _people(case: Case) -> Readings:
@@ -117,7 +118,7 @@ def _people(case: Case) -> Readings:
         superseded=superseded(case) is not None,
         aborted=bool(case.acts("Abort")),
         rejected=bool(case.acts("Reject")),
-        queued=model.active != (metadata.name, metadata.uid),
+        queued=model.active != (metadata.name, metadata.uid) or (bool(model.moving) and not case.started),
         killed=model.killed,
         pinned=model.mode == "Pinned",
         suspended=spec.suspend or model.suspended,
@@ -211,6 +212,8 @@ def _route(case: Case, numbers: Readings) -> Readings:
 
 def _progress(case: Case, state: State, numbers: Readings) -> Readings:
     course, terms, evidence = state.course, state.terms, state.evidence
+    steps = case.spec.traffic.steps
+    live, last = bool(terms.objectives) and not terms.prequential, course.step >= len(steps) - 1
     return replace(
         numbers,
         latched=course.latch is not None,
@@ -220,6 +223,7 @@ def _progress(case: Case, state: State, numbers: Readings) -> Readings:
         if case.replay is not None and case.replay.phase != "Posted"
         else objectives_over(terms, evidence, case.world.spending.configurations),
         noninferiority_over=noninferiority_over(terms, evidence),
+        outcomes_first=live and not last and together(steps, course.step) and not together(steps, course.step + 1),
         requested=course.request is not None and all(one.void is None for one in evidence.objectives),
     )
 

@@ -36,6 +36,7 @@ class Readings:
 
     # safety
     pods_failed: bool = False
+    pods_away: bool = False  # none was ready, and they do not suffice for the step again
     breaker: bool = False
     harm_over: float = float("-inf")  # of the weighted average of all harm tests
     watch_over: float = float("-inf")  # the same after a promotion
@@ -65,6 +66,7 @@ class Readings:
     confirmed: bool = True  # the route in force is what the present step asks for
     objectives_over: float = float("-inf")  # the least over all objectives; inf for a Refresh
     noninferiority_over: float = float("-inf")  # the least over all guardrails; -inf where nothing at all is asked
+    outcomes_first: bool = False  # live sessions are the evidence, and the next step would end them
     requested: bool = False  # all was shown at one evaluation, whose digest people are asked to sign
     approvals: int = 0
     approvals_needed: int = 0

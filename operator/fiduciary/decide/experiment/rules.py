@@ -47,7 +47,7 @@ def _latched(r: Readings) -> bool:
 
 
 def _pods_failed(r: Readings) -> bool:
-    return r.pods_failed & r.exposed
+    return r.pods_failed & (r.exposed | r.pods_away)
 
 
 def _breaker(r: Readings) -> bool:
@@ -63,7 +63,8 @@ def _shortfall(r: Readings) -> bool:
 
 
 def _challenger_dark(r: Readings) -> bool:
-    return r.exposed & r.challenger_dark & (r.champion_dark ^ True)
+    """Without pods there are no metrics: that has a reason of its own."""
+    return r.exposed & r.challenger_dark & (r.champion_dark ^ True) & (r.pods_away ^ True)
 
 
 def _deleted_after_start(r: Readings) -> bool:
@@ -119,6 +120,10 @@ def both_dark(r: Readings) -> bool:
     return r.champion_dark & (r.challenger_dark | (r.exposed ^ True))
 
 
+def _pods_away(r: Readings) -> bool:
+    return r.pods_away
+
+
 def _champion_dark(r: Readings) -> bool:
     return r.champion_dark
 
@@ -145,7 +150,7 @@ def _not_shown_in_time(r: Readings) -> bool:
 
 def _expired(r: Readings) -> bool:
     """All is shown. Only signatures, the calendar and pods may still be waited for, and not for ever."""
-    held = r.killed | r.pinned | r.suspended | (r.enforced ^ True) | (r.confirmed ^ True)
+    held = r.killed | r.pinned | r.suspended | (r.enforced ^ True) | ((r.confirmed ^ True) & (r.pods_away ^ True))
     return (r.elapsed >= r.max_duration) & (held | (r.elapsed >= r.longest))
 
 
@@ -179,6 +184,10 @@ def _suspended(r: Readings) -> bool:
 
 def _unread(r: Readings) -> bool:
     return r.unread
+
+
+def _outcomes_first(r: Readings) -> bool:
+    return (r.step < r.last_step) & (r.blocks >= r.min_blocks) & r.outcomes_first & (r.objectives_over < 0.0)
 
 
 def _no_capacity(r: Readings) -> bool:
@@ -263,6 +272,7 @@ TABLE: tuple[Rule, ...] = (
     # No data is never a pass: hold blind, then keep what is known.
     Rule(reasons.NO_DATA, "KeepChampion", "Zero", _no_data, final=True),
     Rule(reasons.BOTH_DARK, "Hold", "Zero", both_dark),
+    Rule(reasons.PODS_NOT_READY, "Hold", "Zero", _pods_away),  # nobody is sent where nobody answers; no verdict on why
     Rule(reasons.CHAMPION_DARK, "Hold", "Keep", _champion_dark),  # nothing to compare with; the challenger is seen
     # It sees, and does not trust what it sees.
     Rule(reasons.EVIDENCE_REFUSED, "Hold", "Keep", _refused),
@@ -273,7 +283,8 @@ TABLE: tuple[Rule, ...] = (
     Rule(reasons.REPLAY_FAILED, "Hold", "Keep", _replay_failed),  # superiority cannot be shown: no further step
     Rule(reasons.SUSPENDED, "Hold", "Keep", _suspended),  # after safety and the end, before anything new
     Rule(reasons.READING_HISTORY, None, "Keep", _unread),  # the plug-ins are fixed with the first step
-    # Steps: never entered before its capacity is ready, left on blocks without harm.
+    # Steps: never entered before its capacity is ready, left on blocks without harm; a split ends live sessions.
+    Rule(reasons.GATHERING_OUTCOMES, None, "Keep", _outcomes_first),
     Rule(reasons.WAITING_FOR_CAPACITY, None, "Keep", _no_capacity),
     Rule(reasons.STEP_ENTERED, None, "Next", _starts),
     Rule(reasons.ROUTE_NOT_CONFIRMED, None, "Keep", _unconfirmed),

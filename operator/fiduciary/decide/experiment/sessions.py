@@ -20,11 +20,19 @@ BURN_IN = 250
 DAY = 86_400
 
 
-def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow) -> Evidence | Refusal:
-    """With the next row of the ledger. A refusal folds nothing of it."""
+def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow, *, split: bool = False) -> Evidence | Refusal:
+    """With the next row of the ledger. A refusal folds nothing of it.
+
+    ``split``: not every request went to both arms. What an arm was not asked it does not lack, and nobody knows which
+    sessions of one series it was asked: live ones are counted then, and compare nothing.
+    """
     problem = _impossible(evidence.sessions, row)
     if problem is not None:
         return problem
+    if split and row.source == "Live":
+        unasked = replace(row, entities=0, missing_champion=0, missing_challenger=0)
+        counted = _counted(terms, evidence.sessions, unasked, row)
+        return replace(evidence, sessions=replace(counted, apart=counted.apart + 1, empty=evidence.sessions.empty))
     objectives: list[ObjectiveEvidence] = []
     for objective, its in zip(evidence.objectives, terms.objectives, strict=True):
         folded = _objective(terms, its, objective, row)
@@ -34,7 +42,7 @@ def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow) -> Evidence |
     return replace(
         evidence,
         objectives=tuple(objectives),
-        sessions=_counted(terms, evidence.sessions, row),
+        sessions=_counted(terms, evidence.sessions, row, row),
     )
 
 
@@ -139,7 +147,8 @@ def _folded(state: ObjectiveEvidence, d: float) -> ObjectiveEvidence | Refusal:
     return replace(state, betting=betting, bernstein=bernstein, folded=state.folded + 1, mean=mean)
 
 
-def _counted(terms: Terms, sessions: Sessions, row: LedgerRow) -> Sessions:
+def _counted(terms: Terms, sessions: Sessions, row: LedgerRow, whole: LedgerRow) -> Sessions:
+    """``whole``: the row as the ledger has it."""
     profit = row.profit if row.profit is not None and row.source == "Live" else (0.0, 0.0)
     challenger = sessions.profit_challenger + profit[1]
     lost = row.dropped > 0  # by our own transport: its entities say nothing about either model's silence
@@ -157,5 +166,5 @@ def _counted(terms: Terms, sessions: Sessions, row: LedgerRow) -> Sessions:
         profit_champion=sessions.profit_champion + profit[0],
         profit_challenger=challenger,
         peak_challenger=max(sessions.peak_challenger, challenger),
-        chain=chained(sessions.chain, row),
+        chain=chained(sessions.chain, whole),
     )

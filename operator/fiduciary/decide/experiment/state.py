@@ -131,6 +131,7 @@ class Sessions:
     dropped: int = 0  # sessions left out because our transport lost predictions
     empty: int = 0  # sessions without a pair
     overlapping: int = 0  # left out between two folded ones: the label's horizon
+    apart: int = 0  # live ones in which not every request went to both arms
     entities: int = 0
     missing_champion: int = 0
     missing_challenger: int = 0
@@ -218,6 +219,11 @@ class Course:
     blocks: int = 0  # folded at the weights of this step, without a gap
     started: int | None = None
     dark_since: int | None = None
+    away_since: int | None = None  # no pod of the challenger was ready; until they suffice for the step again
+    back_since: int | None = None  # and suffice since then, but may have to stay for a while
+    absences: int = 0
+    gaps: tuple[str, ...] = ()  # newest days on which not every request was copied, in a step that copies all
+    unready_since: int | None = None  # and one of them ran, and said that it was not
     latch: Latch | None = None
     request: Request | None = None
     judged: int = 0  # time of the last judgement: it never runs backwards

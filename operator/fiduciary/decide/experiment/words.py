@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import reasons
-from fiduciary.decide.experiment import forecast
+from fiduciary.decide.experiment import forecast, pods
 from fiduciary.decide.experiment.claims import claims
 from fiduciary.decide.experiment.decision import Ruling
 from fiduciary.decide.experiment.lacking import held, missing
@@ -93,6 +93,10 @@ def _pods(_: Case, reading: Reading) -> str:
     return "" if reading.pods is None else reading.pods.message
 
 
+def _pods_away(case: Case, _: Reading) -> str:
+    return pods.waited_for(case)
+
+
 def _breaker(_: Case, reading: Reading) -> str:
     return "" if reading.trip is None else reading.trip.message
 
@@ -160,6 +164,11 @@ def _relabelled(case: Case, _: Reading) -> str:
 
 def _queued(case: Case, _: Reading) -> str:
     active, ahead = case.world.model.active, case.world.model.ahead
+    if case.world.model.moving:
+        return (
+            f"the model's requests move to backend {case.world.model.moving}, and evidence is of one place: it begins "
+            "there, once that is proven (the model's condition Reconciling says how far it is)"
+        )
     follows = "none yet" if active is None else active[0]
     return f"the model follows one experiment at a time, now {follows}" + (
         f"; before this: {', '.join(ahead)}" if ahead else ""
@@ -221,6 +230,14 @@ def _gathering(case: Case, _: Reading) -> str:
     state = case.state
     parts = [_steps_left(case, state)] if state is not None else []
     return "; ".join(part for part in (*parts, *missing(case)) if part)
+
+
+def _outcomes_first(case: Case, reading: Reading) -> str:
+    step = case.spec.traffic.steps[reading.numbers.step + 1]
+    return (
+        f"step {step.name} splits requests, and outcomes are compared while all of them go to both arms: it waits "
+        f"until the objectives are shown; {'; '.join(missing(case))}"
+    )
 
 
 def _not_shown(case: Case, reading: Reading) -> str:
@@ -314,6 +331,7 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.QUEUED: _queued,
     reasons.NO_DATA: _dark,
     reasons.BOTH_DARK: _dark,
+    reasons.PODS_NOT_READY: _pods_away,
     reasons.CHAMPION_DARK: _dark,
     reasons.NEVER_STARTED: _never_started,
     reasons.NOT_SHOWN: _not_shown,
@@ -326,6 +344,7 @@ WORDS: dict[str, Callable[[Case, Reading], str]] = {
     reasons.REPLAY_FAILED: _replay,
     reasons.READING_HISTORY: _unread,
     reasons.WAITING_FOR_CAPACITY: _capacity,
+    reasons.GATHERING_OUTCOMES: _outcomes_first,
     reasons.STEP_ENTERED: _entered,
     reasons.ROUTE_NOT_CONFIRMED: _unconfirmed,
     reasons.GATHERING_EVIDENCE: _gathering,

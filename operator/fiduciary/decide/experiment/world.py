@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from fiduciary.decide.calendar import ALWAYS_OPEN
 from fiduciary.evidence.blocks import Counts
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class ClosedBlock:
     tests: tuple[ArmCounts, ...]
     misrouted: int = 0  # sticky routes only: requests whose arm is not their bucket's
     mixed: bool = False  # the weights changed inside, or not a scrape interval before its first edge
+    absent: bool = False  # the cluster had taken the challenger's pods, for a part of it at least
     around: Around = Around()
 
     @property
@@ -112,11 +114,25 @@ class LiveCounts:
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """What happened to the pods of one arm since the experiment began."""
+    """What happened to the pods of one arm since the experiment began.
+
+    Attributes:
+        restarts: runs of its containers that ended by themselves.
+        unready: pods that run and say that they are not ready.
+        told: in words, what became of those that are not ready.
+    """
 
     ready: int = 0
     restarts: int = 0
     out_of_memory: int = 0
+    unready: int = 0
+    told: str = ""
+
+    @property
+    def taken(self) -> bool:
+        """No pod is ready, and none of them says that it failed: the cluster took them (a drain, an eviction, a node
+        that is lost, a Server that starts again)."""
+        return not self.ready and not self.unready
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +264,8 @@ class ModelFacts:
     mode: Literal["Auto", "Manual", "Pinned"] = "Auto"
     approvals: int = 0
     rollback_window_seconds: int = 86_400
+    calendar: str = ALWAYS_OPEN  # exchange whose days the sessions are
+    moving: str = ""  # where its requests are to be answered from now on, as long as they are not yet
     killed: bool = False
     suspended: bool = False
     editor: str | None = None  # who last changed the model's spec
@@ -299,6 +317,16 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Exported:
+    """How the export of folded blocks is. ``why``: the sink takes nothing at present; empty: it does."""
+
+    file: str
+    waiting: int = 0  # lines that are not written yet
+    lost: int = 0  # that never will be, since this process began
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything that ``decide`` may look at for one ModelExperiment."""
 
@@ -322,4 +350,5 @@ class World:
     same_configuration: bool = True  # equal configKeys of both versions (protocols §2): else a Refresh is none
     procedures_known: bool = False  # of both versions, so that the trainer can replay them: Auto means Prequential
     comparison: Comparison | None = None  # None: the FinancialModel is gone, nothing can be replayed
+    exported: Exported | None = None  # None: the settings name no sink
     scrape_seconds: int = 15

@@ -15,6 +15,7 @@ from fiduciary.api.modeldecision import Traffic
 from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.recorded import recorded
+from fiduciary.decide.serving.backends import coming
 from fiduciary.decide.trial import about, oldest_first
 
 if TYPE_CHECKING:
@@ -72,7 +73,11 @@ def watches(experiment: ModelExperiment, history: History) -> bool:
 
 
 def queue(case: Case, history: History) -> tuple[ModelExperiment, ...]:
-    """Experiments that could begin now, oldest first. None while people, a pin or the kill switch decide."""
+    """Experiments that could begin now, oldest first. None while people, a pin or the kill switch decide.
+
+    While a change of backend waits, only one that has begun: evidence is of one place, and each that began would put
+    the change off until it ends. The change waits for what has begun alone, so that neither waits for ever.
+    """
     spec, challenger, traffic = case.spec, history.challenger, history.traffic
     killed = history.kill is not None and history.kill.engaged
     if challenger is None or traffic is None or traffic.champion == 0 or killed or spec.suspend:
@@ -80,6 +85,8 @@ def queue(case: Case, history: History) -> tuple[ModelExperiment, ...]:
     if not _counted(case) or spec.promotion.mode == "Pinned":
         return ()
     found = [one for one in case.world.experiments if unfinished(one) and about(one, challenger) and _of(one, history)]
+    if coming(case) is not None:
+        found = [one for one in found if one.status.challenger is not None]
     return tuple(sorted(found, key=oldest_first))
 
 

@@ -3,7 +3,7 @@
 Everything goes on with the backend of the log. Beside it the new one loads each version that answers, with the
 replicas that it has; a probe reaches each by its digest; gateways learn the new addresses with weight 0. Then one
 record says what serves from now on, one write to the route moves every request, and what served before goes after the
-drain. It waits for an experiment that is under way.
+drain. It waits for an experiment that is under way; one that has not begun waits for it (``following.queue``).
 """
 
 from __future__ import annotations

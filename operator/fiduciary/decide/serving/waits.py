@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api.modelstatus import ApprovalRequest
 from fiduciary.decide import reasons
+from fiduciary.decide.serving.backends import coming
 from fiduciary.decide.serving.following import active, told, watches, window_end
 from fiduciary.decide.serving.queueing import ended_for
 from fiduciary.decide.serving.readiness import not_ready
@@ -87,6 +88,11 @@ def _judged(case: Case, history: History, name: str) -> Note | None:
     ended = _ended_before(case, history)
     if ended is not None:
         return ended
+    place = coming(case)
+    if place is not None:
+        return Note(
+            reasons.QUEUED, f"{name} is judged once serving has moved to {place}, where its requests go{behind}"
+        )
     return Note(reasons.QUEUED, f"a ModelExperiment for {name} is about to be made{behind}")
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Answers that are none for what is in them, not for who gives them: one namespace's series may be all that is wrong.
 SPOILT = frozenset({"PrometheusTooLarge", "PrometheusWrongSchema", "PrometheusRefused"})
+#: Spoilt answers to one question and its halves, without any other, after which no smaller part is asked about.
+MOST_SPOILT = 16
 
 
 class Client(Protocol):
@@ -129,6 +131,7 @@ class Asker:
         self._sources = sources
         self._metrics = metrics
         self._most = most
+        self._mute: set[bool] = set()  # which client (urgent or not) had a good answer for nobody last time
 
     async def ask(self, questions: Sequence[Question], answered: Callable[[Question], None]) -> None:
         """Every question is handed to ``answered`` once, with its samples or its error; returns after the last one."""
@@ -142,6 +145,11 @@ class Asker:
         for outcome in await asyncio.gather(*asked, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome  # only now: the others' answers are as good as ever
+        for client, some in ((self._urgent, urgent), (self._client, others)):
+            if any(question.error is None for question in some):
+                self._mute.discard(client is self._urgent)
+            elif any(question.error is not None and question.error.reason in SPOILT for question in some):
+                self._mute.add(client is self._urgent)
 
     def _queries(self, questions: Sequence[Question]) -> Iterator[tuple[Template, Query, Owners]]:
         templates = {
@@ -182,15 +190,20 @@ class Asker:
         self, client: Client, template: Template, asked: Query
     ) -> AsyncGenerator[tuple[Sequence[Need], Answer, float]]:
         """The answer and the seconds that it took; of one that is spoilt the halves, so that nobody is blind for what
-        his neighbour counts."""
-        started = time.monotonic()
-        answer, needs = await self._query(client, template, asked), asked.needs
-        if not isinstance(answer, PrometheusError) or answer.reason not in SPOILT or len(needs) < 2:
-            yield needs, answer, time.monotonic() - started
-            return
-        for half in (needs[: len(needs) // 2], needs[len(needs) // 2 :]):
-            async for part in self._parted(client, template, query(template, half, asked.at)):
-                yield part
+        his neighbour counts. Where every part is spoilt it is not the parts: then the whole is asked for once."""
+        parts, spoilt, good = [asked], 0, False
+        while parts:
+            part, started = parts.pop(), time.monotonic()
+            answer, needs = await self._query(client, template, part), part.needs
+            failed = isinstance(answer, PrometheusError)
+            good = good or not failed
+            hopeless = (client is self._urgent) in self._mute or (spoilt >= MOST_SPOILT and not good)
+            if not failed or answer.reason not in SPOILT or len(needs) < 2 or hopeless:
+                yield needs, answer, time.monotonic() - started
+                continue
+            spoilt += 1
+            middle = len(needs) // 2
+            parts += [query(template, half, asked.at) for half in (needs[middle:], needs[:middle])]
 
     async def _query(self, client: Client, template: Template, asked: Query) -> Answer:
         started = time.monotonic()

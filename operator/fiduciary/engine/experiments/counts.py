@@ -13,7 +13,7 @@ from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.experiment.times import first_edge
 from fiduciary.decide.experiment.world import Health
 from fiduciary.decide.serving.seldon import fit
-from fiduciary.engine.experiments.kept import needed
+from fiduciary.engine.experiments.kept import met, needed
 from fiduciary.manifests.servingdocument import latency_edges
 from fiduciary.manifests.versionnames import version_name
 
@@ -112,11 +112,18 @@ def read(seen: Seen, plan: Plan, gathered: Gathered | None, now: int) -> Seen:
         if not reading.blocks:
             return replace(seen, world=None, kept=kept)
         health, live = Health(message="blocks of a time in which nobody looked are read"), replace(live, counts=())
-    changes = needed(kept.changes, plan.edge(reading.state.last))
+    if kept.absent(plan.edge(reading.state.last)):
+        live = replace(live, counts=())  # who was sent to pods that were not there says nothing of the version
+    closed = tuple(
+        replace(block, absent=kept.absent(plan.edge(block.first - 1), plan.edge(block.last)))
+        for block in reading.blocks
+    )
+    edge = plan.edge(reading.state.last)
+    changes, absences = needed(kept.changes, edge), met(kept.absences, edge)
     return replace(
         seen,
-        world=replace(world, blocks=reading.blocks, health=health, live=live),
-        kept=replace(kept, counters=reading.state, changes=changes),
+        world=replace(world, blocks=closed, health=health, live=live),
+        kept=replace(kept, counters=reading.state, changes=changes, absences=absences),
     )
 
 

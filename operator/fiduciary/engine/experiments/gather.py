@@ -44,7 +44,7 @@ class Gathered:
 
 
 class _Aim:
-    __slots__ = ("apart", "asked", "reach", "result", "units", "want")
+    __slots__ = ("apart", "asked", "reach", "result", "tried", "units", "want")
 
     def __init__(self, want: Want) -> None:
         self.want = want
@@ -52,6 +52,7 @@ class _Aim:
         self.asked: Question | None = None  # its answer is on its way
         self.units = 2
         self.apart = 1  # how many times its size it is taken for, so that fewer others share its query
+        self.tried = 0  # how often it was asked about alone because nobody had an answer
         self.reach = 1  # how many times the usual stretch is read, where much has to be caught up on
 
     def due(self, scrape: int, now: int) -> int:
@@ -158,7 +159,9 @@ class Gatherer:
 
     async def ask(self) -> None:
         """Ask for everything that is due now, and wait for all answers."""
-        await self._asker.ask(self._due(), self._answered)
+        questions = self._due()
+        await self._asker.ask(questions, self._answered)
+        self._divide(questions)
 
     def _due(self) -> list[Question]:
         """A question for each experiment that is due and has none on its way."""
@@ -171,6 +174,7 @@ class Gatherer:
     async def _round(self, questions: Sequence[Question]) -> None:
         try:
             await self._asker.ask(questions, self._answered)
+            self._divide(questions)
         except Exception as bug:
             log.exception("gather.bug")  # what one of them counts must not end the operator of all
             for question in questions:
@@ -178,7 +182,28 @@ class Gatherer:
                 if aim is not None and aim.asked is question:
                     message = f"an answer could not be read ({type(bug).__name__}, see the operator's log)"
                     question.error = question.error or PrometheusError("PrometheusWrongSchema", message)
+                    aim.units = self._most
                     self._answered(question)
+
+    def _divide(self, questions: Sequence[Question]) -> None:
+        """Ask in smaller parts for those who had no answer, where it may be for what one of them counts: others had
+        one. Where nobody had, Prometheus itself may be slow, and more questions would make it slower: then one more is
+        asked, about one of them alone, and its answer is what the others are divided for."""
+        lost = [(aim, one.error.reason) for one in questions if one.error and (aim := self._aims.get(one.key))]
+        lost = [(aim, reason) for aim, reason in lost if reason in SPOILT or reason == "PrometheusTimeout"]
+        heard = any(one.error is None for one in questions)
+        if not heard and any(aim.apart > 1 or reason in SPOILT for aim, reason in lost):
+            parts = max(4, min(aim.apart for aim, _ in lost))
+            for aim, _ in lost:
+                aim.apart = min(aim.apart, parts)  # who was alone last time has shown nothing
+            alone = min((aim for aim, _ in lost), key=lambda aim: aim.tried)
+            alone.tried, alone.apart = alone.tried + 1, self._most
+            return
+        for aim, reason in lost:
+            if reason in SPOILT:
+                aim.units = self._most  # it is asked about by itself from now on
+            else:
+                aim.apart = min(self._most, 4 * aim.apart)  # until who is slow is alone
 
     def _answered(self, question: Question) -> None:
         aim, want = self._aims.get(question.key), question.want
@@ -210,10 +235,6 @@ class Gatherer:
         if result.error is not None:
             if before is None or before.error is None or before.error.reason != result.error.reason:
                 log.warning("gather.failed", key=str(key), reason=result.error.reason, why=result.error.message)
-            if result.error.reason in SPOILT:
-                aim.units = self._most  # it is asked about by itself from now on
-            elif result.error.reason == "PrometheusTimeout":
-                aim.apart = min(self._most, 4 * aim.apart)  # until who is slow is alone
         else:
             streams = (*result.samples.champion.values(), *result.samples.challenger.values())
             aim.units = max(1, *(len(units) for units in streams), 1)

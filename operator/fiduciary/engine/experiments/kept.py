@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from fiduciary.serving.observed import ServingPod
 
 OUT_OF_MEMORY = "OOMKilled"
+SILENCE = 60_000
+"""Milliseconds for which a node may be lost before the cluster says so (50 s), or a pod gone before we look again."""
+LEARNING = 5_000
+"""Milliseconds within which gateways know of a pod that is ready again."""
+MOST_ABSENCES = 32
+TOLD = 300
+"""Characters that a message has for pods: there may be hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,19 @@ class Suffered:
 
     @classmethod
     def of(cls, pod: ServingPod) -> Suffered:
-        return cls(pod.name, pod.restarts, OUT_OF_MEMORY in (pod.reason, pod.last_reason))
+        return cls(pod.name, ends(pod), OUT_OF_MEMORY in (pod.reason, pod.last_reason))
+
+
+def ends(pod: ServingPod) -> int:
+    """Runs of its containers that have ended."""
+    return pod.restarts + pod.failed
+
+
+def _fate(pod: ServingPod) -> str:
+    if pod.deleting:
+        return "it is being deleted"
+    said = f"{pod.reason} {pod.message}".strip() or pod.phase
+    return f"{said}, its server runs and is not ready" if pod.unready else said
 
 
 def suffered(pods: Sequence[ServingPod]) -> tuple[Suffered, ...]:
@@ -49,11 +68,39 @@ def suffered(pods: Sequence[ServingPod]) -> tuple[Suffered, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Absence:
+    """From when to when no pod of the challenger could answer because the cluster had taken them, ms. ``ended`` None:
+    they still cannot."""
+
+    begun: int
+    ended: int | None = None
+
+
+def present(absences: tuple[Absence, ...], taken: bool, now: int) -> tuple[Absence, ...]:
+    """The absences with what is known ``now`` (ms): those that meet are one, and so are the oldest of too many.
+
+    It begins :data:`SILENCE` before it is noticed, and ends :data:`LEARNING` after it is over.
+    """
+    newest = absences[-1] if absences else None
+    if newest is not None and newest.ended is None:
+        return absences if taken else (*absences[:-1], replace(newest, ended=max(now, newest.begun) + LEARNING))
+    if not taken:
+        return absences
+    begun = now - SILENCE
+    if newest is not None and newest.ended is not None and newest.ended >= begun:
+        return (*absences[:-1], replace(newest, begun=min(newest.begun, begun), ended=None))
+    if len(absences) < MOST_ABSENCES:
+        return (*absences, Absence(begun))
+    return (replace(absences[1], begun=absences[0].begun), *absences[2:], Absence(begun))
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """Attributes:
     counters: raw values at the edge of the last folded block.
     changes: of the route, oldest first: the newest one before that edge, and all after it.
     champion, challenger: what their pods had suffered before.
+    absences: when the cluster had taken the challenger's pods, oldest first: those that blocks after the edge may meet.
     skewed: our clock is not Prometheus': when the route changes is not known by the clock of its samples.
     agreed: since when it is so again, ms; 0: it always was.
     """
@@ -62,8 +109,20 @@ class Kept:
     changes: tuple[Change, ...] = ()
     champion: tuple[Suffered, ...] = ()
     challenger: tuple[Suffered, ...] = ()
+    absences: tuple[Absence, ...] = ()
     skewed: bool = False
     agreed: int = 0
+
+    def attended(self, taken: bool, now: int) -> Kept:
+        """With what is known ``now`` (ms) of the challenger's pods. ``taken``: the cluster took them, not the
+        champion's."""
+        return replace(self, absences=present(self.absences, taken, now))
+
+    def absent(self, since: int, until: int | None = None) -> bool:
+        """Whether the cluster had taken the challenger's pods at some moment between these (ms); None: up to now."""
+        return any(
+            (until is None or one.begun < until) and (one.ended is None or one.ended > since) for one in self.absences
+        )
 
     def agreeing(self, now: int) -> Kept:
         """The clocks agree again (``now``: ms). A change of later was told by a clock that was ahead."""
@@ -155,6 +214,11 @@ def followed(changes: tuple[Change, ...], split: Split, now: int) -> tuple[Chang
     return (*changes, replace(found, begun=now if split.settled is None else newest.settled))
 
 
+def met(absences: Sequence[Absence], edge: int) -> tuple[Absence, ...]:
+    """Those that a block after ``edge`` (ms) can meet."""
+    return tuple(one for one in absences if one.ended is None or one.ended > edge)
+
+
 def needed(changes: Sequence[Change], edge: int) -> tuple[Change, ...]:
     """Those that a block after ``edge`` (ms) can meet."""
     before = [change for change in changes if change.begun < edge]
@@ -170,15 +234,26 @@ class Pods:
 
     @property
     def restarts(self) -> int:
-        """Of containers, since the challenger was first exposed."""
+        """Runs of containers that ended by themselves since the challenger was first exposed. What the cluster ended,
+        with the pod or with its node, is not one of them."""
         known = {one.pod: one.restarts for one in self.before}
-        return sum(max(0, pod.restarts - known.get(pod.name, 0)) for pod in self.now)
+        return sum(max(0, ends(pod) - pod.lost - known.get(pod.name, 0)) for pod in self.now if not pod.taken)
+
+    @property
+    def unready(self) -> int:
+        """Pods that run and say that they are not ready. Of a node that is lost the kubelet says nothing any more."""
+        return sum(pod.unready and not pod.taken for pod in self.now)
+
+    @property
+    def told(self) -> str:
+        """What became of those that are not ready, in words."""
+        return "; ".join(f"{pod.name}: {_fate(pod)}" for pod in self.now if not pod.ready or pod.deleting)[:TOLD]
 
     @property
     def out_of_memory(self) -> int:
         """Pods that were killed for memory since then."""
         known = {one.pod: one for one in self.before}
-        killed = [one for one in map(Suffered.of, self.now) if one.out_of_memory]
+        killed = [one for one in (Suffered.of(pod) for pod in self.now if not pod.taken) if one.out_of_memory]
         return sum(
             (old := known.get(one.pod)) is None or one.restarts > old.restarts or not old.out_of_memory
             for one in killed

@@ -179,6 +179,7 @@ class ExperimentObserver:
             same_configuration=same_configuration(log.history, champion, challenger),
             live=Live(champion=one.facts, challenger=other.facts),
         )
+        kept = kept.attended(one.facts.ready > 0 and other.facts.taken, milliseconds)
         world, wanted = self._outcomes.seen(key, world, model, split, references)
         seen = Seen(
             experiment,
@@ -292,7 +293,7 @@ class Arm:
     @property
     def facts(self) -> PodFacts:
         pods = Pods(self.pods, self.before)
-        return PodFacts(self.ready, pods.restarts, pods.out_of_memory)
+        return PodFacts(self.ready, pods.restarts, pods.out_of_memory, pods.unready, pods.told)
 
 
 def _split(model: FinancialModel, log: ModelLog, challenger: str) -> Split:

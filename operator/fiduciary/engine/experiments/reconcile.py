@@ -7,7 +7,8 @@ Records and routes are the FinancialModel's: it is told where what it reads of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,7 @@ import structlog
 from fiduciary.api import meta
 from fiduciary.clients.kube import Conflict, KubeError, NotFound, Unavailable
 from fiduciary.decide.experiment import preflight
+from fiduciary.decide.experiment.refold import exported
 from fiduciary.engine import kinds
 from fiduciary.engine.experiments.status import asks, over, watching, worth_writing, written
 from fiduciary.engine.reconcile import GONE, Outcome
@@ -24,12 +26,12 @@ from fiduciary.engine.stores import Key
 from fiduciary.engine.writes import Stale, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from fiduciary.api.modelexperiment import ModelExperiment, ModelExperimentStatus
     from fiduciary.decide.experiment.decision import Decision
-    from fiduciary.decide.experiment.world import World
+    from fiduciary.decide.experiment.world import Exported, World
     from fiduciary.engine.apply import Applier
     from fiduciary.engine.experiments.gather import Gatherer
     from fiduciary.engine.experiments.observe import ExperimentObserver, Seen
@@ -42,6 +44,14 @@ log = structlog.get_logger(part="experiments")
 
 #: While the first answer of Prometheus is on its way, seconds: an answer calls before that.
 FIRST = 15.0
+
+
+class Exports(Protocol):
+    """What is asked of :class:`fiduciary.engine.experiments.exporting.Exporter`."""
+
+    async def put(self, key: Key, file: str, lines: Sequence[str]) -> None: ...
+    def state(self, key: Key, file: str) -> Exported: ...
+    def drop(self, key: Key) -> None: ...
 
 
 class ExperimentJudge(Protocol):
@@ -76,6 +86,7 @@ class ExperimentReconciler:
         outcomes: Outcomes,
         changed: Callable[[Key], None],
         now: Callable[[], datetime],
+        exports: Exports | None = None,
     ) -> None:
         self._observer = observer
         self._stores = stores
@@ -85,6 +96,7 @@ class ExperimentReconciler:
         self._outcomes = outcomes
         self._changed = changed
         self._now = now
+        self._exports = exports
 
     async def __call__(self, key: Key) -> Outcome:
         """Reconcile ``key`` once. Raises what :class:`fiduciary.engine.reconcile.Reconciler` has answers for."""
@@ -129,7 +141,10 @@ class ExperimentReconciler:
         self._aim(key, seen)
         if seen.world is None:
             return Outcome("requeue_after", wake_at=now + timedelta(seconds=FIRST))
-        return await self._carry_out(key, seen, self._judge.decide(seen.world, now), now)
+        world = seen.world
+        if self._exports is not None:
+            world = replace(world, exported=self._exports.state(key, exported_to(experiment)))
+        return await self._carry_out(key, seen, self._judge.decide(world, now), now)
 
     async def _carry_out(self, key: Key, seen: Seen, decision: Decision, now: datetime) -> Outcome:
         experiment = seen.experiment
@@ -140,6 +155,7 @@ class ExperimentReconciler:
             wrote.append(Step.FINALIZER.value)
         status = written(seen, decision, now)
         if worth_writing(experiment.status, status):
+            await self._export(key, seen, decision)
             await self._report(key, target, experiment, status)
             wrote.append(Step.STATUS.value)
             await self._tell(target, decision)
@@ -153,6 +169,15 @@ class ExperimentReconciler:
             self._drop(key, finished=True)
             return Outcome("success")
         return Outcome("requeue_after", wake_at=self._wake(seen, decision))
+
+    async def _export(self, key: Key, seen: Seen, decision: Decision) -> None:
+        """Before the status that rests on it, where the sink is quick enough."""
+        if self._exports is None or seen.world is None or decision.state is None:
+            return
+        lines = exported(seen.world.state, decision.state, seen.world.blocks)
+        if lines:
+            texts = [json.dumps(line, separators=(",", ":"), sort_keys=True) for line in lines]
+            await self._exports.put(key, exported_to(seen.experiment), texts)
 
     def _wake(self, seen: Seen, decision: Decision) -> datetime:
         """As decided, and at the end of the window in which a promotion is watched."""
@@ -193,9 +218,17 @@ class ExperimentReconciler:
     def _drop(self, key: Key, *, finished: bool = False) -> None:
         """``finished``: its own ledger is still to be ended."""
         self._observer.drop(key)
+        if self._exports is not None:
+            self._exports.drop(key)
         self._outcomes.drop(key, finished=finished)
         if self._counted is not None:
             self._counted.drop(key)
+
+
+def exported_to(experiment: ModelExperiment) -> str:
+    """The file of an experiment below the export's folder; another one of its name has another UID."""
+    metadata = experiment.metadata
+    return f"{metadata.namespace}/{metadata.name}.{metadata.uid}.jsonl"
 
 
 def ended(experiment: ModelExperiment) -> bool:

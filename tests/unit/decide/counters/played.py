@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide.counters.batches import tracks
 from fiduciary.decide.counters.blocks import Samples
+from fiduciary.decide.counters.contour import Contour
 from fiduciary.decide.counters.deltas import Clock
 from fiduciary.decide.counters.measures import Measure
 from fiduciary.decide.counters.plan import Limit, Plan
+from fiduciary.decide.counters.runtime import Runtime
 from fiduciary.decide.counters.samples import Series
-from fiduciary.decide.counters.templates import Contour, Runtime, Workload
+from fiduciary.decide.counters.templates import Workload
 
 if TYPE_CHECKING:
     import random

@@ -7,10 +7,12 @@ import re
 import promql_parser
 
 from fiduciary.decide.counters.batches import Need, queries, tracks
+from fiduciary.decide.counters.contour import Contour
 from fiduciary.decide.counters.deltas import Clock, between
+from fiduciary.decide.counters.runtime import Runtime, Seldon
 from fiduciary.decide.counters.samples import Series
 from fiduciary.decide.counters.state import FIELDS, STARTED, Stream
-from fiduciary.decide.counters.templates import Contour, Runtime, Seldon, Workload
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.engine.experiments.asking import counted
 
 SCRAPE = 15_000

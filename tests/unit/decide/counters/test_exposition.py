@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from fiduciary.decide.counters.batches import tracks
+from fiduciary.decide.counters.runtime import Runtime
 from fiduciary.decide.counters.samples import Series
 from fiduciary.decide.counters.state import FIELDS
-from fiduciary.decide.counters.templates import Runtime, Workload
+from fiduciary.decide.counters.templates import Workload
 from fiduciary.decide.counters.tracks import line
 from fiduciary_server.metrics import Metrics
 

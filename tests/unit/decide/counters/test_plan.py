@@ -63,15 +63,9 @@ def test_behind_a_mesh_the_runtimes_though_the_gateway_is_known() -> None:
     ("spec", "options", "said"),
     [
         ({"evidence": {"requests": "Gateway"}}, {"meshed": True}, "no version behind it: write requests: Auto"),
-        (
-            {"traffic": {"sticky": {"header": "fiduciary-bucket"}, "steps": [{"name": "a", "mirror": 100}]}},
-            {"meshed": True},
-            "leave traffic.sticky out",
-        ),
         ({"evidence": {"requests": "Gateway"}}, {"gateway": False}, "name no gateway whose counters it knows"),
         ({"evidence": {"block": "10s"}}, {}, "no shorter than the 15 s between two scrapes"),
         ({"evidence": {"block": "90500ms"}}, {}, "has to be whole seconds"),
-        ({"traffic": {"sticky": {"header": "fiduciary-bucket"}}}, {"gateway": False}, "cannot tell them from live"),
         ({"guardrails": [{**LATENCY, "threshold": "300ms"}]}, {}, "or no mirror in the last step"),
         (
             {"guardrails": [{**LATENCY, "threshold": "300ms"}], "evidence": {"requests": "Runtime"}},

@@ -6,18 +6,10 @@ import re
 
 import pytest
 
+from fiduciary.decide.counters.contour import Contour
+from fiduciary.decide.counters.runtime import Runtime, Seldon
 from fiduciary.decide.counters.state import CLIENT, FAILED, FIELDS, GOOD, PROBES, STARTED, TIMED, TIMED_ENDED
-from fiduciary.decide.counters.templates import (
-    Contour,
-    Owned,
-    Runtime,
-    Seldon,
-    Template,
-    Vital,
-    Workload,
-    edge_texts,
-    place_of,
-)
+from fiduciary.decide.counters.templates import Owned, Template, Vital, Workload, edge_texts, place_of
 
 RUNTIME, CONTOUR, SELDON = Runtime(), Contour(("projectcontour",)), Seldon()
 MODEL = Workload("quant", "m-8ab8c9b5")

@@ -110,6 +110,13 @@ class Experiment(RuleBasedStateMachine):
         self.look(self.trial.evaluate())
         self.trial.live = Live((), PodFacts(1), PodFacts(1))
 
+    @rule(ready=st.sampled_from([0, 0, 1]), unready=st.sampled_from([0, 1]), seconds=st.sampled_from([0, 1, 29, 31]))
+    def pods(self, ready: int, unready: int, seconds: int) -> None:
+        """They stay as they are until the next look at them."""
+        self.trial.live = Live((), PodFacts(1), PodFacts(ready, unready=unready))
+        self.trial.now += timedelta(seconds=seconds)
+        self.look(self.trial.evaluate())
+
     @rule(minutes=st.sampled_from([-60, -1, 1, 30, 600]))
     def clock(self, minutes: int) -> None:
         self.trial.now += timedelta(minutes=minutes)
@@ -181,6 +188,9 @@ class Experiment(RuleBasedStateMachine):
                 assert not trial.spec.get("suspend")
                 assert decision.status.phase == "Promoted"
         if ruling.verdict in ("RollBack", "KeepChampion"):
+            assert decision.traffic is None or (decision.traffic.challenger, decision.traffic.mirror) == (0, 0)
+        absent = not trial.live.challenger.ready
+        if absent and state is not None and state.course.step >= 0 and not (trial.recorded and trial.recorded.stands):
             assert decision.traffic is None or (decision.traffic.challenger, decision.traffic.mirror) == (0, 0)
         if trial.spec["mode"] != "Enforce":
             assert ruling.verdict != "Promote"

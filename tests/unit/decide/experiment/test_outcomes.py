@@ -11,7 +11,7 @@ import pytest
 from fiduciary.decide import reasons
 from fiduciary.decide.experiment.read import noninferiority_over
 from fiduciary.decide.experiment.summary import rows
-from fiduciary.decide.experiment.world import Anchor, Carried, LedgerRow, Spending
+from fiduciary.decide.experiment.world import Anchor, Carried, LedgerRow, Live, PodFacts, Spending
 from fiduciary.evidence.spending import e_lond_level
 from tests.unit.decide.experiment.trials import Trial, past, row, sessions
 
@@ -94,6 +94,69 @@ def test_live_sessions_are_one_test_and_not_n() -> None:
     found = trial.minute().status.tests[0]
     assert found.n == 30  # replayed sessions set the scale only
     assert float(found.threshold) == pytest.approx(-math.log(level), abs=1e-4)
+
+
+LIVE = {"evidence": {"outcomes": "Live"}, "stopping": {"minDuration": "1m", "maxDuration": "2000d"}}
+
+
+def test_live_outcomes_are_shown_before_requests_are_split() -> None:
+    """With one request a day and series, a split leaves each arm without half of the predictions: the challenger paid
+    the worst loss for what it was never asked, and no better one was ever promoted."""
+    trial = improve(spec=LIVE)
+    trial.ledger = sessions(0.3, 300, source="Live")
+    waits = trial.minutes(10)
+    assert (waits.ruling.reason, waits.status.step) == (reasons.GATHERING_OUTCOMES, "shadow")
+    assert "step canary splits requests" in waits.ruling.message
+    assert "after 50 sessions" in waits.ruling.message
+    assert waits.traffic.mirror == 100
+    trial.ledger = sessions(0.3, 500, 300, "Live")
+    trial.minute()
+    assert trial.decisions[-1].status.step == "canary"
+    shown = objective(trial)
+    unasked = {"missing_champion": 1, "missing_challenger": 1}
+    trial.ledger = tuple(row(800 + k, 0.0, "Live", entities=0, **unasked) for k in range(200))
+    trial.minute()
+    assert trial.state is not None
+    counted = trial.state.evidence.sessions
+    assert (counted.last, counted.apart, counted.missing_share) == (999, 200, 0.0)
+    assert objective(trial) == shown
+    assert trial.until(reasons.PROMOTED).ruling.verdict == "Promote"
+
+
+def test_a_day_on_which_the_mirror_was_away_is_not_the_challenger_s_silence() -> None:
+    trial = improve(spec=LIVE)
+    trial.ledger = sessions(0.3, 300, source="Live")
+    trial.minutes(5)
+    shown = objective(trial)
+    trial.live = Live((), PodFacts(1), PodFacts(0))
+    assert trial.minute().ruling.reason == reasons.PODS_NOT_READY
+    trial.live = Live((), PodFacts(1), PodFacts(1))
+    trial.minutes(3)
+    trial.ledger = (replace(row(300, 0.0, "Live", entities=0, missing_challenger=1), session="2026-11-24"),)
+    trial.minute()
+    assert objective(trial) == shown
+    trial.ledger = (replace(row(301, 0.0, "Live", entities=0, missing_challenger=1), session="2026-11-25"),)
+    trial.minute()
+    assert objective(trial).log_e < shown.log_e, "silence on a whole day is its own"
+
+
+def test_days_of_a_split_are_no_silence_of_the_champion_where_replays_are_the_evidence() -> None:
+    trial = improve()
+    trial.ledger = WALK_FORWARD[:1000]
+    while trial.decisions[-1].status.step != "half":
+        trial.minute()
+    trial.ledger = tuple(row(1000 + k, 0.0, "Live", entities=0, missing_champion=1) for k in range(200))
+    assert trial.minute().ruling.reason != reasons.CHAMPION_MISSING
+
+
+def test_a_plan_in_which_no_outcome_is_comparable_is_refused() -> None:
+    steps = [{"name": "half", "weight": 50, "mirror": 100, "minBlocks": 5}]
+    trial = Trial(spec={"purpose": "Improve", **LIVE, "traffic": {"steps": steps}}, spending=EASY)
+    found = trial.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict) == (reasons.INFEASIBLE, "KeepChampion")
+    assert "mirror 100 and weight 0" in found.ruling.message
+    replayed = Trial(spec={"purpose": "Improve", "traffic": {"steps": steps}}, spending=EASY)
+    assert replayed.evaluate().ruling.reason == reasons.STEP_ENTERED
 
 
 def test_auto_is_prequential_where_both_procedures_are_known() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -374,7 +375,8 @@ def test_a_breaker_that_can_never_trip_is_refused_aloud(change: dict[str, str]) 
     [
         (PODS, PodFacts(1, restarts=1), True),
         (PODS, PodFacts(1, out_of_memory=1), True),
-        (PODS, PodFacts(0), True),
+        (PODS, PodFacts(0), False),  # the cluster may have taken it
+        (PODS, PodFacts(0, unready=1), False),  # not yet
         (PodFacts(1, restarts=1), PodFacts(1, restarts=1), False),  # the node restarted
         (PodFacts(0), PodFacts(0), False),
     ],
@@ -384,6 +386,133 @@ def test_breakers_on_pods_are_always_on(champion: PodFacts, challenger: PodFacts
     trial.evaluate()
     trial.live = Live((), champion, challenger)
     assert (trial.evaluate().ruling.reason == reasons.PODS_FAILED) is trips
+
+
+GONE = PodFacts(0, told="spx-volatility-8-abc: it is being deleted")
+
+
+@pytest.mark.parametrize("step", ["shadow", "half"])
+def test_pods_that_the_cluster_takes_are_waited_for_without_requests_and_the_share_comes_back(step: str) -> None:
+    trial = easy()
+    trial.evaluate()
+    while trial.decisions[-1].status.step != step:
+        trial.minute()
+    share = trial.decisions[-1].traffic
+    trial.live, trial.ready = Live((), PODS, GONE), (2, 0)
+    for _ in range(5):
+        found = trial.minute()
+        assert (found.ruling.reason, found.ruling.verdict) == (reasons.PODS_NOT_READY, "Hold")
+        assert (found.traffic.challenger, found.traffic.mirror) == (0, 0)
+    assert "it is being deleted" in found.ruling.message
+    assert "maxDuration, which ends at 2026-11-25 12:00 UTC" in found.ruling.message
+    trial.live = Live((), PODS, PODS)
+    if step == "shadow":  # copies of all requests need as many pods as the champion has
+        trial.ready = (2, 1)
+        assert trial.minute().ruling.reason == reasons.PODS_NOT_READY
+    trial.ready = (2, 1 if step == "half" else 2)
+    assert trial.minute().traffic == share
+    trial.ready = (2, 2)
+    assert trial.until(reasons.PROMOTED).ruling.verdict == "Promote"
+
+
+def test_pods_that_run_and_stay_unready_roll_back_after_two_scrapes_and_not_before() -> None:
+    trial = running()
+    trial.live = Live((), PODS, PodFacts(0, unready=1, told="spx-volatility-8-abc: Running"))
+    trial.now += timedelta(seconds=1)
+    begun = trial.evaluate()
+    assert (begun.ruling.reason, begun.traffic.challenger) == (reasons.PODS_NOT_READY, 0)
+    assert begun.wake_at <= trial.now + timedelta(seconds=30)  # nobody calls before
+    trial.now += timedelta(seconds=29)
+    assert trial.evaluate().ruling.verdict == "Hold"
+    trial.now += timedelta(seconds=1)
+    found = trial.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict) == (reasons.PODS_FAILED, "RollBack")
+    assert "for 30 s: spx-volatility-8-abc" in found.ruling.message
+
+
+def test_a_pod_that_is_ready_again_in_time_begins_anew() -> None:
+    trial = running()
+    unready, well = Live((), PODS, PodFacts(0, unready=1)), Live((), PODS, PODS)
+    for live in (unready, well, unready, well):
+        trial.live = live
+        trial.now += timedelta(seconds=20)
+        assert trial.evaluate().ruling.verdict != "RollBack"
+
+
+def test_pods_that_come_and_go_all_day_do_not_fill_the_log() -> None:
+    """Each change of the share is a record."""
+    trial = running(duration="3d")
+    shares: list[int] = []
+    for minute in range(1440):
+        there = minute % 3 > 0
+        trial.live = Live((), PODS, PODS if there else GONE)
+        trial.now += timedelta(minutes=1)
+        decision = trial.evaluate()
+        assert decision.traffic is not None
+        shares.append(decision.traffic.challenger)
+    changes = sum(one != other for one, other in itertools.pairwise(shares))
+    assert shares[2] == 50, "the first time it comes back at once"
+    assert changes <= 8
+    trial.live = Live((), PODS, PODS)
+    for _ in range(7):
+        trial.now += timedelta(hours=1)
+        decision = trial.evaluate()
+    assert decision.traffic is not None
+    assert decision.traffic.challenger == 50
+
+
+def test_pods_that_end_while_others_are_waited_for_roll_back() -> None:
+    """The route sends nothing any more, and what the pod does is still a verdict."""
+    trial = running()
+    trial.live = Live((), PODS, GONE)
+    trial.minute()
+    trial.live = Live((), PODS, PodFacts(0, restarts=1))
+    assert trial.minute().ruling.reason == reasons.PODS_FAILED
+
+
+def test_waiting_for_pods_ends_with_max_duration() -> None:
+    trial = running(duration="1h")
+    trial.live, trial.ready = Live((), PODS, GONE), (1, 0)
+    found = trial.until(reasons.NOT_SHOWN, 70)
+    assert found.ruling.verdict == "KeepChampion"
+
+
+def test_a_challenger_without_pods_is_not_dark() -> None:
+    """The model could not take its share away, so that it is sent requests and has no metrics."""
+    trial = running()
+    trial.live, trial.follows, trial.health = Live((), PODS, GONE), False, Health(challenger_missed=3)
+    assert trial.evaluate().ruling.reason == reasons.PODS_NOT_READY
+
+
+def test_a_block_without_pods_is_no_evidence_about_the_version() -> None:
+    trial = running()
+    assert trial.state is not None
+    before, course = trial.state.evidence, trial.state.course
+    lost = (ArmCounts("errors", Counts(150, 1), Counts(150, 150)),)
+    trial.blocks = (block(before.last + 1, lost, absent=True),)
+    assert trial.evaluate().ruling.verdict != "RollBack"
+    after = trial.state.evidence
+    assert (after.last, after.requests) == (before.last + 1, before.requests + 300)
+    one, other = before.guardrails[0], after.guardrails[0]
+    assert other.final_blocks == one.final_blocks
+    assert other.seen_challenger == one.seen_challenger
+    assert other.harm_log_e <= one.harm_log_e
+    assert trial.state.course.blocks == course.blocks
+
+
+@pytest.mark.parametrize("facts", [GONE, PodFacts(0, unready=1)])
+def test_a_new_champion_without_pods_is_waited_for_a_while_only(facts: PodFacts) -> None:
+    """Clients have nobody else: the cluster has the time that it takes to make a pod anew, the version two scrapes."""
+    trial = promoted()
+    limit = 30 if facts.unready else 120
+    trial.live = Live((), PODS, facts)
+    trial.now += timedelta(seconds=1)
+    assert trial.evaluate().ruling.reason == reasons.VERDICT_RECORDED
+    trial.now += timedelta(seconds=limit - 1)
+    assert trial.evaluate().ruling.reason == reasons.VERDICT_RECORDED
+    trial.now += timedelta(seconds=1)
+    found = trial.evaluate()
+    assert (found.ruling.reason, found.ruling.verdict) == (reasons.HARM_AFTER_PROMOTION, "RollBack")
 
 
 def test_lost_requests_are_a_harm_test_of_their_own() -> None:

@@ -1,0 +1,66 @@
+"""``python -m fiduciary.cli.refold EXPORT STATUS``: fold an experiment's exported blocks again, and compare.
+
+EXPORT is the file that the condition Exported names, STATUS what ``kubectl get modelexperiment NAME -o json`` says.
+Nothing is asked of a cluster or of Prometheus. Exit status 0: every block hashes to the chain of the status and the
+evidence is the same, bit for bit; 1: it is not, and the message says what is missing or differs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from fiduciary.api.modelexperiment import ModelExperiment
+from fiduciary.decide.experiment.refold import differing, refold
+from fiduciary.engine.experiments.kept import stored
+from fiduciary.evidence.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare the export with the status; 2 where it is used wrongly."""
+    if len(arguments) != 2:
+        print("usage: python -m fiduciary.cli.refold EXPORT STATUS", file=sys.stderr)
+        return 2
+    export, status = map(Path, arguments)
+    problem, told = compare(export.read_text(encoding="utf-8").splitlines(), json.loads(status.read_text("utf-8")))
+    print(told)
+    return int(problem)
+
+
+def compare(export: Iterable[str], status: dict[str, Any]) -> tuple[bool, str]:
+    """(whether they disagree, what is found, in words)."""
+    evidence = ModelExperiment.model_validate(status).status.evidence
+    if evidence is None:
+        return True, "the status holds no evidence: the experiment never began"
+    kept = stored(evidence)
+    if isinstance(kept, Refusal):
+        return True, kept.message
+    chain = kept.state.evidence.chain
+    found = refold(_lines(export), chain)
+    if isinstance(found, Refusal):
+        return True, found.message
+    blocks = f"blocks up to {found.last} hash to {chain or 'the start'}"
+    different = differing(found, kept.state.evidence)
+    if different:
+        return True, f"{blocks}, but folded again they give another {', '.join(different)}"
+    return False, f"{blocks}, and folded again they give the same evidence"
+
+
+def _lines(export: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Lines that are whole: a disk that was full leaves half of one."""
+    for text in export:
+        try:
+            line: object = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            yield cast("dict[str, Any]", line)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
