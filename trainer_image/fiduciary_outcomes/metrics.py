@@ -136,7 +136,7 @@ def _of_ledgers(ledgers: Iterable[LedgerState]) -> list[Metric]:
                 per_arm.add_metric([*labels, arm, what], ledger.arm_totals[what][arm])
         for what in PER_SESSION:
             totals.add_metric([*labels, WORDS.get(what, what)], ledger.totals[what])
-        if ledger.definition.kind != "Live":
+        if ledger.definition.kind == "Prequential":
             continue
         unhealthy.add_metric([*labels, "calendar"], float(ledger.problem is not None))
         opened.add_metric(labels, len(ledger.open))
@@ -159,9 +159,9 @@ def _paper(memory: Memory) -> list[Metric]:
         if ledger.definition.paper is None:
             continue
         books = mark(memory, ledger)
-        for arm in ARMS:
+        for arm, version in ledger.definition.versions.items():
             book = books[arm]
-            names = [ledger.name, ledger.definition.model, arm, ledger.definition.version(arm).number]
+            names = [ledger.name, ledger.definition.model, arm, version.number]
             pnl.add_metric(names, book.pnl)
             drawdown.add_metric(names, book.drawdown)
             worst.add_metric(names, book.worst)

@@ -126,10 +126,11 @@ def _sessions(memory: Memory, ledger: LedgerState, item: Sent) -> set[str]:
         return set()
     try:
         if item.request:
+            digests = [version.digest for version in definition.versions.values()]
             found = memory.db.execute(
                 "SELECT DISTINCT p.time FROM predictions p JOIN arms a ON a.id = p.arm "
-                "WHERE p.request = ? AND a.model = ? AND a.digest IN (?, ?)",
-                (item.request, definition.model, definition.champion.digest, definition.challenger.digest),
+                f"WHERE p.request = ? AND a.model = ? AND a.digest IN ({', '.join('?' * len(digests))})",
+                (item.request, definition.model, *digests),
             )
             return {calendar.session_of(time) for (time,) in found}
         end = calendar.session_of(item.label_end)

@@ -134,7 +134,7 @@ class LedgerState:
     def live(self) -> bool:
         """Whether further sessions may be closed into it."""
         return (
-            self.definition.kind == "Live"
+            self.definition.kind != "Prequential"
             and self.broken is None
             and not (self.ended and self.closed_through >= self.ended)
         )

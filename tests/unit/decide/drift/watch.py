@@ -21,6 +21,7 @@ from fiduciary.decide.driftpolicy import decide
 from fiduciary.evidence.codec import decode, encode
 from fiduciary_trainer.drift_reference import Reference as TrainerReference
 from fiduciary_trainer.drift_reference import drift_reference
+from fiduciary_trainer.forecast_reference import Forecasts
 from tests.unit.decide.experiment.trials import XNYS
 from tests.unit.decide.worlds import NAME, NAMESPACE, PLATFORM, merged
 
@@ -58,10 +59,11 @@ def draw(rng: np.random.Generator, rows: int, shift: float = 0.0) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def document(rows: int = 2100, seed: int = 1) -> bytes:
-    """What the trainer logs for a model fitted on ``rows`` days."""
+def document(rows: int = 2100, seed: int = 1, probabilities: bool = False) -> bytes:
+    """What the trainer logs for a model fitted on ``rows`` days. ``probabilities``: of an event, honest ones."""
     rng = np.random.default_rng(seed)
     raw = draw(rng, rows)
+    forecast = raw @ np.array([0.5, 0.1, 0.2])
     days = np.datetime64("2017-01-02") + np.arange(rows)
     return drift_reference(
         TrainerReference(
@@ -71,11 +73,20 @@ def document(rows: int = 2100, seed: int = 1) -> bytes:
             memory=MEMORY,
             raw=raw,
             inputs=raw,
-            prediction=raw @ np.array([0.5, 0.1, 0.2]),
+            prediction=forecast,
         ),
         days,
-        rng.chisquare(1, size=rows),
+        losses := rng.chisquare(1, size=rows),
+        _walk(np.random.default_rng(seed), forecast, losses, probabilities),
     )
+
+
+def _walk(rng: np.random.Generator, forecast: np.ndarray, losses: np.ndarray, probabilities: bool) -> Forecasts:
+    days = np.arange(len(forecast))
+    if not probabilities:
+        return Forecasts(days, forecast + np.sqrt(losses), forecast, probabilities=False)
+    likely = rng.uniform(0.35, 0.65, size=len(days))
+    return Forecasts(days, (rng.random(len(days)) < likely).astype(float), likely, probabilities=True)
 
 
 @lru_cache(maxsize=8)
