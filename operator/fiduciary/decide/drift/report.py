@@ -44,7 +44,7 @@ def seen(case: Case, shown: tuple[Shown, ...], blind: Blind | None) -> tuple[Sho
     """Where counts are not seen, what is shown of them is old: Unknown. An alarm stands until something ends it."""
     if blind is None or blind.reason in (reasons.EVIDENCE_REFUSED, reasons.FIRST_WINDOW):
         return shown
-    elsewhere = {its.name for its in case.spec.monitors if its.realised_loss is not None}
+    elsewhere = {its.name for its in case.spec.monitors if its.realised}
     if blind.reason in (reasons.WINDOW_NOT_JUDGED, reasons.STALE, reasons.REFERENCE_DIFFERS):
         elsewhere |= {its.name for its in case.spec.monitors if its.query is not None}
     return tuple(
@@ -175,6 +175,7 @@ def _monitor(its: Shown) -> MonitorStatus:
         score=decimal(its.score),
         threshold=decimal(its.threshold),
         distance=decimal(its.distance),
+        estimate=decimal(its.estimate),
         drifted=its.names if its.state in ("Drifted", "Drifting") else (),
         last_window=None if its.at is None or its.at < 0 else at(its.at),
         message=its.message,

@@ -90,8 +90,8 @@ def _walk(rng: np.random.Generator, forecast: np.ndarray, losses: np.ndarray, pr
 
 
 @lru_cache(maxsize=8)
-def reference(rows: int = 2100, seed: int = 1) -> Reference:
-    found = parsed(json.loads(document(rows, seed)))
+def reference(rows: int = 2100, seed: int = 1, probabilities: bool = False) -> Reference:
+    found = parsed(json.loads(document(rows, seed, probabilities)))
     assert isinstance(found, Reference), found
     return found
 
@@ -102,8 +102,10 @@ def policy(spec: dict[str, Any] | None = None, **metadata: Any) -> DriftPolicy:
 
 
 @lru_cache(maxsize=64)
-def _calibration(spec: str, version: str, rows: int, seed: int, label: Any) -> Calibrated | Refusal:
-    return calibrated(policy(json.loads(spec)).spec, UID, version, label, reference(rows, seed))
+def _calibration(
+    spec: str, version: str, rows: int, seed: int, label: Any, probabilities: bool
+) -> Calibrated | Refusal:
+    return calibrated(policy(json.loads(spec)).spec, UID, version, label, reference(rows, seed, probabilities))
 
 
 @dataclass
@@ -120,6 +122,9 @@ class Watch:
     state: State | None = None
     status: Any = None
     health: Health = field(default_factory=Health)
+    probabilities: bool = False  # the reference holds a calibration
+    ledger: str = ""
+    outcomes: str = ""  # why they are not read
     edges: str | None = "same"  # what the scorer says; same: the reference's
     missing: tuple[int, ...] = (0, 0, 0)
     readings: tuple[Reading, ...] = ()
@@ -138,9 +143,8 @@ class Watch:
     @property
     def calibrated(self) -> Calibrated | Refusal:
         version = self.model.champion.digest if self.model and self.model.champion else ""
-        return _calibration(
-            json.dumps(self.spec), version or "", self.rows, self.seed, self.model.label if self.model else "Volatility"
-        )
+        label = self.model.label if self.model else "Volatility"
+        return _calibration(json.dumps(self.spec), version or "", self.rows, self.seed, label, self.probabilities)
 
     def world(self) -> World:
         dp = policy(self.spec, **self.metadata)
@@ -149,7 +153,7 @@ class Watch:
         edges = reference(self.rows, self.seed).edges_digest if self.edges == "same" else self.edges
         return World(
             dp, self.model, self.platform, self.calibrated, self.state, self.readings, self.queries, self.sessions,
-            edges, self.health,
+            edges, self.health, self.ledger, self.outcomes,
         )  # fmt: skip
 
     def reading(self) -> Reading:
