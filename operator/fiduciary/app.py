@@ -207,12 +207,17 @@ class Operator:
             changed=loop.queue.add,
             now=self._now,
         )
-        drift = self._drift_sources(prometheus, registries, loop)
+        drift = self._drift_sources(prometheus, registries, ledgers, loop)
         managers, sinks = self._receivers()
         alerting = Alerting(managers, sinks, loop.queue.add)
         policies = DriftReconciler(
             observer=DriftObserver(
-                self.stores, observer.platform, Logs(self.stores.records), drift.counters, drift.references
+                self.stores,
+                observer.platform,
+                Logs(self.stores.records),
+                drift.counters,
+                drift.references,
+                drift.ledgers,
             ),
             stores=self.stores,
             applier=applier,
@@ -347,7 +352,9 @@ class Operator:
         )
         return scorers, Ledgers(scorers, partial(_wake, loop), seconds=settings.poll_seconds)
 
-    def _drift_sources(self, prometheus: Prometheus | None, registries: Registries, loop: Loop) -> DriftSources:
+    def _drift_sources(
+        self, prometheus: Prometheus | None, registries: Registries, ledgers: Ledgers | None, loop: Loop
+    ) -> DriftSources:
         """What is read for drift policies."""
 
         artifacts = {name: cast("Registry", registry) for name, registry in registries.items()}
@@ -358,7 +365,7 @@ class Operator:
                 settings.scrape_seconds, settings.scrape_timeout_seconds, settings.namespace_label, settings.pod_label
             )
             counters = Counters(prometheus, scrapes, partial(_wake, loop), self.metrics)
-        return DriftSources(References(artifacts, partial(_wake, loop)), counters)
+        return DriftSources(References(artifacts, partial(_wake, loop)), counters, ledgers)
 
     def _receivers(self) -> tuple[Mapping[str, Alertmanager], Mapping[str, EventSink]]:
         """Who takes alerts, by the names that the settings give them."""

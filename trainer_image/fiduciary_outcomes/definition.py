@@ -118,14 +118,16 @@ def day(field: Field) -> str:
 def _shared(found: Object, namespace: str) -> dict[str, Any]:
     label = found["label"].object(frozenset({"kind", "horizon"}))
     alone = found["kind"].value == "Watch" and found["challenger"].value is None
-    arms = {"champion": _version(found["champion"]), "challenger": None if alone else _version(found["challenger"])}
-    if arms["challenger"] is not None and arms["challenger"].digest == found["champion"].object(VERSION)["digest"].value:
+    champion = _version(found["champion"])
+    challenger = None if alone else _version(found["challenger"])
+    if challenger is not None and challenger.digest == champion.digest:
         found["challenger"].refuse("another version than the champion's", "SameVersion")
     return {
         "document": {key: value for key, value in found.content.items() if key not in ("rows", "digest")},
         "digest": digest({key: value for key, value in found.content.items() if key not in ("rows", "digest")}),
         "model": model_name(found["model"], namespace),
-        **arms,
+        "champion": champion,
+        "challenger": challenger,
         "label": label["kind"].choice("Direction", "Return", "Volatility"),
         "horizon": label["horizon"].integer(1, 260),
         "calendar": found["calendar"].text(32),

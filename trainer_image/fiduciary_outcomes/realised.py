@@ -1,4 +1,4 @@
-"""What one version's forecasts cost in one session, by itself: loss, and how often what it called likely happened. Pure.
+"""What one version's forecasts cost in one session, by itself: loss, and whether what was called likely happened.
 
 Pairs are made for comparisons; a loss that is held against the walk-forward's must not leave out what only one of two
 versions predicted.
@@ -34,9 +34,7 @@ def realised(
     )
     forecasts = [predictions[unit].value for unit in units]
     happened = [outcomes[unit].value for unit in units]
-    losses = (
-        rank_losses(forecasts, happened) if label == "Return" else list(map(squared_error, happened, forecasts))
-    )
+    losses = rank_losses(forecasts, happened) if label == "Return" else list(map(squared_error, happened, forecasts))
     found: dict[str, Any] = {"entities": len(losses), "loss": shortest(math.fsum(losses))}
     if label == "Volatility":
         found["qlike"] = shortest(math.fsum(map(qlike, happened, forecasts)))

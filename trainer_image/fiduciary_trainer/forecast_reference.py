@@ -1,4 +1,4 @@
-"""What the walk-forward's forecasts were worth, for the drift reference: by how they were, and whether they were honest.
+"""What the walk-forward's forecasts were worth, for the drift reference: by how they were, and how honest.
 
 Schema, inside ``loss`` of :mod:`fiduciary_trainer.drift_reference`::
 

@@ -228,8 +228,8 @@ class MonitorStatus(ApiModel):
     state: Literal["Stable", "Drifting", "Drifted", "Unknown"]
     """Stable, Drifting (evidence grows), Drifted (alarm) or Unknown (too few rows, no data, no reference)."""
     score: Decimal | None = None
-    """Evidence of drift after the last window: the sum that the threshold is for (histogram, realisedLoss, calibration),
-    the value (query), the largest share (missing)."""
+    """Evidence of drift after the last window: the sum that the threshold is for (histogram, realisedLoss,
+    calibration), the value (query), the largest share (missing)."""
     threshold: Decimal | None = None
     """Score that raises the alarm."""
     distance: Decimal | None = None

@@ -114,7 +114,8 @@ def _of_streams(monitor: Monitor, pairs: list[tuple[Gauge, Stream]]) -> Standing
         told += f"{stream.name} most"
     else:
         told = TOLD[gauge.kind]
-    message = f"{told}: {sized(gauge, stream)}, evidence {stream.detector.cusum:.2f} of {height:.2f}, since window {stream.since}"
+    evidence = f"evidence {stream.detector.cusum:.2f} of {height:.2f}, since window {stream.since}"
+    message = f"{told}: {sized(gauge, stream)}, {evidence}"
     return Standing(monitor.name, min(its.alarm for _, its in drifted if its.alarm is not None), names, message)
 
 
