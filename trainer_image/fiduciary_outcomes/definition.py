@@ -74,8 +74,9 @@ class Definition:
     @property
     def versions(self) -> Mapping[Arm, Version]:
         """Of each arm that there is."""
-        both: dict[Arm, Version] = {"champion": self.champion}
-        return both if self.challenger is None else both | {"challenger": self.challenger}
+        if self.challenger is None:
+            return {"champion": self.champion}
+        return {"champion": self.champion, "challenger": self.challenger}
 
 
 def read_live(found: Object, namespace: str) -> Definition:

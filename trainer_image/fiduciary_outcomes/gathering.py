@@ -34,7 +34,9 @@ def gather(memory: Memory, ledger: LedgerState, session: str) -> Gathered:
     label_end = ledger.calendar.ahead(session, definition.horizon)
     times = sorted(ledger.open[session])
     versions = definition.versions
-    arms = {name: memory.arm(definition.model, its.number, its.digest) for name, its in versions.items()}
+    arms: dict[Arm, ArmState] = {
+        name: memory.arm(definition.model, its.number, its.digest) for name, its in versions.items()
+    }
     by_request = definition.pairing == "RequestId"
     predictions: dict[Arm, dict[Unit, Prediction]] = {
         name: _predictions(memory, arms[name], times, label_end, by_request) if name in arms else {} for name in ARMS

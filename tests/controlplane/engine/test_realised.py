@@ -23,7 +23,7 @@ from tests.controlplane.engine.scorer import Shown, record_of
 from tests.controlplane.engine.scripted import OtherNode
 from tests.controlplane.engine.test_experiments import TRIED, actions, retrain
 from tests.controlplane.engine.test_serving import is_ready
-from tests.controlplane.server import GROUP, OPERATOR, path_of, until
+from tests.controlplane.server import GROUP, path_of, until
 from tests.controlplane.test_outcome_tokens import ISSUER, token
 from tests.outcomes.process import Process
 from tests.outcomes.worlds import at
@@ -48,6 +48,7 @@ SPEC: dict[str, Any] = {
     ],
     "actions": {"rollBack": {"onlyWithin": "90d", "maxPerDay": 1}},
 }
+OPERATOR = "system:serviceaccount:fiduciary-system:fiduciary-operator"
 BATCH = 40
 """Sessions whose predictions, outcomes and close come together."""
 
