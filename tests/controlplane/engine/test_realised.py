@@ -7,10 +7,12 @@ ledger, and the model goes back. The runtimes' records are sent by hand, since n
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import yaml
 
 from fiduciary.api.driftpolicy import DriftPolicy
 from fiduciary.decide.drift.report import stored
@@ -32,16 +34,17 @@ from tests.unit.decide.worlds import merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.controlplane.engine.process import OperatorProcess
     from tests.controlplane.server import Api, Body, Server
 
+ROOT = Path(__file__).resolve().parents[3]
 SERVED = merged(TRIED, {"data": {"calendar": "24/7"}})  # no table of exchanges is made here
 SPEC: dict[str, Any] = {
     "modelRef": {"name": "spx"},
     "window": {"rows": 21, "calendar": "24/7"},
     "falseAlarms": {"ertWindows": 50},
+    "outcomes": {"grace": "60d"},
     "monitors": [
         {"name": "worse", "realisedLoss": {"against": "PreviousVersion"}, "actions": ["Alert", "RollBack"]},
         {"name": "loss", "realisedLoss": {"against": "Reference"}, "actions": ["Alert"]},
@@ -49,8 +52,10 @@ SPEC: dict[str, Any] = {
     "actions": {"rollBack": {"onlyWithin": "90d", "maxPerDay": 1}},
 }
 OPERATOR = "system:serviceaccount:fiduciary-system:fiduciary-operator"
-BATCH = 40
-"""Sessions whose predictions, outcomes and close come together."""
+BATCH, GRACE = 40, 60
+"""Sessions whose predictions, outcomes and close come together, and days until then: none is closed before its outcome
+is there, though forty of them come at once."""
+STRIDE = BATCH + GRACE + 10
 
 
 class Scored:
@@ -130,7 +135,7 @@ class Scored:
         answer = self.process.client.post("/v1/outcomes", json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         assert answer.json()["accepted"] == days, answer.text
-        self.process.set_clock(at((first + timedelta(days=days + 2)).isoformat()))
+        self.process.set_clock(at((first + timedelta(days=days + GRACE + 2)).isoformat()))
 
     def _records(self, version: str, digest: str, first: date, raw: np.ndarray, predictions: np.ndarray) -> None:
         its = reference()
@@ -157,6 +162,9 @@ class Scored:
 
 @pytest.fixture
 def serving(server: Server, namespace: str) -> Iterator[OtherNode]:
+    """A namespace whose owner applied deploy/kustomize/namespace."""
+    for body in yaml.safe_load_all((ROOT / "deploy" / "kustomize" / "namespace" / "role.yaml").read_text()):
+        server.admin.create({**body, "metadata": {**body["metadata"], "namespace": namespace}})
     node = OtherNode(server.admin, namespace)
     node.start().install()
     yield node
@@ -250,7 +258,7 @@ def test_worse_results_than_the_version_before_roll_back_though_everything_dies_
     process.kill()
     scored.process.kill()
     scored.start()
-    scored.play(begins + timedelta(days=BATCH), BATCH, arms)
+    scored.play(begins + timedelta(days=STRIDE), BATCH, arms)
     process.start(network=serving.network).ready()
     until("it catches up", lambda: sessions(api, namespace) == 2 * BATCH, 120)
 
@@ -262,7 +270,7 @@ def test_worse_results_than_the_version_before_roll_back_though_everything_dies_
     for part in range(2, 8):
         if actions(api, namespace)[-1] == "RollBack":
             break
-        scored.play(begins + timedelta(days=part * BATCH), BATCH, {("2", second): 1.6, ("1", first): 0.5})
+        scored.play(begins + timedelta(days=part * STRIDE), BATCH, {("2", second): 1.6, ("1", first): 0.5})
         until(
             "the sessions are folded, or it was acted on",
             lambda part=part: (
