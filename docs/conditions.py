@@ -93,7 +93,7 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "Nothing, unless it is wrong: then find out who posted it.",
     ),
     "LedgerRefused": (
-        "The scorer does not take the ledger, or outcomes; its own words are in the message. A bug, or an older scorer.",
+        "The scorer does not take the ledger, or outcomes; the message has its words. A bug, or an older scorer.",
         "Update the scorer, or report it.",
     ),
     "MissingColumn": (

@@ -7,7 +7,6 @@ import json
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,6 +21,7 @@ from tests.trainer import s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NOW = pd.Timestamp.now("UTC").tz_localize(None).normalize()
 SCORER = os.environ.get("FIDUCIARY_TEST_SCORER_URI", "")

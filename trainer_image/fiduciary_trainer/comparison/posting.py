@@ -54,8 +54,8 @@ def delivered(
             raise refused[0] from away
         raise Retryable(
             "ScorerUnreachable",
-            f"{place} did not take {what} within {patience:.0f} s: {away}; look at the Deployment fiduciary-outcomes of "
-            "the namespace, and at NetworkPolicies between it and this pod",
+            f"{place} did not take {what} within {patience:.0f} s: {away}; look at the Deployment fiduciary-outcomes "
+            "of the namespace, and at NetworkPolicies between it and this pod",
         ) from away
     return answers[-1]
 
