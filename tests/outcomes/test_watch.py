@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fiduciary_outcomes.cleaning import clean
 from fiduciary_outcomes.document import Refused
 from fiduciary_outcomes.realised import realised
 from fiduciary_outcomes.session import Outcome, Prediction
-from tests.outcomes.worlds import Scorer, at, live, outcome, record
+from tests.outcomes.worlds import DAY, Scorer, at, live, outcome, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,3 +88,22 @@ def test_a_watched_panel_of_returns_is_ranked() -> None:
     found = realised("Return", units, outcomes)
     assert (found["entities"], float(found["loss"]) / 6) == (6, pytest.approx(-1.0))
     assert realised("Return", dict(list(units.items())[:4]), outcomes) == {"entities": 0, "loss": "0.0"}
+
+
+def test_what_was_revised_is_kept_with_the_time_at_which_it_came_and_changes_nothing(scorer: Scorer) -> None:
+    scorer.put("x", watch(challenger=None))
+    scorer.records("champion", [record("2018-01-01", -4.0)])
+    scorer.to("2018-01-03")
+    scorer.outcomes([outcome("2018-01-02", -4.5)])
+    for clock, value in (("01:00:00", -4.6), ("02:00:00", -4.6), ("03:00:00", -4.7)):
+        scorer.to("2018-01-03", clock)
+        assert scorer.outcomes([outcome("2018-01-02", value)])["revised"] == 1
+    scorer.to("2018-01-04")
+    (row,) = scorer.rows()
+    assert row["own"]["champion"]["loss"] == "0.25", "the first value counts"
+    kept = scorer.memory.db.execute("SELECT value, arrived_at FROM revisions ORDER BY arrived")
+    assert [tuple(one) for one in kept] == [(-4.6, at("2018-01-03", "01:00:00")), (-4.7, at("2018-01-03", "03:00:00"))]
+    scorer.now += 401 * DAY
+    with scorer.memory.transaction():
+        clean(scorer.memory, scorer.now, 400 * DAY)
+    assert scorer.memory.db.execute("SELECT COUNT(*) FROM revisions")[0][0] == 0
