@@ -8,6 +8,7 @@ import pytest
 
 from fiduciary_outcomes.cleaning import clean
 from fiduciary_outcomes.document import Refused
+from fiduciary_outcomes.metrics import watched
 from fiduciary_outcomes.realised import realised
 from fiduciary_outcomes.session import Outcome, Prediction
 from tests.outcomes.worlds import DAY, Scorer, at, live, outcome, record
@@ -53,6 +54,24 @@ def test_both_versions_are_paired_and_each_is_scored_by_itself(scorer: Scorer) -
     (row,) = scorer.rows()
     assert (row["entities"], row["sum"], row["missing"]["challenger"]) == (1, "0.25", 1)
     assert {arm: its["entities"] for arm, its in row["own"].items()} == {"champion": 2, "challenger": 1}
+    scorer.restart()
+    units, loss = watched(scorer.memory)
+    assert [(one.labels["version"], one.value) for one in units.samples] == [("7", 2.0), ("8", 1.0)]
+    assert [one.value for one in loss.samples] == pytest.approx([0.26, 0.0])
+
+
+def test_a_watched_direction_is_traded_on_paper_after_costs(scorer: Scorer) -> None:
+    label = {"kind": "Direction", "horizon": 1}
+    paper = {"notional": "1000", "costBps": "10"}
+    scorer.put("x", watch(challenger=None, label=label, paper=paper))
+    scorer.records("champion", [record("2018-01-01", 0.7)])
+    scorer.to("2018-01-03")
+    scorer.outcomes([outcome("2018-01-02", 1.0, **{"return": 0.02})])
+    scorer.to("2018-01-04")
+    (row,) = scorer.rows()
+    assert float(row["profit"]["champion"]) == pytest.approx(20.0 - 1.0), "2 % of 1000, less 10 bp of what was bought"
+    assert row["profit"]["challenger"] == "0.0"
+    assert row["own"]["champion"]["calibration"] == [[7, 1, "0.7", 1]]
 
 
 def test_a_watch_that_begins_late_finds_what_was_predicted_and_known_before(scorer: Scorer) -> None:
