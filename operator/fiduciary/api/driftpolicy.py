@@ -75,7 +75,7 @@ class Outcomes(ApiModel):
     """How predictions meet their outcomes, for monitors of what was realised."""
 
     pairing: Literal["EntityTime", "RequestId"] = "EntityTime"
-    """What joins a prediction with its outcome. EntityTime: entity and time of the row. RequestId: the id of the request.
+    """What joins a prediction with its outcome. EntityTime: entity and time of the row. RequestId: the request's id.
     Default: EntityTime."""
     grace: Duration = "1d"
     """A session is closed this long after its label's end; outcomes that come later are counted, never used. Default:

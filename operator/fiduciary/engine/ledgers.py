@@ -90,7 +90,7 @@ class _Aim:
             raise Untrusted(
                 "LedgerRewritten",
                 f"the first {row.number + 1} rows of {self.wanted.model} are not those that were folded: the scorer's "
-                "store was replaced; restore it, or begin another experiment",
+                f"store was replaced; {_way_out(self.wanted)}",
             )
 
 
@@ -277,7 +277,7 @@ class Ledgers:
             raise Untrusted(
                 "LedgerRewritten",
                 f"the ledgers of {wanted.model} hold {before} rows, but {aim.checked + 1} of them are folded already: "
-                "the scorer's store was replaced; restore it, or begin another experiment",
+                f"the scorer's store was replaced; {_way_out(wanted)}",
             )
         view = replace(view, complete=True)
         if wanted.unable:
@@ -310,6 +310,10 @@ class Ledgers:
             log.info("ledger.ended", namespace=namespace, ledger=name, last=last)
             return head.model_copy(update={"ended": last})
         return head
+
+
+def _way_out(wanted: Wanted) -> str:
+    return f"restore it, or {'create the DriftPolicy anew' if wanted.watch else 'begin another experiment'}"
 
 
 def _question(wanted: Wanted) -> Wanted:

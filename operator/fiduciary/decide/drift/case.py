@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from fiduciary.decide.drift.alarms import ended, updated
 from fiduciary.decide.drift.calibrate import REALISED, key
 from fiduciary.decide.drift.estimate import estimated
 from fiduciary.decide.drift.fold import fold_missing, fold_window, limited
-from fiduciary.decide.drift.losses import Versed, fold_session
+from fiduciary.decide.drift.losses import Versed, day_of, fold_session
 from fiduciary.decide.drift.state import Done, Limit, Losses, State, Stream, Versus
 from fiduciary.decide.drift.windows import Edge, windows
 from fiduciary.decide.experiment.fold import chained
@@ -22,11 +21,12 @@ from fiduciary.evidence.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from fiduciary.api.driftpolicy import DriftPolicySpec, DriftPolicyStatus
     from fiduciary.decide.drift.calibrate import Calibrated
     from fiduciary.decide.drift.windows import Window
-    from fiduciary.decide.drift.world import Acted, ModelFacts, QueryValue, SessionLoss, World
+    from fiduciary.decide.drift.world import Acted, ModelFacts, QueryValue, World
 
 MOST_DONE = 20
 RESTARTED = {"Retrain": reasons.RETRAIN_ASKED, "RollBack": reasons.ROLLED_BACK}
@@ -232,7 +232,7 @@ class Case:
             after = fold_session(calibrated, state, session, self._versed)
             if isinstance(after, Refusal):
                 break
-            state = updated(self.spec.monitors, calibrated, after, _end_of(session))
+            state = updated(self.spec.monitors, calibrated, after, day_of(session.session))
         return state
 
 
@@ -245,11 +245,3 @@ def _acknowledged(state: State, one: Acted, policy: str) -> State:
     done = Done(request.kind, request.monitors, request.digest, moment, f"record {one.sequence}: {request.message}")
     state = ended(state, request.monitors, moment, RESTARTED[one.kind])
     return replace(state, request=None, done=(done, *state.done)[:MOST_DONE])
-
-
-def _end_of(session: SessionLoss) -> int:
-    """Seconds; a session is a day of its exchange, and only the order matters here."""
-    try:
-        return int(datetime.fromisoformat(session.session).replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fiduciary.decide.drift.fold import realised
@@ -128,6 +129,14 @@ def _against(calibrated: Calibrated, versus: Versus, session: SessionLoss, its: 
         return replace(versus, detector=detector, alarm=session.number if large and log_e >= threshold else None)
     over = log_e < RECOVERED * threshold
     return replace(versus, detector=detector, alarm=None if over else versus.alarm)
+
+
+def day_of(session: str) -> int:
+    """Seconds; a session is a day of its exchange, and only the order matters here."""
+    try:
+        return int(datetime.fromisoformat(session).replace(tzinfo=UTC).timestamp())
+    except (ValueError, OverflowError):
+        return 0
 
 
 def versus_threshold(calibrated: Calibrated) -> float:

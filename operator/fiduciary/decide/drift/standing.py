@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 from fiduciary.decide.drift.alarms import share, sized, standing
 from fiduciary.decide.drift.calibrate import REALISED
 from fiduciary.decide.drift.held import gone_back_to
-from fiduciary.decide.drift.losses import versus_threshold
+from fiduciary.decide.drift.losses import day_of, versus_threshold
 from fiduciary.decide.drift.queries import queries
+from fiduciary.decide.drift.state import Losses
 from fiduciary.decide.promql import Refused
 from fiduciary.evidence.edetector import BURN_IN
 
@@ -73,6 +74,8 @@ def _shown(case: Case, monitor: Monitor) -> Shown:
 
 def _read(case: Case, its: Shown) -> Shown:
     """What outcomes say, where they are read; an alarm stands until something ends it."""
+    losses = Losses() if case.state is None else case.state.losses
+    its = replace(its, at=None if losses.last < 0 else day_of(losses.session))
     if not case.world.outcomes:
         return its
     if its.state == "Drifted":
@@ -146,7 +149,7 @@ def _of_streams(case: Case, monitor: Monitor, calibrated: Calibrated, state: Sta
         told = f"nearest: {name}{_effect(gauge, stream)}{blind}"
     growing = tuple(its.name for pair in judged if share(*pair) >= GROWS and (its := pair[1]).name)
     state_ = "Drifted" if now.raised is not None else "Drifting" if part >= GROWS else "Stable"
-    at = None if state.ended < 0 or gauge.kind in REALISED else state.ended // 1000
+    at = None if state.ended < 0 or gauge.kind in REALISED else state.ended // 1000  # sessions: see _read
     return Shown(
         name=monitor.name,
         state=state_,
@@ -182,7 +185,8 @@ def _why(case: Case, pairs: list[tuple[Gauge, Stream]]) -> str:
         descriptive = [
             f"{its.name or gauge.kind} {its.effect:.3g}" for gauge, its in pairs if gauge.blind and its.effect > 0.0
         ]
-        plain = f"; {pairs[0][0].statistic} of the last window, descriptive only: " + ", ".join(descriptive[:8])
+        what = "size" if pairs[0][0].kind in REALISED else pairs[0][0].statistic
+        plain = f"; {what} of the last window, descriptive only: " + ", ".join(descriptive[:8])
         return found[0] + (plain if descriptive else "")
     if any(gauge.kind in REALISED for gauge, _ in pairs) and case.state is not None:
         needed = 0 if case.calibrated is None else case.calibrated.grid.per_entity
