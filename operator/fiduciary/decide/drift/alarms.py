@@ -12,6 +12,7 @@ from fiduciary.decide import identity, reasons
 from fiduciary.decide.drift.fold import acted_on
 from fiduciary.decide.drift.losses import versus_threshold
 from fiduciary.decide.drift.state import Alarm
+from fiduciary.evidence.edetector import EDetector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +68,9 @@ def ended(state: State, monitors: Iterable[str], at: int, reason: str) -> State:
         streams=tuple(acted_on(stream) if stream.monitor in names else stream for stream in state.streams),
         limits=tuple(replace(its, run=0, alarm=None) if its.monitor in names else its for its in state.limits),
         versus=tuple(
-            replace(its, detector=its.detector.reset(), alarm=None) if its.monitor in names else its
+            replace(its, detector=its.detector.reset(), alarm=None, over=EDetector(), half=0.0)
+            if its.monitor in names
+            else its
             for its in state.versus
         ),
         alarms=tuple(

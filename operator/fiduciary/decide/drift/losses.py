@@ -15,6 +15,7 @@ from fiduciary.decide.drift.fold import realised
 from fiduciary.decide.drift.reference import CLASSES
 from fiduciary.decide.drift.scores import rounded
 from fiduciary.decide.experiment.fold import chained
+from fiduciary.evidence.edetector import EDetector
 from fiduciary.evidence.refusal import MAX_COUNT, Refusal, Why, check_count, check_measure, check_next
 from fiduciary.evidence.reliability import added, reliability
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.state import Losses, State, Stream, Versus
     from fiduciary.decide.drift.world import SessionLoss
 
-RECOVERED = 0.5
-"""An alarm against the previous version ends when the log of its evidence falls below this share of the threshold."""
+RECOVERED = math.log(200.0)
+"""An alarm against the previous version ends by evidence of the same kind the other way round: that the difference is
+less than half of what it was, which while it is half or more shows once in 200 sessions or later. The evidence that
+raised it says nothing of that: it goes on growing, and would take years to fade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +127,22 @@ def _against(calibrated: Calibrated, versus: Versus, session: SessionLoss, its: 
     log_e, threshold = detector.log_e, versus_threshold(calibrated)
     if log_e is None:
         return replace(versus, detector=detector)
-    if versus.alarm is None:
-        large = detector.burn_in.mean >= its.least.get(versus.monitor, 0.0)
-        return replace(versus, detector=detector, alarm=session.number if large and log_e >= threshold else None)
-    over = log_e < RECOVERED * threshold
-    return replace(versus, detector=detector, alarm=None if over else versus.alarm)
+    versus = replace(versus, detector=detector)
+    if versus.alarm is not None:
+        return _recovering(versus, session.worse / session.paired)
+    mean = detector.burn_in.mean
+    if log_e < threshold or mean < its.least.get(versus.monitor, 0.0):
+        return versus
+    return replace(versus, alarm=session.number, over=EDetector(), half=max(0.0, mean / 2.0))
+
+
+def _recovering(versus: Versus, difference: float) -> Versus:
+    over = versus.over.fold(versus.over.last + 1, versus.half - difference)
+    if isinstance(over, Refusal):
+        return versus
+    if over.log_e is not None and over.log_e >= RECOVERED:
+        return replace(versus, detector=versus.detector.reset(), alarm=None, over=EDetector(), half=0.0)
+    return replace(versus, over=over)
 
 
 def day_of(session: str) -> int:

@@ -99,11 +99,17 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """Losses against the previous version's on the same sessions."""
+    """Losses against the previous version's on the same sessions.
+
+    ``alarm``: number of the session that raised it. While it lasts, ``over`` gathers evidence that the difference is
+    less than ``half`` of the mean that it was raised at.
+    """
 
     monitor: str
     detector: EDetector
-    alarm: int | None = None  # number of the session that raised it
+    alarm: int | None = None
+    over: EDetector = field(default_factory=EDetector)
+    half: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -366,6 +366,25 @@ def test_outcomes_that_cannot_be_read_are_unknown_and_ask_for_nothing() -> None:
     assert decision.status.monitors[0].state == "Drifted", "an alarm stands until something ends it"
 
 
+def test_people_hear_of_the_end_of_an_alarm_of_sessions_though_those_close_days_later() -> None:
+    worse = {"name": "worse", "realisedLoss": {}, "actions": ["Alert"]}
+    its, noise = Watch(spec={"monitors": [worse]}, now=T0 + timedelta(days=700)), rng()
+    its.sessions = tuple(session(k, 4.0 + float(noise.normal()), 1.0) for k in range(200))
+    assert its.evaluate().alerts[0].ends_at is None
+    ended = None
+    for number in range(200, 600):
+        its.sessions = (session(number, -2.0 + float(noise.normal()), 1.0),)
+        decision = its.evaluate()
+        assert decision.alerts, "an alarm that lasts, or has just ended"
+        ended = decision.alerts[0].ends_at
+        if ended is not None:
+            break
+    assert ended is not None
+    assert ended < its.now - timedelta(days=2), "the day of the session"
+    its.sessions = tuple(session(k, 1.0, 1.0) for k in range(number + 1, number + 4))
+    assert its.evaluate().alerts == ()
+
+
 def test_sessions_of_another_ledger_are_counted_anew() -> None:
     worse = {"name": "worse", "realisedLoss": {}, "actions": ["Alert"]}
     its = Watch(spec={"monitors": [worse]}, ledger="watch-a")
