@@ -93,7 +93,7 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "Nothing, unless it is wrong: then find out who posted it.",
     ),
     "LedgerRefused": (
-        "The scorer does not take the ledger; its own words are in the message. A bug, or an older scorer.",
+        "The scorer does not take the ledger, or outcomes; the message has its words. A bug, or an older scorer.",
         "Update the scorer, or report it.",
     ),
     "MissingColumn": (
@@ -152,11 +152,16 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "The scorer did not answer in time (comparison).",
         "Wait: it is retried. Look at its Deployment and at NetworkPolicies.",
     ),
+    "OutcomesRefused": (
+        "The scorer refuses every outcome of the source; the first refusal is in the message (outcomes).",
+        "Correct the column, or its unit.",
+    ),
     "SearchedAndSet": (
         "`training.hyperparameters` sets what `training.search.space` searches.",
         "Keep one of the two.",
     ),
     "SourceNotFound": ("The dataset, bucket, claim or path does not exist.", "Correct `data.source`."),
+    "SourceTooLarge": ("The answer of an HTTP source is larger than 1 GiB (outcomes).", "Offer newer rows alone."),
     "SourceUnreachable": ("The storage does not answer.", "Wait: it is retried."),
     "StaleData": (
         "The newest row is older, counted from asOf, than `checks.maxStaleness`.",
@@ -195,6 +200,7 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "Set evidence.outcomes to Live, or train with this trainer.",
     ),
     "UnreadableTimes": ("The time column holds something that is no date.", "Repair the data, or correct `data.time`."),
+    "UnreadableValues": ("A column of outcomes holds what is no number (outcomes).", "Repair the data, or the column."),
     "UnsupportedContractVersion": (
         "Operator and trainer image are of different releases.",
         "Use an image of the operator's release.",

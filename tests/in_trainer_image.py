@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def scorer(folder: Path) -> Iterator[Mapping[str, str]]:
-    """The real outcome scorer, with the tokens of a ServiceAccount that may post ledgers, and of one that may not."""
-    from tests.outcomes.process import ISSUED, JOB, Process
+    """The real outcome scorer, with the tokens of ServiceAccounts that may post ledgers, send outcomes, and neither."""
+    from tests.outcomes.process import ISSUED, JOB, WRITER, Process
 
     process, until = Process(folder), int(time.time()) + in_image.SECONDS
     process.start()
@@ -25,6 +25,7 @@ def scorer(folder: Path) -> Iterator[Mapping[str, str]]:
         yield {
             "FIDUCIARY_TEST_SCORER_URI": f"http://127.0.0.1:{process.port}",
             "FIDUCIARY_TEST_SCORER_JOB": ISSUED.token(JOB, exp=until),
+            "FIDUCIARY_TEST_SCORER_WRITER": ISSUED.token(WRITER, exp=until),
             "FIDUCIARY_TEST_SCORER_STRANGER": ISSUED.token("system:serviceaccount:quant:default", exp=until),
         }
     finally:

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from bench.drift import picture, versus
+from bench.drift import honest, picture, versus
 from bench.drift.cost import cost
 from bench.drift.market import alarms, days
 from bench.drift.missing import missing_alarms
@@ -140,7 +140,12 @@ def _delays(paths: int, figures: dict[str, float]) -> list[dict[str, object]]:
     worse = versus.delays(min(paths, 100), RUN_TIME * 21, SEED)
     table(f"Worse than the previous version, {RUN_TIME:g} windows of 21 sessions between false alarms", worse)
     figures["versus_ert_ratio"] = versus.false_alarms(min(paths, 40), 100.0, SEED)
-    return [*rows, *worse]
+    dishonest = honest.table_of(paths, BLOCKS, HORIZON, RUN_TIME, SEED)
+    table("Probabilities that say more than what happens: windows to the alarm", dishonest)
+    ratio = dishonest[0]["to the first"]
+    assert isinstance(ratio, float)
+    figures["ert_ratio_calibration"] = ratio
+    return [*rows, *worse, *dishonest]
 
 
 def _delay(found: Played, rule: str) -> str:

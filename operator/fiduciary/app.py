@@ -201,12 +201,17 @@ class Operator:
             now=self._now,
             exports=exporter,
         )
-        drift = drift_sources(settings, prometheus, registries, loop, self.metrics)
+        drift = drift_sources(settings, prometheus, registries, ledgers, loop, self.metrics)
         managers, sinks = receivers(settings, self.metrics)
         alerting = Alerting(managers, sinks, loop.queue.add)
         policies = DriftReconciler(
             observer=DriftObserver(
-                self.stores, observer.platform, Logs(self.stores.records), drift.counters, drift.references
+                self.stores,
+                observer.platform,
+                Logs(self.stores.records),
+                drift.counters,
+                drift.references,
+                drift.ledgers,
             ),
             stores=self.stores,
             applier=applier,

@@ -107,7 +107,12 @@ def ledgers_of(
 
 
 def drift_sources(
-    given: Settings, prometheus: Prometheus | None, registries: Registries, loop: Loop, metrics: Metrics
+    given: Settings,
+    prometheus: Prometheus | None,
+    registries: Registries,
+    ledgers: Ledgers | None,
+    loop: Loop,
+    metrics: Metrics,
 ) -> DriftSources:
     """What is read for drift policies."""
     artifacts = {name: cast("Registry", registry) for name, registry in registries.items()}
@@ -118,7 +123,7 @@ def drift_sources(
             settings.scrape_seconds, settings.scrape_timeout_seconds, settings.namespace_label, settings.pod_label
         )
         counters = Counters(prometheus, scrapes, partial(wake, loop), metrics)
-    return DriftSources(References(artifacts, partial(wake, loop)), counters)
+    return DriftSources(References(artifacts, partial(wake, loop)), counters, ledgers)
 
 
 def receivers(given: Settings, metrics: Metrics) -> tuple[Mapping[str, Alertmanager], Mapping[str, EventSink]]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fiduciary_trainer import drift_reference as drift
+from fiduciary_trainer.forecast_reference import Forecasts, calibration
 
 
 def reference(days: int = 1000, entities: int = 1, features: int = 4) -> drift.Reference:
@@ -30,10 +31,16 @@ def reference(days: int = 1000, entities: int = 1, features: int = 4) -> drift.R
     )
 
 
+def written(given: drift.Reference, days: np.ndarray, losses: np.ndarray, *, probabilities: bool = False) -> bytes:
+    """One row a day, of the errors that the losses say."""
+    prediction = np.linspace(-1.0, 1.0, len(days))
+    walk = Forecasts(np.arange(len(days)), prediction + np.sqrt(losses), prediction, probabilities)
+    return drift.drift_reference(given, days, losses, walk)
+
+
 def build(given: drift.Reference) -> dict:
     days = np.unique(given.dates)
-    losses = np.linspace(0.1, 0.4, min(300, len(days)))
-    return json.loads(drift.drift_reference(given, days[-300:], losses))
+    return json.loads(written(given, days[-300:], np.linspace(0.1, 0.4, min(300, len(days)))))
 
 
 def test_counts_are_those_of_the_rows_in_each_block() -> None:
@@ -98,8 +105,8 @@ def test_unequal_edges_have_unequal_hashes() -> None:
 
 def test_the_bytes_do_not_change() -> None:
     days = np.unique(reference().dates)
-    one = drift.drift_reference(reference(), days, np.ones(1000))
-    assert one == drift.drift_reference(reference(), days, np.ones(1000))
+    one = written(reference(), days, np.ones(1000))
+    assert one == written(reference(), days, np.ones(1000))
 
 
 def test_a_panel_counts_every_entity_of_a_block() -> None:
@@ -110,7 +117,7 @@ def test_a_panel_counts_every_entity_of_a_block() -> None:
 
 def test_a_long_wide_reference_stays_bounded() -> None:
     given = reference(days=20_000, features=60)
-    size = len(drift.drift_reference(given, np.unique(given.dates), np.ones(20_000)))
+    size = len(written(given, np.unique(given.dates), np.ones(20_000)))
     assert build(given)["block"]["dates"] == 21
     assert size < 3_000_000
 
@@ -124,5 +131,24 @@ def test_losses_of_the_walk_forward_are_kept_per_block() -> None:
 
 def test_a_short_reference_is_one_block() -> None:
     given = reference(days=5)
-    document = json.loads(drift.drift_reference(given, np.unique(given.dates), np.ones(5)))
+    document = json.loads(written(given, np.unique(given.dates), np.ones(5)))
     assert document["block"]["count"] == 1
+
+
+def test_losses_are_kept_by_how_the_forecast_was() -> None:
+    document = build(reference())
+    kept = document["loss"]["byPrediction"]
+    assert len(kept["rows"]) == len(kept["mean"]) == len(document["prediction"]["edges"]) + 1
+    assert sum(kept["rows"]) == 300
+    told = [mean for mean in kept["mean"] if mean is not None]
+    assert np.average(told, weights=[n for n in kept["rows"] if n]) == pytest.approx(0.25, rel=1e-4)
+    assert document["loss"]["calibration"] is None, "a volatility is no event"
+
+
+def test_probabilities_are_kept_beside_what_happened() -> None:
+    predicted = np.array([0.55, 0.58, 0.42, 0.97, 1.0, 0.5])
+    happened = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0])
+    walk = Forecasts(np.arange(6), happened, predicted, probabilities=True)
+    found = calibration(walk, np.array([-1, 0, 0, 0, 1, 1]), 2)
+    assert found == {"bins": 10, "blocks": [[[4, 1, 0.42, 0], [5, 1, 0.58, 0], [9, 1, 0.97, 1]],
+                                            [[5, 1, 0.5, 0], [9, 1, 1.0, 1]]]}  # fmt: skip

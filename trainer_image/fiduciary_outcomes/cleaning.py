@@ -34,6 +34,7 @@ def clean(memory: Memory, now: float, retention: float) -> None:
     by_request = [ledger for ledger in waiting if ledger.definition.pairing == "RequestId"]
     begun = [instant(earlier(min(ledger.open), MARGIN_DAYS)).timestamp() for ledger in by_request]
     memory.db.execute("DELETE FROM outcomes WHERE arrived_at < ? AND request <> ''", (int(min([cutoff, *begun])),))
+    memory.db.execute("DELETE FROM revisions WHERE arrived_at < ?", (cutoff,))
     memory.db.execute("DELETE FROM senders WHERE seen_at < ?", (int(now) - SENDER_SECONDS,))
 
 

@@ -11,6 +11,7 @@ from fiduciary_outcomes.definition import ARMS
 from fiduciary_outcomes.document import shortest
 from fiduciary_outcomes.gathering import gather
 from fiduciary_outcomes.logs import log
+from fiduciary_outcomes.realised import realised
 from fiduciary_outcomes.session import settle
 from fiduciary_outcomes.sql import FAILURES
 from fiduciary_outcomes.trading import trade
@@ -102,8 +103,13 @@ def close(memory: Memory, ledger: LedgerState, session: str) -> None:
     assert ledger.calendar is not None
     found = gather(memory, ledger, session)
     del ledger.open[session]
-    content = settle(ledger.definition.label, found.predictions, found.outcomes, found.dropped)
-    ledger.books, profits = trade(ledger.definition, ledger.books, found)
+    definition = ledger.definition
+    alone = definition.challenger is None
+    content = settle(definition.label, found.predictions, found.outcomes, found.dropped, alone=alone)
+    if definition.kind == "Watch":
+        predictions = {arm: found.predictions[arm] for arm in definition.versions}
+        content["own"] = {arm: realised(definition.label, its, found.outcomes) for arm, its in predictions.items()}
+    ledger.books, profits = trade(definition, ledger.books, found)
     if profits:
         content["profit"] = {arm: shortest(profits[arm]) for arm in ARMS}
     label_end = found.label_end

@@ -16,6 +16,9 @@ Arm = Literal["champion", "challenger"]
 ARMS: tuple[Arm, Arm] = ("champion", "challenger")
 VERSION = frozenset({"version", "digest"})
 SHARED = frozenset({"kind", "model", "champion", "challenger", "label", "calendar"})
+Kind = Literal["Live", "Watch", "Prequential"]
+"""Live: of an experiment. Watch: of the version that serves, beside the one before it where there is one. Prequential:
+of two procedures that were replayed; it comes complete."""
 LIVE = SHARED | {"pairing", "graceSeconds", "firstSession"}
 LIVE_OPTIONAL = frozenset({"clock", "paper"})
 LONGEST_GRACE = 400 * 86400
@@ -55,10 +58,10 @@ class Definition:
 
     document: Mapping[str, object]
     digest: str
-    kind: Literal["Live", "Prequential"]
+    kind: Kind
     model: str
     champion: Version
-    challenger: Version
+    challenger: Version | None  # None: a watched version without one before it
     label: LabelKind
     horizon: int
     calendar: str
@@ -68,8 +71,12 @@ class Definition:
     clock: Literal["Wall", "Outcomes"] = "Wall"
     paper: Paper | None = None
 
-    def version(self, arm: Arm) -> Version:
-        return self.champion if arm == "champion" else self.challenger
+    @property
+    def versions(self) -> Mapping[Arm, Version]:
+        """Of each arm that there is."""
+        if self.challenger is None:
+            return {"champion": self.champion}
+        return {"champion": self.champion, "challenger": self.challenger}
 
 
 def read_live(found: Object, namespace: str) -> Definition:
@@ -77,7 +84,7 @@ def read_live(found: Object, namespace: str) -> Definition:
     shared = _shared(found, namespace)
     definition = Definition(
         **shared,
-        kind="Live",
+        kind=cast("Kind", found["kind"].choice("Live", "Watch")),
         pairing=cast("Literal['EntityTime', 'RequestId']", found["pairing"].choice("EntityTime", "RequestId")),
         grace=float(found["graceSeconds"].integer(0, LONGEST_GRACE)),
         first_session=day(found["firstSession"]),
@@ -111,14 +118,17 @@ def day(field: Field) -> str:
 
 def _shared(found: Object, namespace: str) -> dict[str, Any]:
     label = found["label"].object(frozenset({"kind", "horizon"}))
-    arms = {arm: _version(found[arm]) for arm in ARMS}
-    if arms["champion"].digest == arms["challenger"].digest:
+    alone = found["kind"].value == "Watch" and found["challenger"].value is None
+    champion = _version(found["champion"])
+    challenger = None if alone else _version(found["challenger"])
+    if challenger is not None and challenger.digest == champion.digest:
         found["challenger"].refuse("another version than the champion's", "SameVersion")
     return {
         "document": {key: value for key, value in found.content.items() if key not in ("rows", "digest")},
         "digest": digest({key: value for key, value in found.content.items() if key not in ("rows", "digest")}),
         "model": model_name(found["model"], namespace),
-        **arms,
+        "champion": champion,
+        "challenger": challenger,
         "label": label["kind"].choice("Direction", "Return", "Volatility"),
         "horizon": label["horizon"].integer(1, 260),
         "calendar": found["calendar"].text(32),

@@ -33,22 +33,20 @@ def gather(memory: Memory, ledger: LedgerState, session: str) -> Gathered:
     definition = ledger.definition
     label_end = ledger.calendar.ahead(session, definition.horizon)
     times = sorted(ledger.open[session])
-    arms = {name: _arm(memory, ledger, name) for name in ARMS}
+    versions = definition.versions
+    arms: dict[Arm, ArmState] = {
+        name: memory.arm(definition.model, its.number, its.digest) for name, its in versions.items()
+    }
     by_request = definition.pairing == "RequestId"
     predictions: dict[Arm, dict[Unit, Prediction]] = {
-        name: _predictions(memory, arms[name], times, label_end, by_request) for name in ARMS
+        name: _predictions(memory, arms[name], times, label_end, by_request) if name in arms else {} for name in ARMS
     }
     return Gathered(
         label_end=label_end,
         predictions=predictions,
         outcomes=dict(_outcomes(memory, definition.model, predictions, label_end, by_request)),
-        dropped={name: _dropped(memory, arms[name], times) for name in ARMS},
+        dropped={name: _dropped(memory, arm, times) for name, arm in arms.items()},
     )
-
-
-def _arm(memory: Memory, ledger: LedgerState, name: Arm) -> ArmState:
-    version = ledger.definition.version(name)
-    return memory.arm(ledger.definition.model, version.number, version.digest)
 
 
 def _predictions(

@@ -25,7 +25,7 @@ ROW_OPTIONAL = frozenset({"missing", "dropped", "loss"})
 def read_ledger(document: object, namespace: str) -> tuple[Definition, list[dict[str, Any]] | None]:
     """A definition, and the rows of one that came complete. Raises :class:`Refused`."""
     field = Field("", document)
-    if kind_of(document) == "Live":
+    if kind_of(document) != "Prequential":
         return read_definition(field, namespace), None
     found = field.object(POSTED)
     check_contract(found)
@@ -37,10 +37,10 @@ def read_ledger(document: object, namespace: str) -> tuple[Definition, list[dict
 
 
 def kind_of(document: object) -> str:
-    """``Live`` or ``Prequential``. Raises :class:`Refused`."""
+    """``Live``, ``Watch`` or ``Prequential``. Raises :class:`Refused`."""
     if not isinstance(document, dict):
         Field("the document", document).refuse("an object")
-    return Field("kind", cast("dict[str, object]", document).get("kind")).choice("Live", "Prequential")
+    return Field("kind", cast("dict[str, object]", document).get("kind")).choice("Live", "Watch", "Prequential")
 
 
 def _rows(found: Object) -> list[dict[str, Any]]:
@@ -141,7 +141,7 @@ def _chain(definition: Definition, rows: list[dict[str, Any]]) -> list[Link]:
 def end_ledger(memory: Memory, name: str, last_session: str) -> dict[str, Any]:
     """No session after ``last_session`` is closed. Raises :class:`Refused`."""
     ledger = found(memory, name)
-    if ledger.definition.kind != "Live":
+    if ledger.definition.kind == "Prequential":
         raise Refused("NotLive", f"ledger {name} came complete; only a live one is ended", 409)
     if ledger.ended:
         if ledger.ended == last_session:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from fiduciary_outcomes.calendar import Calendars, OutsideCalendar
 from fiduciary_outcomes.chain import Link, broken
-from fiduciary_outcomes.definition import ARMS, LIVE, LIVE_OPTIONAL, SHARED, Definition, read_live, read_prequential
+from fiduciary_outcomes.definition import LIVE, LIVE_OPTIONAL, SHARED, Definition, read_live, read_prequential
 from fiduciary_outcomes.document import Field, Refused, check_contract
 from fiduciary_outcomes.sql import SCHEMA_VERSION
 from fiduciary_outcomes.state import ArmState, LedgerState, ModelState
@@ -99,7 +99,7 @@ class Memory:
 
     def _calendar(self, definition: Definition) -> Any:
         """None for a ledger that came complete: its sessions are not computed here."""
-        return self.calendars.get(definition.calendar) if definition.kind == "Live" else None
+        return self.calendars.get(definition.calendar) if definition.kind != "Prequential" else None
 
     def rows(self, ledger: str, page: int = 1000) -> Iterator[Link]:
         """All rows of a ledger in order, a page at a time."""
@@ -119,8 +119,7 @@ class Memory:
         """Let a live ledger's versions know it, and find its open sessions among what is stored."""
         if not ledger.live:
             return
-        for name in ARMS:
-            version = ledger.definition.version(name)
+        for version in ledger.definition.versions.values():
             arm = self.arm(ledger.definition.model, version.number, version.digest)
             arm.ledgers = [*(other for other in arm.ledgers if other.live), ledger]
             self._find_open(ledger, arm)

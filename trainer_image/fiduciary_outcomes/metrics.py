@@ -39,6 +39,7 @@ def families(memory: Memory, writer: Writer, now: float) -> list[Metric]:
         *_of_versions(shown),
         *_of_outcomes(memory),
         *_of_ledgers(memory.ledgers.values()),
+        *watched(memory),
         *_paper(memory),
         _gauge("fiduciary_outcomes_waiting_records", "Records that wait for their commit.", writer.waiting),
         _counter("fiduciary_outcomes_commits", "Transactions of requests.", writer.commits),
@@ -136,7 +137,7 @@ def _of_ledgers(ledgers: Iterable[LedgerState]) -> list[Metric]:
                 per_arm.add_metric([*labels, arm, what], ledger.arm_totals[what][arm])
         for what in PER_SESSION:
             totals.add_metric([*labels, WORDS.get(what, what)], ledger.totals[what])
-        if ledger.definition.kind != "Live":
+        if ledger.definition.kind == "Prequential":
             continue
         unhealthy.add_metric([*labels, "calendar"], float(ledger.problem is not None))
         opened.add_metric(labels, len(ledger.open))
@@ -145,6 +146,20 @@ def _of_ledgers(ledgers: Iterable[LedgerState]) -> list[Metric]:
         if ledger.rows:
             last.add_metric(labels, ledger.last_label_end)
     return [rows, last, opened, totals, per_arm, after, loss, unhealthy]
+
+
+def watched(memory: Memory) -> list[Metric]:
+    labels = [*LEDGER, "arm", "version"]
+    units = CounterMetricFamily(
+        "fiduciary_realised_units", "What a watched version predicted in time, of closed sessions.", labels=labels
+    )
+    loss = GaugeMetricFamily("fiduciary_realised_loss_sum", "Sum of its losses over them.", labels=labels)
+    for ledger in memory.ledgers.values():
+        for arm, version in ledger.definition.versions.items() if ledger.definition.kind == "Watch" else ():
+            names = [ledger.name, ledger.definition.model, arm, version.number]
+            units.add_metric(names, ledger.own[arm][0])
+            loss.add_metric(names, ledger.own[arm][1])
+    return [units, loss]
 
 
 def _paper(memory: Memory) -> list[Metric]:
@@ -159,9 +174,9 @@ def _paper(memory: Memory) -> list[Metric]:
         if ledger.definition.paper is None:
             continue
         books = mark(memory, ledger)
-        for arm in ARMS:
+        for arm, version in ledger.definition.versions.items():
             book = books[arm]
-            names = [ledger.name, ledger.definition.model, arm, ledger.definition.version(arm).number]
+            names = [ledger.name, ledger.definition.model, arm, version.number]
             pnl.add_metric(names, book.pnl)
             drawdown.add_metric(names, book.drawdown)
             worst.add_metric(names, book.worst)

@@ -86,7 +86,24 @@ def _put(memory: Memory, model: str, item: Sent, writer: str, arrived: int, now:
     )[0]
     if (value, next_return) == (item.value, item.next_return):
         return "duplicate"
+    _remember(memory, key, item, writer, arrived, now)
     return "revised" if writer == first_writer else "conflicting"
+
+
+def _remember(memory: Memory, key: tuple[str, ...], item: Sent, writer: str, arrived: int, now: int) -> None:
+    """What was said later, and when, beside the value that counts; the same again is no news."""
+    said = memory.db.execute(
+        "SELECT value, next_return FROM revisions WHERE model = ? AND label_end = ? AND entity = ? AND request = ? "
+        "ORDER BY arrived DESC LIMIT 1",
+        key,
+    )
+    if said and tuple(said[0]) == (item.value, item.next_return):
+        return
+    memory.db.execute(
+        "INSERT INTO revisions (model, label_end, entity, request, arrived, value, next_return, writer, arrived_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (*key, arrived, item.value, item.next_return, writer, now),
+    )
 
 
 def _arrive(memory: Memory, ledgers: Sequence[LedgerState], item: Sent) -> bool:
@@ -126,10 +143,11 @@ def _sessions(memory: Memory, ledger: LedgerState, item: Sent) -> set[str]:
         return set()
     try:
         if item.request:
+            digests = [version.digest for version in definition.versions.values()]
             found = memory.db.execute(
                 "SELECT DISTINCT p.time FROM predictions p JOIN arms a ON a.id = p.arm "
-                "WHERE p.request = ? AND a.model = ? AND a.digest IN (?, ?)",
-                (item.request, definition.model, definition.champion.digest, definition.challenger.digest),
+                f"WHERE p.request = ? AND a.model = ? AND a.digest IN ({', '.join('?' * len(digests))})",
+                (item.request, definition.model, *digests),
             )
             return {calendar.session_of(time) for (time,) in found}
         end = calendar.session_of(item.label_end)

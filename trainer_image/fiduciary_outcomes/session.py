@@ -67,6 +67,8 @@ def settle(
     predictions: Mapping[Arm, Mapping[Unit, Prediction]],
     outcomes: Mapping[Unit, Outcome],
     dropped: Mapping[Arm, int],
+    *,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """The content of a session's row, without its names and its place in the chain. The order of units does not show.
 
@@ -74,6 +76,7 @@ def settle(
         predictions: per arm, first prediction of each unit of the session.
         outcomes: of the session's units; those that nobody predicted may be among them.
         dropped: records of the session that were lost in transport, per arm.
+        alone: there is no challenger, so that none of its predictions is missing.
     """
     pairs: list[Paired] = []
     missing, late = dict.fromkeys(ARMS, 0), dict.fromkeys(ARMS, 0)
@@ -97,7 +100,7 @@ def settle(
     predicted = predictions["champion"].keys() | predictions["challenger"].keys()
     return {
         **_losses(label, pairs),
-        "missing": missing,
+        "missing": dict.fromkeys(ARMS, 0) if alone else missing,
         "late": late,
         "dropped": {arm: dropped.get(arm, 0) for arm in ARMS},
         "unpredicted": unpredicted,
@@ -106,7 +109,7 @@ def settle(
 
 
 def _losses(label: LabelKind, pairs: Sequence[Paired]) -> dict[str, Any]:
-    losses = _rank_losses(pairs) if label == "Return" else _row_losses(pairs, _squared_error)
+    losses = _rank_losses(pairs) if label == "Return" else _row_losses(pairs, squared_error)
     differences = [a - b for a, b in zip(losses["champion"], losses["challenger"], strict=True)]
     found: dict[str, Any] = {
         "entities": len(differences),
@@ -128,7 +131,7 @@ def _sums(losses: Mapping[Arm, Sequence[float]]) -> dict[str, str]:
     return {arm: shortest(math.fsum(losses[arm])) for arm in ARMS}
 
 
-def _squared_error(outcome: float, prediction: float) -> float:
+def squared_error(outcome: float, prediction: float) -> float:
     """Of log volatility; of a 0/1 outcome it is the Brier score (Brier 1950, Monthly Weather Review 78)."""
     return min((outcome - prediction) ** 2, LARGEST_LOSS)
 
@@ -143,18 +146,19 @@ def qlike(outcome: float, prediction: float) -> float:
 
 
 def _rank_losses(pairs: Sequence[Paired]) -> dict[Arm, list[float]]:
+    realised = [pair.outcome for pair in pairs]
+    return {arm: rank_losses([pair.of(arm) for pair in pairs], realised) for arm in ARMS}
+
+
+def rank_losses(forecasts: Sequence[float], outcomes: Sequence[float]) -> list[float]:
     """Minus each entity's share in the rank correlation: the mean is -IC, so differences add up as losses do.
 
-    Nothing where fewer than five entities are paired or their outcomes do not differ: no order was realised.
+    Nothing where there are fewer than five entities or their outcomes do not differ: no order was realised.
     """
-    realised = standardised_ranks([pair.outcome for pair in pairs])
-    if len(pairs) < FEWEST_RANKED or not any(realised):
-        return {arm: [] for arm in ARMS}
-    result: dict[Arm, list[float]] = {}
-    for arm in ARMS:
-        forecast = standardised_ranks([pair.of(arm) for pair in pairs])
-        result[arm] = [-a * b for a, b in zip(forecast, realised, strict=True)]
-    return result
+    realised = standardised_ranks(outcomes)
+    if len(realised) < FEWEST_RANKED or not any(realised):
+        return []
+    return [-a * b for a, b in zip(standardised_ranks(forecasts), realised, strict=True)]
 
 
 def standardised_ranks(values: Sequence[float]) -> list[float]:

@@ -100,6 +100,7 @@ class LedgerState:
         watermark: seconds; the present time of a ledger whose clock is its outcomes.
         ended: last session that may be closed.
         totals: over all rows, for Prometheus.
+        own: of a watch, units that each version predicted in time, and the sum of their losses.
         after: what came after its session was closed, or could not be placed.
         open: times of predictions and drops, per session that is not closed yet.
         marked: accounts with what is known of open sessions, and what it was computed for.
@@ -123,6 +124,7 @@ class LedgerState:
     )
     loss: dict[Arm, float] = field(default_factory=lambda: dict.fromkeys(ARMS, 0.0))
     after: dict[str, int] = field(default_factory=lambda: dict.fromkeys(AFTER_CLOSE, 0))
+    own: dict[Arm, list[float]] = field(default_factory=lambda: {arm: [0.0, 0.0] for arm in ARMS})
     books: dict[Arm, Book] = field(default_factory=lambda: {arm: Book() for arm in ARMS})
     open: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     marked: tuple[tuple[str, int], Mapping[Arm, Book]] | None = None
@@ -134,7 +136,7 @@ class LedgerState:
     def live(self) -> bool:
         """Whether further sessions may be closed into it."""
         return (
-            self.definition.kind == "Live"
+            self.definition.kind != "Prequential"
             and self.broken is None
             and not (self.ended and self.closed_through >= self.ended)
         )
@@ -152,13 +154,16 @@ class LedgerState:
                 self.arm_totals[what][arm] += row.get(what, {}).get(arm, 0)
         for arm in ARMS:
             self.loss[arm] += float(row.get("loss", {}).get(arm, "0.0"))
+        for arm in self.definition.versions if "own" in row else ():
+            self.own[arm][0] += row["own"][arm]["entities"]
+            self.own[arm][1] += float(row["own"][arm]["loss"])
 
     def encode(self) -> str:
         state: dict[str, Any] = {
             name: getattr(self, name)
             for name in (
                 "rows", "head", "last_session", "last_label_end", "closed_through", "watermark", "ended", "totals",
-                "arm_totals", "loss", "after",
+                "arm_totals", "loss", "own", "after",
             )
         }  # fmt: skip
         state["books"] = {arm: book.encode() for arm, book in self.books.items()}

@@ -1,5 +1,6 @@
 """``python -m fiduciary_trainer [JOB.json]``: one job document in, one result out, an exit code for Kubernetes.
 ``python -m fiduciary_trainer compare [JOB.json]``: see :mod:`fiduciary_trainer.comparison`.
+``python -m fiduciary_trainer outcomes [JOB.json]``: see :mod:`fiduciary_trainer.outcomes`.
 
 An earlier attempt may have delivered the result (its run says so), or may have measured without MLflow (its work is on
 the checkpoint volume). Both are looked for first: the same key is never trained twice.
@@ -51,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from fiduciary_trainer.comparison import process
 
         return process.main(arguments[1:])
+    if arguments[:1] == ["outcomes"]:
+        from fiduciary_trainer.outcomes import process as sender
+
+        return sender.main(arguments[1:])
     given = _parse(arguments)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

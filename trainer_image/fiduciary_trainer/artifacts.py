@@ -11,6 +11,7 @@ import numpy as np
 from fiduciary_features import FeatureSpec, Transform, signature
 from fiduciary_trainer import export, version
 from fiduciary_trainer.drift_reference import Reference, drift_reference
+from fiduciary_trainer.forecast_reference import Forecasts
 from fiduciary_trainer.ledger import ledger
 from fiduciary_trainer.measure.losses import squared_error
 from fiduciary_trainer.outcome import encode
@@ -62,7 +63,10 @@ def build(folder: Path, contract: Contract, bars: Bars, rows: Rows, model: Final
         "procedure.json": encode(version.procedure(contract.document)),
         "ledger.csv": ledger(rows, str(contract.document["configKey"])),
         "drift_reference.json": drift_reference(
-            _reference(bars, model, onnx), rows.days, rows.daily(squared_error(rows.y, rows.prediction))
+            _reference(bars, model, onnx),
+            rows.days,
+            rows.daily(squared_error(rows.y, rows.prediction)),
+            Forecasts(rows.day_index, rows.y, rows.prediction, probabilities=data.label == "Direction"),
         ),
     }
     digest = version.build(folder, files)

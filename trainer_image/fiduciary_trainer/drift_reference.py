@@ -9,7 +9,8 @@ per *base block* of a few dates, and merged to whatever window a DriftPolicy ask
     features        {name: {edges, counts, min, max, memory, missing: {rate, blocks: {index: rows}}}}
     prediction      {edges, counts, min, max}                       of the exported model, in the unit of the label
     joint           {kind: mahalanobis, center, whiten, edges, counts} | {unavailable: reason}
-    loss            {unit: squared error, mean, sd, dates, blocks: [mean of each block of the walk-forward]}
+    loss            {unit: squared error, mean, sd, dates, blocks: [mean of each block of the walk-forward],
+                     byPrediction, calibration}                     see fiduciary_trainer.forecast_reference
     edgesSha256     hash of all edges; histograms over other edges are never compared
 
 ``edges`` are inner bin edges, ascending: bin i holds ``edges[i-1] < x <= edges[i]`` (Prometheus' ``le``), the first
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fiduciary_trainer.forecast_reference import Forecasts, by_prediction, calibration
 from fiduciary_trainer.ledger import iso
 from fiduciary_trainer.outcome import encode, significant
 
@@ -70,13 +72,14 @@ class Reference:
     prediction: Floats
 
 
-def drift_reference(reference: Reference, loss_dates: Dates, daily_loss: Floats) -> bytes:
+def drift_reference(reference: Reference, loss_dates: Dates, daily_loss: Floats, forecasts: Forecasts) -> bytes:
     """The document as canonical JSON; see the module's text.
 
     Args:
         reference: rows of the final fit.
         loss_dates: out-of-sample days of the walk-forward, ascending.
         daily_loss: squared error of each, mean over entities.
+        forecasts: the rows that it is of.
     """
     days, day_index = np.unique(reference.dates, return_inverse=True)
     block_dates = _block_dates(len(days), reference.raw.shape[1])
@@ -114,6 +117,10 @@ def drift_reference(reference: Reference, loss_dates: Dates, daily_loss: Floats)
             "sd": significant(float(daily_loss.std())),
             "dates": block_dates,
             "blocks": significant(loss_blocks.means(daily_loss)),
+            "byPrediction": by_prediction(
+                forecasts, bin_index(np.array(prediction["edges"]), forecasts.prediction), len(prediction["edges"]) + 1
+            ),
+            "calibration": calibration(forecasts, loss_blocks.of_row, loss_blocks.count),
         },
         "edgesSha256": hashlib.sha256(encode(edges)).hexdigest(),
     }

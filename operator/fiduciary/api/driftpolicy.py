@@ -67,26 +67,44 @@ class RealisedLoss(ApiModel):
     the version's walk-forward. Default: PreviousVersion."""
 
 
+class RealisedCalibration(ApiModel):
+    """Predicted probabilities beside what happened; label Direction only."""
+
+
+class Outcomes(ApiModel):
+    """How predictions meet their outcomes, for monitors of what was realised."""
+
+    pairing: Literal["EntityTime", "RequestId"] = "EntityTime"
+    """What joins a prediction with its outcome. EntityTime: entity and time of the row. RequestId: the request's id.
+    Default: EntityTime."""
+    grace: Duration = "1d"
+    """A session is closed this long after its label's end; outcomes that come later are counted, never used. Default:
+    1d."""
+
+
 class Monitor(ApiModel):
-    """Something that is watched: exactly one of histogram, missing, query and realisedLoss."""
+    """Something that is watched: exactly one of histogram, missing, query, realisedLoss and calibration."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "(has(self.histogram) ? 1 : 0) + (has(self.missing) ? 1 : 0) + (has(self.query) ? 1 : 0) + "
-            "(has(self.realisedLoss) ? 1 : 0) == 1",
-            "set exactly one of histogram, missing, query and realisedLoss",
+            "(has(self.realisedLoss) ? 1 : 0) + (has(self.calibration) ? 1 : 0) == 1",
+            "set exactly one of histogram, missing, query, realisedLoss and calibration",
         ),
         Rule(
             "has(self.histogram) == has(self.statistic)",
             "statistic belongs to histogram, which needs it: PSI, JS, KS or Wasserstein",
         ),
-        Rule("!has(self.minEffect) || has(self.histogram)", "minEffect belongs to histogram"),
+        Rule(
+            "!has(self.minEffect) || has(self.histogram) || has(self.realisedLoss) || has(self.calibration)",
+            "minEffect belongs to histogram, realisedLoss and calibration",
+        ),
         Rule(
             "has(self.query) ? has(self.above) != has(self.below) : !has(self.above) && !has(self.below)",
             "a query needs exactly one of above and below; other monitors have neither",
         ),
         Rule(
-            "!self.actions.exists(a, a == 'RollBack') || (!has(self.histogram) && "
+            "!self.actions.exists(a, a == 'RollBack') || (!has(self.histogram) && !has(self.calibration) && "
             "(!has(self.realisedLoss) || self.realisedLoss.against == 'PreviousVersion'))",
             "RollBack belongs to missing, query and realisedLoss against PreviousVersion: where the inputs or the "
             "market drifted, the version before has drifted as well",
@@ -103,11 +121,15 @@ class Monitor(ApiModel):
     """PromQL that yields one number per window. It is confined to this namespace."""
     realised_loss: RealisedLoss | None = None
     """Loss of the predictions whose outcomes are known."""
+    calibration: RealisedCalibration | None = None
+    """Predicted probabilities beside what happened, compared with those of the walk-forward."""
     statistic: Literal["PSI", "JS", "KS", "Wasserstein"] | None = None
     """Distance of the histograms: PSI (population stability index), JS (Jensen-Shannon), KS (Kolmogorov-Smirnov) or
     Wasserstein. Histogram only."""
     min_effect: NonNegativeDecimal | None = None
-    """Distance that matters: a smaller one never alarms, however certain. Histogram only. Default: "0"."""
+    """Size that matters: a smaller one never alarms, however certain. histogram: the distance. realisedLoss: mean loss
+    above that of the walk-forward, or of the previous version. calibration: root mean square of event rate less
+    probability, so that "0.05" is five points. Default: "0"."""
     above: Decimal | None = None
     """Alarm above this value; query only."""
     below: Decimal | None = None
@@ -116,6 +138,16 @@ class Monitor(ApiModel):
     """Windows in a row before the alarm. Default: 1."""
     actions: Annotated[tuple[DriftAction, ...], Field(min_length=1, max_length=3, json_schema_extra=SET)]
     """What an alarm does: Alert, Retrain, RollBack."""
+
+    @property
+    def realised(self) -> bool:
+        """Whether it is judged from outcomes."""
+        return self.realised_loss is not None or self.calibration is not None
+
+    @property
+    def beside_previous(self) -> bool:
+        """Whether it needs the previous version's predictions."""
+        return self.realised_loss is not None and self.realised_loss.against == "PreviousVersion"
 
 
 class AlertAction(ApiModel):
@@ -178,6 +210,8 @@ class DriftPolicySpec(ApiModel):
     """A stretch of data that is judged at a time."""
     false_alarms: FalseAlarms = FalseAlarms()
     """How often the policy may be wrong."""
+    outcomes: Outcomes = Outcomes()
+    """How predictions meet their outcomes."""
     monitors: Annotated[tuple[Monitor, ...], Field(min_length=1, max_length=32, json_schema_extra=list_map("name"))]
     """What is watched."""
     actions: DriftActions = DriftActions()
@@ -194,13 +228,17 @@ class MonitorStatus(ApiModel):
     state: Literal["Stable", "Drifting", "Drifted", "Unknown"]
     """Stable, Drifting (evidence grows), Drifted (alarm) or Unknown (too few rows, no data, no reference)."""
     score: Decimal | None = None
-    """Evidence of drift after the last window: the sum that the threshold is for (histogram, realisedLoss), the value
-    (query), the largest share (missing)."""
+    """Evidence of drift after the last window: the sum that the threshold is for (histogram, realisedLoss,
+    calibration), the value (query), the largest share (missing)."""
     threshold: Decimal | None = None
     """Score that raises the alarm."""
     distance: Decimal | None = None
-    """Distance from the reference by the statistic, over the windows since the evidence began to grow, less what
-    sampling alone shows; of the worst feature. Compared with minEffect."""
+    """Size of what is seen since the evidence began to grow, less what sampling alone shows; of the worst feature.
+    Compared with minEffect, where its unit is told."""
+    estimate: Decimal | None = None
+    """Of realisedLoss: the mean loss of the newest window of rows, whose outcomes are not known yet, as the
+    walk-forward's forecasts of this kind lost. An estimate: it assumes that forecasts are worth what they were worth in
+    training, and no alarm rests on it."""
     drifted: Annotated[tuple[ShortText, ...], Field(max_length=32, json_schema_extra=ATOMIC)] = ()
     """Features that drifted, worst first; at most 32."""
     last_window: Time | None = None

@@ -24,6 +24,8 @@ Reason = Literal[
 ]
 
 CONTRACT_VERSION = 1
+CLASSES = 10
+"""Bins of probability that the scorer counts."""
 _SHOWN = 200
 _T = TypeVar("_T", bound=BaseModel)
 
@@ -74,6 +76,16 @@ class Head(_Answer):
     problem: str | None = None
 
 
+class _Own(_Answer):
+    entities: Count
+    loss: str
+    calibration: list[tuple[Count, Count, str, Count]] = Field(default_factory=list[tuple[int, int, str, int]])
+
+
+class _Each(_Answer):
+    champion: _Own
+
+
 class _Row(_Answer):
     sequence: Count
     session: Day
@@ -83,8 +95,22 @@ class _Row(_Answer):
     missing: Arms
     dropped: Arms
     profit: _Money | None = None
+    own: _Each | None = None
     previous: Digest
     digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What the version that serves predicted in time, by itself.
+
+    ``calibration``: of ten bins of equal width, forecasts, sum of their probabilities and events; empty where the label
+    is no event.
+    """
+
+    entities: int
+    loss: float
+    calibration: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +127,7 @@ class Row:
     profit: tuple[float, float] | None
     previous: str
     digest: str
+    own: Own | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +201,17 @@ def _row(url: str, content: object) -> Row:
         profit,
         row.previous,
         row.digest,
+        None if row.own is None else _own(url, row.own.champion),
     )
+
+
+def _own(url: str, found: _Own) -> Own:
+    bins = [0.0] * (3 * CLASSES)
+    for number, forecasts, likely, events in found.calibration:
+        if number >= CLASSES or events > forecasts:
+            _strange(url, "own.champion.calibration", found.calibration)
+        bins[3 * number : 3 * number + 3] = [float(forecasts), _number(url, likely), float(events)]
+    return Own(found.entities, _number(url, found.loss), tuple(bins) if found.calibration else ())
 
 
 def _number(url: str, text: str) -> float:

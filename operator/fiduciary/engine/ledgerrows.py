@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fiduciary.clients.ledger_answers import LedgerError, canonical_digest
+from fiduciary.decide.drift.world import SessionLoss
 from fiduciary.decide.experiment.world import LedgerRow
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.experiment.ledgers import Wanted
 
 Source = Literal["Prequential", "Live"]
+Kind = Literal["Prequential", "Live", "Watch"]
 
 MOST_ROWS = 50_000
 """Sessions that a ledger may have: two centuries of days. Its scorer runs with a tenant, and may say anything."""
@@ -90,7 +92,27 @@ def as_folded(row: Row, source: Source, number: int) -> LedgerRow:
     )
 
 
-def check(wanted: Wanted, head: Head, kind: Source) -> None:
+def as_watched(row: Row, number: int) -> SessionLoss:
+    """A row as a DriftPolicy folds it; ``sum``, the serving version's loss less the other's, is positive where it is
+    worse now. Raises :class:`Untrusted`."""
+    own = row.own
+    if own is None:
+        raise Untrusted("LedgerBroken", f"row {row.sequence} of a watched version does not say what it lost by itself")
+    return SessionLoss(
+        number=number,
+        session=row.session,
+        entities=own.entities,
+        loss=own.loss,
+        paired=row.entities,
+        worse=row.total,
+        dropped=row.dropped.champion,
+        dropped_previous=row.dropped.challenger,
+        unanswered=row.missing.champion,
+        calibration=own.calibration,
+    )
+
+
+def check(wanted: Wanted, head: Head, kind: Kind) -> None:
     """Raises :class:`Untrusted` where a ledger of this name is not the one that is wanted.
 
     Its first session is what it began with, and so is what follows the model's spec, which may change meanwhile.
@@ -104,11 +126,13 @@ def check(wanted: Wanted, head: Head, kind: Source) -> None:
     if canonical_digest(definition) != head.digest:
         raise Untrusted("LedgerBroken", f"the definition of ledger {head.name} does not hash to {head.digest}")
     asked: dict[str, Any] = {"kind": kind, "model": wanted.model}
-    if kind == "Live" and wanted.definition is not None:
+    if kind != "Prequential" and wanted.definition is not None:
         asked |= {name: wanted.definition[name] for name in ("pairing", "graceSeconds")}
     differing = [name for name, value in asked.items() if definition.get(name) != value]
     for arm, digest in (("champion", wanted.champion), ("challenger", wanted.challenger)):
         found: object = definition.get(arm)
+        if kind == "Watch" and found is None and not digest:
+            continue
         if not isinstance(found, dict) or cast("dict[str, object]", found).get("digest") != digest:
             differing.append(f"{arm}.digest")
     if differing:

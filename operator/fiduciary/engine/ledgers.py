@@ -1,8 +1,9 @@
 """Reading the outcome scorers' ledgers, beside the reconciles: one request a namespace tells how far all of them are.
 
 A reconcile says which sessions it wants (:class:`Wanted`) and takes what has been read and verified since
-(:class:`LedgerView`). A live ledger is begun when its first session is known, and ended when that is asked for; both
-are repeated until the scorer shows them, so that nothing has to be remembered here.
+(:class:`LedgerView`). A live ledger, or a watch over the version that serves, is begun when its first session is known,
+and ended when that is asked for; both are repeated until the scorer shows them, so that nothing has to be remembered
+here.
 
 After a start, a ledger is read from its first row: the chain begins at its definition, and the rows that were folded
 already have to hash to what the experiment's status says. Whoever rewrote the scorer's volume is found out.
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from fiduciary.clients.ledger_answers import LedgerError
+from fiduciary.decide.drift.world import SessionLoss
 from fiduciary.decide.experiment.fold import chained
 from fiduciary.decide.experiment.ledgers import LedgerView, Wanted
 from fiduciary.decide.experiment.world import LedgerRow
-from fiduciary.engine.ledgerrows import Reading, Untrusted, as_folded, check
+from fiduciary.engine.ledgerrows import Reading, Untrusted, as_folded, as_watched, check
 from fiduciary.engine.queue import Backoff, Waiting
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class _Aim:
     checked: int = -1
     anchor: str = ""
     chain: str = ""
-    rows: list[LedgerRow] = field(default_factory=list[LedgerRow])
+    rows: list[LedgerRow | SessionLoss] = field(default_factory=list["LedgerRow | SessionLoss"])
     view: LedgerView = field(default_factory=LedgerView)
 
     @classmethod
@@ -72,7 +74,13 @@ class _Aim:
         self.prequential, self.live, self.rows, self.chain = fresh.prequential, fresh.live, fresh.rows, fresh.chain
         self.checked, self.anchor = fresh.checked, fresh.anchor
 
-    def take(self, row: LedgerRow) -> None:
+    def holding(self, view: LedgerView) -> LedgerView:
+        """The view with the rows that are wanted still: what was folded while others were read is not."""
+        kept = [row for row in self.rows if row.number > self.wanted.folded]
+        folded = tuple(row for row in kept if isinstance(row, LedgerRow))
+        return replace(view, rows=folded, watched=tuple(row for row in kept if isinstance(row, SessionLoss)))
+
+    def take(self, row: LedgerRow | SessionLoss) -> None:
         """Keep a new row; compare those that are folded already. Raises :class:`Untrusted`."""
         if row.number > self.checked:
             self.rows.append(row)
@@ -82,7 +90,7 @@ class _Aim:
             raise Untrusted(
                 "LedgerRewritten",
                 f"the first {row.number + 1} rows of {self.wanted.model} are not those that were folded: the scorer's "
-                "store was replaced; restore it, or begin another experiment",
+                f"store was replaced; {_way_out(self.wanted)}",
             )
 
 
@@ -120,7 +128,7 @@ class Ledgers:
         before, aim.wanted = aim.wanted, wanted
         if wanted.folded != before.folded:
             aim.rows = [row for row in aim.rows if row.number > wanted.folded]
-            aim.view = replace(aim.view, rows=tuple(aim.rows))
+            aim.view = aim.holding(aim.view)
         if (before.first, before.last) != (wanted.first, wanted.last):
             self.queue.add(wanted.namespace)
 
@@ -161,7 +169,7 @@ class Ledgers:
                 self._tell(key, aim, replace(aim.view, reason=error.reason, message=error.message))
             self.queue.fail(namespace)
             return
-        failed = False
+        failed = not await self._end_past(namespace, heads)
         for key, aim in list(self._of(namespace)):
             failed = not await self._follow(key, aim, heads) or failed
         if failed:
@@ -191,7 +199,7 @@ class Ledgers:
             view = await self._read(aim, wanted, heads)
         except LedgerError as error:
             if self._aims.get(key) is aim:
-                view = replace(aim.view, rows=tuple(aim.rows), reason=error.reason, message=error.message)
+                view = replace(aim.view, reason=error.reason, message=error.message)
                 self._tell(key, aim, replace(view, complete=False))
             return False
         except Untrusted as error:
@@ -204,17 +212,38 @@ class Ledgers:
             self._tell(key, aim, view)
         return True
 
+    async def _end_past(self, namespace: str, heads: Mapping[str, Head]) -> bool:
+        """Watches over versions that do not serve any more take no further session. False: it has to be tried again."""
+        serving = {aim.wanted.model: aim.wanted for _, aim in self._of(namespace) if aim.wanted.watch}
+        for head in heads.values():
+            definition = head.definition
+            wanted = serving.get(str(definition.get("model")))
+            if wanted is None or wanted.first is None or definition.get("kind") != "Watch" or head.ended is not None:
+                continue
+            if wanted.serves(definition):
+                continue
+            last = max(wanted.first, head.last_session or "", str(definition.get("firstSession", "")))
+            try:
+                await self._client.end(namespace, head.name, last)
+            except LedgerError as error:
+                log.warning("ledger.unended", namespace=namespace, ledger=head.name, why=error.message)
+                return False
+            log.info("ledger.ended", namespace=namespace, ledger=head.name, last=last)
+            self._heads.pop(namespace, None)
+        return True
+
     async def _rows(self, aim: _Aim, reading: Reading, head: Head, source: Source, before: int) -> None:
         """Read on until ``head.length``; ``before``: how many rows of other ledgers come first."""
         await reading.on(
             head,
             lambda after: self._client.page(aim.wanted.namespace, head.name, after),
-            lambda row: aim.take(as_folded(row, source, before + row.sequence)),
+            lambda row: aim.take(
+                as_watched(row, row.sequence) if aim.wanted.watch else as_folded(row, source, before + row.sequence)
+            ),
         )
 
     def _tell(self, key: Hashable, aim: _Aim, view: LedgerView) -> None:
-        # Folded while this was read: those rows are not wanted any more.
-        view = replace(view, rows=tuple(row for row in view.rows if row.number > aim.wanted.folded))
+        view = aim.holding(view)
         before, aim.view = aim.view, view
         if replace(before, at=None) != replace(view, at=None):
             if before.reason != view.reason:
@@ -248,9 +277,9 @@ class Ledgers:
             raise Untrusted(
                 "LedgerRewritten",
                 f"the ledgers of {wanted.model} hold {before} rows, but {aim.checked + 1} of them are folded already: "
-                "the scorer's store was replaced; restore it, or begin another experiment",
+                f"the scorer's store was replaced; {_way_out(wanted)}",
             )
-        view = replace(view, rows=tuple(aim.rows), complete=True)
+        view = replace(view, complete=True)
         if wanted.unable:
             return replace(view, reason="LedgerImpossible", message=wanted.unable)
         return view
@@ -273,7 +302,7 @@ class Ledgers:
             log.info("ledger.begun", namespace=namespace, ledger=name, first=wanted.first)
             self.queue.add(namespace)  # its head is what the scorer says, not what we think
             return None
-        check(wanted, head, "Live")
+        check(wanted, head, "Watch" if wanted.watch else "Live")
         if wanted.last is not None and head.ended is None:
             # Never before what it holds: rows that are there cannot be cut off.
             last = max(wanted.last, head.last_session or "", str(head.definition.get("firstSession", "")))
@@ -281,6 +310,10 @@ class Ledgers:
             log.info("ledger.ended", namespace=namespace, ledger=name, last=last)
             return head.model_copy(update={"ended": last})
         return head
+
+
+def _way_out(wanted: Wanted) -> str:
+    return f"restore it, or {'create the DriftPolicy anew' if wanted.watch else 'begin another experiment'}"
 
 
 def _question(wanted: Wanted) -> Wanted:

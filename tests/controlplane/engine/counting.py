@@ -51,6 +51,7 @@ class Clients:
     def __init__(self, api: Api, node: ServingNode, namespace: str, folder: Path) -> None:
         self.rate = 100_000
         self.bad: dict[str, float] = {}
+        self.also: tuple[Target, ...] = ()  # scraped beside the pods
         self._api = api
         self._node = node
         self._namespace = namespace
@@ -101,7 +102,7 @@ class Clients:
             loaded = self._loaded()
             self._server.versions = {f"{name}_1": targets[name][2] for name in loaded if name in targets}
             pods = tuple(target for name, (_, _, target) in targets.items() if name not in loaded)
-            scraped = (*pods, self._server) if loaded else pods
+            scraped = (*pods, self._server, *self.also) if loaded else (*pods, *self.also)
             if frozenset(target.pod for target in scraped) != self._scraped:
                 self._scraped = frozenset(target.pod for target in scraped)
                 self.prometheus.scrape(scraped)

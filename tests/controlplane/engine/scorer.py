@@ -15,6 +15,7 @@ from tests.prometheus.server import Exporter, Server, Target, program
 from tests.unit.decide.drift.watch import NAMES, draw, reference
 
 if TYPE_CHECKING:
+    from datetime import date
     from pathlib import Path
 
     from fiduciary.decide.drift.reference import Histogram
@@ -91,18 +92,21 @@ class Counted:
         return [int(one["value"][1]) for one in answer["data"]["result"]] == [sum(map(len, self.rows))]
 
     def _record(self, number: int, row: np.ndarray) -> dict[str, Any]:
-        its = reference()
-        day = FIRST_DAY + timedelta(days=sum(map(len, self.rows)) + number)
-        prediction = float(row @ WEIGHTS)
-        return {
-            "predictionId": f"{day:%Y%m%d}",
-            "entity": "",
-            "time": f"{day:%Y-%m-%d}",
-            "prediction": prediction,
-            "bins": [_bin(one, value) for one, value in zip(its.features, row, strict=True)],
-            "predictionBin": _bin(its.prediction, prediction),
-            "requestId": None,
-        }
+        return record_of(FIRST_DAY + timedelta(days=sum(map(len, self.rows)) + number), row, float(row @ WEIGHTS))
+
+
+def record_of(day: date, row: np.ndarray, prediction: float) -> dict[str, Any]:
+    """What a runtime says of one request."""
+    its = reference()
+    return {
+        "predictionId": f"{day:%Y%m%d}",
+        "entity": "",
+        "time": f"{day:%Y-%m-%d}",
+        "prediction": prediction,
+        "bins": [_bin(one, value) for one, value in zip(its.features, row, strict=True)],
+        "predictionBin": _bin(its.prediction, prediction),
+        "requestId": None,
+    }
 
 
 def _bin(its: Histogram, value: float) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.drift import versus
+from bench.drift import honest, versus
 from bench.drift.detectors import calibrated as on_arrays
 from bench.drift.detectors import cusum_alarms, normal_scores, psi, scored
 from bench.drift.market import Days, alarms, quarter
@@ -22,6 +22,7 @@ from fiduciary.decide.drift.fold import taken
 from fiduciary.decide.drift.reference import Histogram, Reference
 from fiduciary.decide.drift.state import Stream
 from fiduciary.evidence.conformal import uniform
+from fiduciary.evidence.reliability import reliability
 from tests.unit.decide.drift.watch import UID, VERSION, policy, reference
 
 
@@ -165,3 +166,19 @@ def test_scores_of_losses_fold_like_scores_of_histograms() -> None:
     assert stream.effect == 9.0
     assert stream.counts == ()
     assert stream.detector.cusum > 1.0
+
+
+def test_the_bench_of_probabilities_scores_as_the_operator_does() -> None:
+    (found,) = honest.scores(np.random.default_rng(7), 1, 63, 0.1)
+    rng = np.random.default_rng(7)
+    likely = rng.uniform(0.35, 0.65, size=(1, 63))[0]
+    bins = np.zeros((10, 3))
+    for p, y in zip(likely, rng.random((1, 63))[0] < likely - 0.1, strict=True):
+        bins[min(int(p * 10), 9)] += (1.0, p, y)
+    assert found == pytest.approx(reliability(bins.ravel().tolist()))
+
+
+def test_dishonest_probabilities_are_found_the_sooner_the_more_forecasts_a_window_holds() -> None:
+    small, middle, large = honest.table_of(20, 60, 60, 200.0, 1)
+    assert [float(str(row["20 points"]).split()[0]) for row in (middle, large)] <= [6.0, 3.0]
+    assert float(str(small["20 points"]).split()[0]) > float(str(large["20 points"]).split()[0])

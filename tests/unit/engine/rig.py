@@ -141,10 +141,15 @@ class Process:
             now=clock.now,
             exports=exports,
         )
-        self.drift = self._drift(prometheus, artifacts, metrics)
+        self.drift = self._drift(prometheus, artifacts, metrics, ledgers)
         policies = DriftReconciler(
             observer=DriftObserver(
-                self.stores, observer.platform, Logs(self.stores.records), self.drift.counters, self.drift.references
+                self.stores,
+                observer.platform,
+                Logs(self.stores.records),
+                self.drift.counters,
+                self.drift.references,
+                self.drift.ledgers,
             ),
             stores=self.stores,
             applier=applier,
@@ -181,7 +186,7 @@ class Process:
             Pasts(prometheus, sources, changed, metrics, now=self.milliseconds),
         )
 
-    def _drift(self, prometheus: Any, artifacts: Any, metrics: Metrics) -> DriftSources:
+    def _drift(self, prometheus: Any, artifacts: Any, metrics: Metrics, ledgers: Any) -> DriftSources:
         def changed(key: Any) -> None:
             self.loop.queue.add(key)
 
@@ -189,7 +194,7 @@ class Process:
         if prometheus is not None:
             counters = Counters(prometheus, Scrapes(15, 10), changed, metrics, now=self.milliseconds)
         registries = {} if artifacts is None else {"mlflow": artifacts}
-        return DriftSources(References(registries, changed, clock=self.clock.monotonic), counters)
+        return DriftSources(References(registries, changed, clock=self.clock.monotonic), counters, ledgers)
 
     def milliseconds(self) -> int:
         return round(self.clock.now().timestamp() * 1000)

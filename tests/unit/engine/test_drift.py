@@ -308,11 +308,11 @@ def test_without_a_model_a_prometheus_or_a_version_it_says_what_is_missing() -> 
     assert story.told[-1] == ("dropped", ())
 
 
-def test_realised_losses_are_not_judged_yet_and_that_is_said() -> None:
+def test_without_an_outcome_scorer_nothing_is_judged_from_outcomes_and_that_is_said() -> None:
     story = DriftStory(
         spec={"monitors": [{"name": "loss", "realisedLoss": {"against": "Reference"}, "actions": ["Alert"]}]}
     )
     story.windows(2)
-    assert story.condition("NotYetActive")[:2] == ("True", "AcceptedNotActive")
+    assert story.condition("OutcomesRead")[:2] == ("False", "OutcomesUnread")
     assert story.policy.status.phase == "Unknown"
-    assert "not read in this release" in (story.policy.status.monitors[0].message or "")
+    assert "the operator's settings make no outcome scorer" in (story.policy.status.monitors[0].message or "")

@@ -32,27 +32,38 @@ def post(
         Retryable: it stayed away, or does not take our token.
     """
     body = json.dumps(ledger, ensure_ascii=False).encode()
+    delivered("PUT", f"{scorer}/v1/ledgers/{name}", token, body, f"the ledger {name}", stop, patience)
+
+
+def delivered(
+    method: str, url: str, token: str, body: bytes, what: str, stop: threading.Event, patience: float = PATIENCE
+) -> Any:
+    """Send until the scorer has it; repeating it is a no-op there. Returns its answer. Raises as :func:`post`."""
     refused: list[Retryable] = []
+    answers: list[Any] = []
 
-    def put() -> None:
+    def send() -> None:
         refused.clear()
-        _put(scorer, name, token, body, refused)
+        answers.append(_sent(method, url, token, body, what, refused))
 
+    place = f"the scorer at {url.partition('/v1/')[0]}"
     try:
-        patiently(put, patience, stop, f"the scorer at {scorer}")
+        patiently(send, patience, stop, place)
     except Unreachable as away:
         if refused:
             raise refused[0] from away
         raise Retryable(
             "ScorerUnreachable",
-            f"the scorer at {scorer} did not take the ledger {name} within {patience:.0f} s: {away}; look at the "
-            "Deployment fiduciary-outcomes of the namespace, and at NetworkPolicies between it and this pod",
+            f"{place} did not take {what} within {patience:.0f} s: {away}; look at the Deployment fiduciary-outcomes "
+            "of the namespace, and at NetworkPolicies between it and this pod",
         ) from away
+    return answers[-1]
 
 
-def _put(scorer: str, name: str, token: str, body: bytes, refused: list[Retryable]) -> None:
+def _sent(method: str, url: str, token: str, body: bytes, what: str, refused: list[Retryable]) -> Any:
     import requests
 
+    place = f"the scorer at {url.partition('/v1/')[0]}"
     try:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {Path(token).read_text().strip()}"}
     except OSError as error:
@@ -61,33 +72,31 @@ def _put(scorer: str, name: str, token: str, body: bytes, refused: list[Retryabl
         ) from None
     try:
         # No redirects: the token is for the scorer alone.
-        answer = requests.put(
-            f"{scorer}/v1/ledgers/{name}", data=body, headers=headers, timeout=SECONDS, allow_redirects=False
-        )
+        answer = requests.request(method, url, data=body, headers=headers, timeout=SECONDS, allow_redirects=False)
     except requests.RequestException as error:
         raise Unreachable(type(error).__name__) from error
     if answer.status_code == 200:
-        return
+        return answer.json()
     said = _said(answer)
     if answer.status_code in (401, 403):
         # A scorer that was just made may not know our ServiceAccount, or the newest key, yet.
         refused.append(
             Retryable(
                 "ScorerUnauthorized",
-                f"the scorer at {scorer} answers {answer.status_code} to our token ({said}); expected that "
-                "ServiceAccount fiduciary-comparison may write ledgers",
+                f"{place} answers {answer.status_code} to our token ({said}); expected that its ServiceAccount may "
+                f"write {what}",
             )
         )
         raise Unreachable(said)
     if answer.status_code == 409:
         raise BadContract(
             "LedgerExists",
-            f"the scorer at {scorer} holds another ledger {name} ({said}); the first one counts, since evidence is not "
-            "replaced. If it is wrong, find out who posted it",
+            f"{place} holds another content of {what} ({said}); the first one counts, since evidence is not replaced. "
+            "If it is wrong, find out who posted it",
         )
     if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
         raise Unreachable(f"{answer.status_code} {said}")
-    raise BadContract("LedgerRefused", f"the scorer at {scorer} answers {answer.status_code}: {said}")
+    raise BadContract("LedgerRefused", f"{place} answers {answer.status_code}: {said}")
 
 
 def _said(answer: Any) -> str:

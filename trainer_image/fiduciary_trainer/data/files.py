@@ -42,7 +42,7 @@ def read(source: Files, contract: Contract, locations: Locations, *, also: Seque
     """
     filesystem, pattern = locations.open(source.uri)
     try:
-        names = _names(filesystem, pattern)
+        names = names_of(filesystem, pattern)
         if not names:
             raise DataRefused(
                 "SourceNotFound",
@@ -65,7 +65,8 @@ def read(source: Files, contract: Contract, locations: Locations, *, also: Seque
     return gathered.table()
 
 
-def _names(filesystem: Any, pattern: str) -> list[str]:
+def names_of(filesystem: Any, pattern: str) -> list[str]:
+    """Files that a path, a folder or a pattern names, in order; none where nothing is there."""
     if any(sign in pattern for sign in "*?["):
         return sorted(str(name) for name in filesystem.glob(pattern))
     if filesystem.isdir(pattern):

@@ -48,9 +48,8 @@ def wishes(case: Case) -> tuple[Wish, ...]:
     for kind in ("RollBack", "Retrain"):
         alarms = _asking(case, kind)
         if alarms:
-            found.append(
-                Wish(kind, alarms, next((held for rule in RULES[kind] if (held := rule(case)) is not None), None))
-            )
+            held = next((held for rule in RULES[kind] if (held := rule(case)) is not None), None)
+            found.append(Wish(kind, alarms, held or _outcomes_unread(case, alarms)))
     return tuple(found)
 
 
@@ -73,9 +72,7 @@ def request(case: Case, asked: tuple[Wish, ...]) -> Request | None:
 
 def may_roll_back(monitor: Monitor) -> bool:
     """Only where the inputs are broken or the results are worse than the previous version's on the same sessions."""
-    if monitor.realised_loss is not None:
-        return monitor.realised_loss.against == "PreviousVersion"
-    return monitor.histogram is None
+    return monitor.beside_previous if monitor.realised else monitor.histogram is None
 
 
 def _asking(case: Case, kind: Asked) -> tuple[Alarm, ...]:
@@ -88,6 +85,14 @@ def _asking(case: Case, kind: Asked) -> tuple[Alarm, ...]:
         and kind in its.actions
         and (kind != "RollBack" or may_roll_back(its))
     )
+
+
+def _outcomes_unread(case: Case, alarms: tuple[Alarm, ...]) -> Held | None:
+    """What only outcomes say is asked for only while they can be seen."""
+    realised = {its.name for its in case.spec.monitors if its.realised}
+    if case.world.outcomes and all(alarm.monitor in realised for alarm in alarms):
+        return Held(reasons.OUTCOMES_UNREAD, case.world.outcomes)
+    return None
 
 
 # --- what holds any action -------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from fiduciary.decide import identity, reasons
 from fiduciary.decide.drift.fold import acted_on
 from fiduciary.decide.drift.losses import versus_threshold
 from fiduciary.decide.drift.state import Alarm
+from fiduciary.evidence.edetector import EDetector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.state import Limit, State, Stream, Versus
 
 MOST_NAMES = 32
+TOLD = {
+    "prediction": "predictions drifted",
+    "joint": "inputs drifted together",
+    "loss": "the loss rose",
+    "calibration": "probabilities are no longer honest",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,7 @@ def updated(monitors: Iterable[Monitor], calibrated: Calibrated, state: State, a
         alarm, now = before.get(monitor.name), standing(calibrated, state, monitor)
         if now.raised is not None and (alarm is None or alarm.until is not None):
             # Of what this monitor alone has seen: windows, values and sessions come in any order.
-            seen = "" if monitor.query else state.sessions if monitor.realised_loss else state.chain
+            seen = "" if monitor.query else state.sessions if monitor.realised else state.chain
             digest = identity.digest([state.key, monitor.name, now.raised, now.message, seen])
             alarm = Alarm(monitor.name, at, now.raised, now.names, now.message, digest)
         elif now.raised is not None and alarm is not None:
@@ -61,7 +68,9 @@ def ended(state: State, monitors: Iterable[str], at: int, reason: str) -> State:
         streams=tuple(acted_on(stream) if stream.monitor in names else stream for stream in state.streams),
         limits=tuple(replace(its, run=0, alarm=None) if its.monitor in names else its for its in state.limits),
         versus=tuple(
-            replace(its, detector=its.detector.reset(), alarm=None) if its.monitor in names else its
+            replace(its, detector=its.detector.reset(), alarm=None, over=EDetector(), half=0.0)
+            if its.monitor in names
+            else its
             for its in state.versus
         ),
         alarms=tuple(
@@ -76,7 +85,7 @@ def standing(calibrated: Calibrated, state: State, monitor: Monitor) -> Standing
     if monitor.query is not None or monitor.missing is not None:
         limit = next((its for its in state.limits if its.monitor == monitor.name), None)
         return _of_limit(monitor, limit)
-    if monitor.realised_loss is not None and monitor.realised_loss.against == "PreviousVersion":
+    if monitor.beside_previous:
         versus = next((its for its in state.versus if its.monitor == monitor.name), None)
         return _of_versus(calibrated, monitor, versus)
     pairs = [
@@ -107,16 +116,20 @@ def _of_streams(monitor: Monitor, pairs: list[tuple[Gauge, Stream]]) -> Standing
         told = f"{len(drifted)} of {len(judged)} judged features drifted ({100 * len(drifted) / len(judged):.0f} %), "
         told += f"{stream.name} most"
     else:
-        told = {"prediction": "predictions drifted", "joint": "inputs drifted together", "loss": "the loss rose"}[
-            gauge.kind
-        ]
-    what = (
-        f"mean loss {stream.effect:.4g}"
-        if gauge.kind == "loss"
-        else f"{gauge.statistic} {stream.effect:.3g} beyond sampling"
-    )
-    message = f"{told}: {what}, evidence {stream.detector.cusum:.2f} of {height:.2f}, since window {stream.since}"
+        told = TOLD[gauge.kind]
+    evidence = f"evidence {stream.detector.cusum:.2f} of {height:.2f}, since window {stream.since}"
+    message = f"{told}: {sized(gauge, stream)}, {evidence}"
     return Standing(monitor.name, min(its.alarm for _, its in drifted if its.alarm is not None), names, message)
+
+
+def sized(gauge: Gauge, stream: Stream) -> str:
+    """The size of what is seen since the evidence began to grow, with its unit."""
+    if gauge.kind == "loss":
+        expected = gauge.typical
+        return f"mean loss {expected + stream.effect:.4g}, {expected:.4g} expected from validation"
+    if gauge.kind == "calibration":
+        return f"events come {100 * stream.effect:.3g} points beside their probabilities, beyond sampling"
+    return f"{gauge.statistic} {stream.effect:.3g} beyond sampling"
 
 
 def _of_limit(monitor: Monitor, limit: Limit | None) -> Standing:
@@ -138,6 +151,7 @@ def _of_versus(calibrated: Calibrated, monitor: Monitor, versus: Versus | None) 
     log_e = versus.detector.log_e or 0.0
     message = (
         f"worse than the previous version on the same sessions: log evidence {log_e:.2f}, threshold "
-        f"{versus_threshold(calibrated):.2f}, {versus.detector.folded} sessions"
+        f"{versus_threshold(calibrated):.2f}, mean difference {versus.detector.burn_in.mean:.3g} over "
+        f"{versus.detector.burn_in.count} sessions"
     )
     return Standing(monitor.name, versus.alarm, (), message)

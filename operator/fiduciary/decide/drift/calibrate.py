@@ -7,7 +7,9 @@ of blocks. Nothing here is in the state; its key is, so that another reference o
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Literal
 
 from fiduciary.api.quantities import timedelta_of
@@ -16,6 +18,7 @@ from fiduciary.decide.drift.scores import rounded, score, spread
 from fiduciary.evidence.conformal import MOST_BLOCKS, Calibration
 from fiduciary.evidence.cusum import LEAST_BLOCKS
 from fiduciary.evidence.refusal import Refusal, Why
+from fiduciary.evidence.reliability import added, reliability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +35,9 @@ UNEVEN_ROWS, UNEVEN_LENGTH = 0.25, 0.5
 MOST_DETECTORS = 150
 """What a state of 256 KiB holds, each with the scores of a hundred windows."""
 
-Kind = Literal["feature", "prediction", "joint", "loss"]
+Kind = Literal["feature", "prediction", "joint", "loss", "calibration"]
+REALISED: tuple[Kind, ...] = ("loss", "calibration")
+"""Kinds that are judged by windows of closed sessions, not of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,8 @@ class Grid:
 class Gauge:
     """One quantity that is measured. ``calibration`` None: descriptive only, ``blind`` says why.
 
-    ``total``: counts of the whole reference; ``typical``: median score of its blocks, what no drift looks like.
+    ``total``: counts of the whole reference; ``typical``: median score of its blocks, what no drift looks like; of a
+    loss, its mean, which is what was expected.
     """
 
     monitor: str
@@ -85,6 +91,7 @@ class Calibrated:
         missing: rate of each feature in the reference.
         judged: detectors that share ``ertWindows``.
         run_time: windows between false alarms of each of them alone.
+        expected: mean loss of the walk-forward in each bin of the prediction; empty: nothing is estimated.
     """
 
     key: str
@@ -95,6 +102,7 @@ class Calibrated:
     missing: tuple[tuple[str, float], ...]
     judged: int
     run_time: float
+    expected: tuple[float | None, ...] = ()
 
 
 def key(spec: DriftPolicySpec, policy_uid: str, version: str) -> str:
@@ -137,6 +145,8 @@ def calibrated(
         missing=() if reference is None else tuple((its.name, _missing_rate(its)) for its in reference.features),
         judged=judged,
         run_time=run_time,
+        # Outcomes of returns are ranked, and the reference holds squared errors.
+        expected=() if reference is None or label == "Return" else reference.loss_by_prediction,
     )
 
 
@@ -230,6 +240,8 @@ def _gauges(
     """What a monitor measures, and the scores of the reference's blocks; a blind one has none."""
     if monitor.realised_loss is not None and monitor.realised_loss.against == "Reference":
         yield _of_loss(monitor, grid, label, reference)
+    if monitor.calibration is not None:
+        yield _of_calibration(monitor, grid, label, reference)
     if monitor.histogram is None or monitor.statistic is None:
         return
     metric = monitor.histogram.metric
@@ -296,6 +308,32 @@ def _of_loss(monitor: Monitor, grid: Grid, label: LabelKind, reference: Referenc
     return _gauge(monitor, "", "loss", None, _too_few(len(means), grid)), means
 
 
+def _of_calibration(
+    monitor: Monitor, grid: Grid, label: LabelKind, reference: Reference | None
+) -> tuple[Gauge, list[float]]:
+    blind = ""
+    if label != "Direction":
+        blind = f"the label is {label}, whose forecasts are no probabilities"
+    elif reference is None or not reference.calibration:
+        blind = "the version carries no calibration of its walk-forward: train it with this release"
+    elif grid.per_entity % reference.loss_dates:
+        blind = f"windows of {grid.per_entity} rows are no multiple of the reference's {reference.loss_dates} dates"
+    if blind or reference is None:
+        return _gauge(monitor, "", "calibration", None, blind), []
+    parts = grid.per_entity // reference.loss_dates
+    merged = [reduce(added, one) for one in _newest(reference.calibration, parts)]
+    return _gauge(monitor, "", "calibration", None, _too_few(len(merged), grid)), [
+        rounded(reliability(one)) for one in merged
+    ]
+
+
+def _newest(blocks: Sequence[tuple[float, ...]], parts: int) -> list[Sequence[tuple[float, ...]]]:
+    """Groups of ``parts`` blocks, aligned at the end of the reference."""
+    count = min(MOST_BLOCKS, len(blocks) // parts)
+    first = len(blocks) - count * parts
+    return [blocks[start : start + parts] for start in range(first, len(blocks), parts)]
+
+
 def _merge_means(blocks: Sequence[float], parts: int) -> list[float]:
     count = min(MOST_BLOCKS, len(blocks) // parts)
     first = len(blocks) - count * parts
@@ -330,7 +368,8 @@ def _begun(gauge: Gauge, scores: list[float], run_time: float, its_key: str) -> 
     calibration = Calibration.of(scores, run_time, seed)
     if isinstance(calibration, Refusal):
         return _blinded(gauge, calibration.message)
-    return replace(gauge, calibration=calibration, typical=sorted(scores)[len(scores) // 2])
+    typical = math.fsum(scores) / len(scores) if gauge.kind == "loss" else sorted(scores)[len(scores) // 2]
+    return replace(gauge, calibration=calibration, typical=typical)
 
 
 def _missing_rate(its: Histogram) -> float:

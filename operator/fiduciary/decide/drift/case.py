@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.decide import reasons
 from fiduciary.decide.drift.alarms import ended, updated
-from fiduciary.decide.drift.calibrate import key
+from fiduciary.decide.drift.calibrate import REALISED, key
+from fiduciary.decide.drift.estimate import estimated
 from fiduciary.decide.drift.fold import fold_missing, fold_window, limited
-from fiduciary.decide.drift.losses import fold_session
-from fiduciary.decide.drift.state import Done, Limit, State, Stream, Versus
+from fiduciary.decide.drift.losses import Versed, day_of, fold_session
+from fiduciary.decide.drift.state import Done, Limit, Losses, State, Stream, Versus
 from fiduciary.decide.drift.windows import Edge, windows
 from fiduciary.decide.experiment.fold import chained
 from fiduciary.decide.experiment.times import at
@@ -21,11 +21,12 @@ from fiduciary.evidence.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from fiduciary.api.driftpolicy import DriftPolicySpec, DriftPolicyStatus
     from fiduciary.decide.drift.calibrate import Calibrated
     from fiduciary.decide.drift.windows import Window
-    from fiduciary.decide.drift.world import Acted, ModelFacts, QueryValue, SessionLoss, World
+    from fiduciary.decide.drift.world import Acted, ModelFacts, QueryValue, World
 
 MOST_DONE = 20
 RESTARTED = {"Retrain": reasons.RETRAIN_ASKED, "RollBack": reasons.ROLLED_BACK}
@@ -134,12 +135,17 @@ class Case:
         if calibrated is None or state is None or not self._pairs:
             return ""
         following = next((one for one in self.world.sessions if one.number > state.losses.last), None)
-        found = None if following is None else fold_session(calibrated, state, following)
+        found = None if following is None else fold_session(calibrated, state, following, self._versed)
         return f"session {following.session}: {found.message}" if following and isinstance(found, Refusal) else ""
 
     @property
     def _pairs(self) -> bool:
-        return any(its.realised_loss is not None for its in self.spec.monitors)
+        return any(its.realised for its in self.spec.monitors)
+
+    @property
+    def _versed(self) -> Versed:
+        least = {its.name: float(its.min_effect or 0) for its in self.spec.monitors if its.beside_previous}
+        return Versed(1 if self.model is None else self.model.horizon, least)
 
     def _begun(self, calibrated: Calibrated) -> State:
         """Nothing is folded. Alarms of the version before are over, what was done for it stays on the list."""
@@ -148,11 +154,7 @@ class Case:
             key=calibrated.key,
             streams=tuple(Stream(gauge.monitor, gauge.name) for gauge in calibrated.gauges),
             limits=tuple(Limit(its.name) for its in monitors if its.query is not None or its.missing is not None),
-            versus=tuple(
-                Versus(its.name, EDetector())
-                for its in monitors
-                if its.realised_loss is not None and its.realised_loss.against == "PreviousVersion"
-            ),
+            versus=tuple(Versus(its.name, EDetector()) for its in monitors if its.beside_previous),
         )
         before = self.world.state
         if before is None:
@@ -193,6 +195,7 @@ class Case:
             ended=window.end.at,
             streams=fold_window(calibrated, state.streams, window),
             limits=limits,
+            estimate=estimated(calibrated.expected, window.prediction),
         )
         return updated(self.spec.monitors, calibrated, state, window.end.at // 1000)
 
@@ -210,14 +213,26 @@ class Case:
         state = replace(state, limits=tuple(after if one is limit else one for one in state.limits))
         return updated(self.spec.monitors, calibrated, state, value.at // 1000)
 
+    def _of_ledger(self, calibrated: Calibrated, state: State) -> State:
+        """Sessions of another ledger are of another comparison: what was folded of the one before says nothing."""
+        if not self.world.ledger or state.losses.ledger == self.world.ledger:
+            return state
+        streams = tuple(
+            Stream(stream.monitor, stream.name) if gauge.kind in REALISED else stream
+            for gauge, stream in zip(calibrated.gauges, state.streams, strict=True)
+        )
+        versus = tuple(Versus(its.monitor, EDetector()) for its in state.versus)
+        return replace(state, streams=streams, versus=versus, losses=Losses(self.world.ledger), sessions="")
+
     def _paired(self, calibrated: Calibrated, state: State) -> State:
+        state = self._of_ledger(calibrated, state)
         for session in self.world.sessions if self._pairs else ():
             if session.number <= state.losses.last:
                 continue  # folded before
-            after = fold_session(calibrated, state, session)
+            after = fold_session(calibrated, state, session, self._versed)
             if isinstance(after, Refusal):
                 break
-            state = updated(self.spec.monitors, calibrated, after, _end_of(session))
+            state = updated(self.spec.monitors, calibrated, after, day_of(session.session))
         return state
 
 
@@ -230,11 +245,3 @@ def _acknowledged(state: State, one: Acted, policy: str) -> State:
     done = Done(request.kind, request.monitors, request.digest, moment, f"record {one.sequence}: {request.message}")
     state = ended(state, request.monitors, moment, RESTARTED[one.kind])
     return replace(state, request=None, done=(done, *state.done)[:MOST_DONE])
-
-
-def _end_of(session: SessionLoss) -> int:
-    """Seconds; a session is a day of its exchange, and only the order matters here."""
-    try:
-        return int(datetime.fromisoformat(session.session).replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        return 0

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from fiduciary.api.conditions import Condition, Status, condition
 from fiduciary.decide import reasons
-from fiduciary.decide.drift.standing import LOSSES_NOT_READ
 
 if TYPE_CHECKING:
     from fiduciary.decide.drift.actions import Wish
@@ -124,12 +123,22 @@ def _suspended(this: Outlook) -> Condition | None:
     )
 
 
-def _not_yet_active(this: Outlook) -> Condition | None:
-    names = [its.name for its in this.case.spec.monitors if its.realised_loss is not None]
-    if this.case.world.losses or not names:
+def _outcomes_read(this: Outlook) -> Condition | None:
+    """There only where something is judged from outcomes."""
+    if not any(its.realised for its in this.case.spec.monitors):
         return None
-    message = f"monitors {', '.join(names)}: {LOSSES_NOT_READ}"
-    return this.condition(reasons.NOT_YET_ACTIVE, "True", reasons.ACCEPTED_NOT_ACTIVE, message)
+    problem = this.case.world.outcomes or this.case.sessions_refused
+    if problem:
+        return this.condition(reasons.OUTCOMES_READ, "False", reasons.OUTCOMES_UNREAD, problem)
+    losses = None if this.case.state is None else this.case.state.losses
+    if losses is None or losses.last < 0:
+        told = "no session is closed yet: one closes at its label's end and outcomes.grace"
+        return this.condition(reasons.OUTCOMES_READ, "Unknown", reasons.SESSIONS_AWAITED, told)
+    told = (
+        f"{losses.last + 1} sessions up to {losses.session}; {losses.dropped} left out for what was lost in transport, "
+        f"{losses.empty} without anything to score"
+    )
+    return this.condition(reasons.OUTCOMES_READ, "True", reasons.SESSIONS_SEEN, told)
 
 
 CONDITIONS = (
@@ -141,5 +150,5 @@ CONDITIONS = (
     _action_held,
     _alerts_delivered,
     _suspended,
-    _not_yet_active,
+    _outcomes_read,
 )

@@ -21,6 +21,7 @@ def facts(model: FinancialModel, records: Iterable[ModelDecision], history: Hist
     return ModelFacts(
         label=spec.data.label.kind,
         champion=history.champion,
+        horizon=spec.data.label.horizon,
         previous=next(iter(ways_back(history)), None),
         returned=history.returned,
         calendar=spec.data.calendar or "24/7",

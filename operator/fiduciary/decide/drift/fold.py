@@ -6,10 +6,12 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fiduciary.decide.drift.calibrate import REALISED
 from fiduciary.decide.drift.scores import distance, excess, rounded, sampling
 from fiduciary.decide.drift.state import Limit, Stream
 from fiduciary.evidence.cusum import REFERENCE_VALUE
 from fiduciary.evidence.refusal import Refusal
+from fiduciary.evidence.reliability import added, miscalibration
 from fiduciary.evidence.tails import log_binomial_tail
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def fold_window(calibrated: Calibrated, streams: tuple[Stream, ...], window: Win
     rates = dict(calibrated.missing)
     made: list[Stream] = []
     for gauge, stream in zip(calibrated.gauges, streams, strict=True):
-        if gauge.kind == "loss":
+        if gauge.kind in REALISED:
             made.append(stream)
             continue
         counts = {"prediction": window.prediction, "joint": window.joint}.get(gauge.kind, by_name.get(gauge.name, ()))
@@ -69,10 +71,29 @@ def taken(gauge: Gauge, stream: Stream, number: int, counts: tuple[int, ...]) ->
     return scored(gauge, stream, number, rounded(found / usual), max(0.0, found - gauge.typical * usual), counts)
 
 
+def realised(gauge: Gauge, stream: Stream, number: int, value: float, sums: tuple[float, ...]) -> Stream:
+    """One detector of losses or calibration with the score of window ``number`` of closed sessions."""
+    if gauge.blind:
+        return replace(stream, effect=size(gauge, sums), last=number)
+    merged = added(stream.sums, sums)  # kept only while evidence grows, or an alarm lasts
+    after = scored(gauge, stream, number, value, size(gauge, merged))
+    if after.blind:
+        return after
+    return replace(after, sums=merged if after.detector.cusum > 0.0 or after.alarm is not None else ())
+
+
+def size(gauge: Gauge, sums: tuple[float, ...]) -> float:
+    """What is compared with ``minEffect``: mean loss above what the walk-forward lost, or points of probability."""
+    if gauge.kind == "calibration":
+        return rounded(miscalibration(sums))
+    return rounded(sums[1] / sums[0] - gauge.typical) if sums and sums[0] else 0.0
+
+
 def scored(
     gauge: Gauge, stream: Stream, number: int, value: float, effect: float, counts: tuple[int, ...] = ()
 ) -> Stream:
-    """One detector with the score of window ``number``. ``effect``: of it alone; ``counts``: empty for losses."""
+    """One detector with the score of window ``number``. ``effect``: of it alone; ``counts``: empty for what is
+    realised."""
     calibration = gauge.calibration
     if calibration is None:
         return stream
@@ -106,7 +127,9 @@ def scored(
 
 def acted_on(stream: Stream) -> Stream:
     """The alarm is over: the sum starts again, what was learned stays."""
-    return replace(stream, detector=stream.detector.reset(), since=-1, counts=(), above=0, alarm=None, recovery=0.0)
+    return replace(
+        stream, detector=stream.detector.reset(), since=-1, counts=(), sums=(), above=0, alarm=None, recovery=0.0
+    )
 
 
 def fold_missing(

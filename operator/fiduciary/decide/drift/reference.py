@@ -33,6 +33,11 @@ class Histogram:
     memory: int | None = None
 
 
+Calibration = tuple[float, ...]
+"""Of each of ten bins of equal width: forecasts, sum of their probabilities, events; 30 numbers."""
+CLASSES = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What the inputs and forecasts of one version looked like in training, and what its walk-forward lost.
@@ -44,6 +49,10 @@ class Reference:
         begins, ends: first and last date.
         prediction, joint: None with a reason in ``without_joint`` where the trainer kept none.
         loss_dates, loss: dates in a block of the walk-forward, and the mean squared error of each block.
+        loss_by_prediction: mean squared error of the walk-forward in each bin of the prediction; None where it had no
+            row, empty where the trainer kept none.
+        calibration: predicted probabilities and events of each block of the walk-forward; empty where the label is no
+            event, or the trainer kept none.
     """
 
     edges_digest: str
@@ -58,6 +67,8 @@ class Reference:
     without_joint: str
     loss_dates: int
     loss: tuple[float, ...]
+    loss_by_prediction: tuple[float | None, ...] = ()
+    calibration: tuple[Calibration, ...] = ()
 
     @property
     def blocks(self) -> int:
@@ -86,6 +97,7 @@ def _reference(document: Mapping[str, Any]) -> Reference:
     features = _object(document.get("features"), "features")
     joint = _object(document.get("joint"), "joint")
     loss = _object(document.get("loss"), "loss")
+    prediction = _object(document.get("prediction"), "prediction")
     unavailable = joint.get("unavailable")
     return Reference(
         edges_digest=_text(document.get("edgesSha256"), "edgesSha256"),
@@ -95,12 +107,48 @@ def _reference(document: Mapping[str, Any]) -> Reference:
         begins=_time(document.get("from"), "from"),
         ends=_time(document.get("through"), "through"),
         features=tuple(_feature(name, _object(entry, name), blocks) for name, entry in features.items()),
-        prediction=_histogram("", _object(document.get("prediction"), "prediction"), blocks),
+        prediction=_histogram("", prediction, blocks),
         joint=None if unavailable is not None else _histogram("", joint, blocks),
         without_joint=f"{unavailable}" if unavailable is not None else "",
         loss_dates=_count(loss.get("dates"), "loss.dates", least=1),
         loss=tuple(_number(value, "loss.blocks") for value in _list(loss.get("blocks"), "loss.blocks")),
+        loss_by_prediction=_by_prediction(loss, len(_list(prediction.get("edges"), "edges of prediction")) + 1),
+        calibration=_calibrations(loss),
     )
+
+
+def _by_prediction(loss: Mapping[str, Any], bins: int) -> tuple[float | None, ...]:
+    """Nothing from a trainer of an earlier release: what is made of it is an estimate, and no detector."""
+    if "byPrediction" not in loss:
+        return ()
+    where = "loss.byPrediction.mean"
+    found = _list(_object(loss["byPrediction"], "loss.byPrediction").get("mean"), where)
+    if len(found) != bins:
+        raise _MalformedError(f"{where} holds {len(found)} bins; the prediction has {bins}")
+    return tuple(None if value is None else _number(value, where) for value in found)
+
+
+def _calibrations(loss: Mapping[str, Any]) -> tuple[Calibration, ...]:
+    kept = loss.get("calibration")
+    if kept is None:
+        return ()
+    blocks = _list(_object(kept, "loss.calibration").get("blocks"), "loss.calibration.blocks")
+    return tuple(_calibration(_list(block, "loss.calibration.blocks")) for block in blocks)
+
+
+def _calibration(bins: list[object]) -> Calibration:
+    """From [bin, forecasts, sum of their probabilities, events] of each bin that has any."""
+    made, where = [0.0] * (3 * CLASSES), "loss.calibration"
+    for entry in bins:
+        values = _list(entry, where)
+        if len(values) != 4:
+            raise _MalformedError(f"{where} holds {entry!r:.40}; expected bin, forecasts, probabilities, events")
+        number, rows, events = (_count(values[place], where) for place in (0, 1, 3))
+        likely = _number(values[2], where)
+        if number >= CLASSES or events > rows or not 0.0 <= likely <= rows:
+            raise _MalformedError(f"{where} holds {entry!r:.40}; expected one of {CLASSES} bins and shares of its rows")
+        made[3 * number : 3 * number + 3] = [float(rows), likely, float(events)]
+    return tuple(made)
 
 
 def _feature(name: str, entry: Mapping[str, Any], blocks: int) -> Histogram:

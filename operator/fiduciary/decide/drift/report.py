@@ -19,6 +19,7 @@ from fiduciary.decide import reasons
 from fiduciary.decide.decision import Event
 from fiduciary.decide.drift.conditions import Outlook, conditions
 from fiduciary.decide.drift.decision import Alert
+from fiduciary.decide.drift.losses import day_of
 from fiduciary.decide.drift.record import requests_evidence
 from fiduciary.decide.drift.standing import decimal
 from fiduciary.decide.drift.state import State
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.case import Case
     from fiduciary.decide.drift.health import Blind
     from fiduciary.decide.drift.standing import MonitorState, Shown
+    from fiduciary.decide.drift.state import Alarm
 
 RESOLVED_SECONDS = 86_400
 """How long an alert that ended is still posted, so that an Alertmanager that was away hears of it."""
@@ -44,7 +46,7 @@ def seen(case: Case, shown: tuple[Shown, ...], blind: Blind | None) -> tuple[Sho
     """Where counts are not seen, what is shown of them is old: Unknown. An alarm stands until something ends it."""
     if blind is None or blind.reason in (reasons.EVIDENCE_REFUSED, reasons.FIRST_WINDOW):
         return shown
-    elsewhere = {its.name for its in case.spec.monitors if its.realised_loss is not None}
+    elsewhere = {its.name for its in case.spec.monitors if its.realised}
     if blind.reason in (reasons.WINDOW_NOT_JUDGED, reasons.STALE, reasons.REFERENCE_DIFFERS):
         elsewhere |= {its.name for its in case.spec.monitors if its.query is not None}
     return tuple(
@@ -124,9 +126,10 @@ def alerts(case: Case, state: State | None) -> tuple[Alert, ...]:
     """Of monitors with the action Alert, those that last and those that ended within a day."""
     metadata, severity = case.world.policy.metadata, case.spec.actions.alert.severity
     asked = {its.name for its in case.spec.monitors if "Alert" in its.actions}
+    realised = {its.name for its in case.spec.monitors if its.realised}
     found: list[Alert] = []
     for alarm in () if state is None or case.spec.guards.dry_run else state.alarms:
-        if alarm.monitor not in asked or (alarm.until is not None and alarm.until + RESOLVED_SECONDS < case.now):
+        if alarm.monitor not in asked or (alarm.until is not None and _told(case, state, alarm, realised)):
             continue
         labels = {
             "alertname": "FiduciaryDrift",
@@ -146,6 +149,15 @@ def alerts(case: Case, state: State | None) -> tuple[Alert, ...]:
         until = None if alarm.until is None else at(alarm.until)
         found.append(Alert(labels, annotations, at(alarm.since), until))
     return tuple(found)
+
+
+def _told(case: Case, state: State | None, alarm: Alarm, realised: set[str]) -> bool:
+    """Whether an alarm ended so long ago that everybody has heard of it. Sessions close days after their own."""
+    until = alarm.until or 0
+    if until + RESOLVED_SECONDS >= case.now:
+        return False
+    newest = 0 if state is None or alarm.monitor not in realised else day_of(state.losses.session)
+    return not until <= newest <= until + RESOLVED_SECONDS
 
 
 def events(case: Case, state: State | None, blind: Blind | None) -> tuple[Event, ...]:
@@ -175,6 +187,7 @@ def _monitor(its: Shown) -> MonitorStatus:
         score=decimal(its.score),
         threshold=decimal(its.threshold),
         distance=decimal(its.distance),
+        estimate=decimal(its.estimate),
         drifted=its.names if its.state in ("Drifted", "Drifting") else (),
         last_window=None if its.at is None or its.at < 0 else at(its.at),
         message=its.message,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from fiduciary.decide.drift.alarms import share, standing
-from fiduciary.decide.drift.losses import versus_threshold
+from fiduciary.decide.drift.alarms import share, sized, standing
+from fiduciary.decide.drift.calibrate import REALISED
+from fiduciary.decide.drift.held import gone_back_to
+from fiduciary.decide.drift.losses import day_of, versus_threshold
 from fiduciary.decide.drift.queries import queries
+from fiduciary.decide.drift.state import Losses
 from fiduciary.decide.promql import Refused
 from fiduciary.evidence.edetector import BURN_IN
 
@@ -22,14 +25,14 @@ MonitorState = Literal["Stable", "Drifting", "Drifted", "Unknown"]
 GROWS = 0.5
 """Share of the threshold from which evidence is said to grow."""
 
-LOSSES_NOT_READ = (
-    "realised losses are not read in this release: no ledger is begun for a policy, so that nothing is judged"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One monitor now. ``part``: evidence over threshold, for the comparison of monitors; ``names``: what drifted."""
+    """One monitor now.
+
+    ``part``: evidence over threshold, for the comparison of monitors; ``names``: what drifted; ``estimate``: of the
+    loss of rows whose outcomes are not known yet.
+    """
 
     name: str
     state: MonitorState
@@ -37,6 +40,7 @@ class Shown:
     score: float | None = None
     threshold: float | None = None
     distance: float | None = None
+    estimate: float | None = None
     names: tuple[str, ...] = ()
     part: float = 0.0
     at: int | None = None  # s, end of the last window or value
@@ -59,12 +63,24 @@ def _shown(case: Case, monitor: Monitor) -> Shown:
         return _of_limit(
             monitor, next((its for its in state.limits if its.monitor == monitor.name), None), state, calibrated
         )
-    if monitor.realised_loss is not None and not case.world.losses:
-        return Shown(monitor.name, "Unknown", LOSSES_NOT_READ)
-    if monitor.realised_loss is not None and monitor.realised_loss.against == "PreviousVersion":
+    if monitor.beside_previous:
         found = next((its for its in state.versus if its.monitor == monitor.name), None)
-        return _of_versus(case, monitor, found, calibrated, state)
+        return _read(case, _of_versus(case, monitor, found, calibrated, state))
+    if monitor.realised:
+        estimate = state.estimate if monitor.realised_loss is not None else None
+        return replace(_read(case, _of_streams(case, monitor, calibrated, state)), estimate=estimate)
     return _of_streams(case, monitor, calibrated, state)
+
+
+def _read(case: Case, its: Shown) -> Shown:
+    """What outcomes say, where they are read; an alarm stands until something ends it."""
+    losses = Losses() if case.state is None else case.state.losses
+    its = replace(its, at=None if losses.last < 0 else day_of(losses.session))
+    if not case.world.outcomes:
+        return its
+    if its.state == "Drifted":
+        return replace(its, message=f"{its.message}; {case.world.outcomes}")
+    return replace(its, state="Unknown", message=case.world.outcomes)
 
 
 def _of_limit(monitor: Monitor, limit: Limit | None, state: State, calibrated: Calibrated) -> Shown:
@@ -83,17 +99,19 @@ def _of_limit(monitor: Monitor, limit: Limit | None, state: State, calibrated: C
     if monitor.below is not None and part > 0.0:
         part = 1.0 / part
     if now.raised is not None:
-        return Shown(monitor.name, "Drifted", now.message, limit.value, threshold, None, now.names, part, seen)
+        return Shown(monitor.name, "Drifted", now.message, limit.value, threshold, names=now.names, part=part, at=seen)
     how = f"beyond the limit in {limit.run} windows in a row, {monitor.for_windows} are an alarm"
-    return Shown(
-        monitor.name, "Drifting" if limit.run else "Stable", how, limit.value, threshold, None, limit.names, part, seen
-    )
+    state_ = "Drifting" if limit.run else "Stable"
+    return Shown(monitor.name, state_, how, limit.value, threshold, names=limit.names, part=part, at=seen)
 
 
 def _of_versus(case: Case, monitor: Monitor, versus: Versus | None, calibrated: Calibrated, state: State) -> Shown:
     threshold = versus_threshold(calibrated)
     if case.model is not None and case.model.previous is None:
         return Shown(monitor.name, "Unknown", "there is no previous version to compare with", threshold=threshold)
+    if case.model is not None and case.model.returned and case.model.champion is not None:
+        told = gone_back_to(case.model.champion.version)
+        return Shown(monitor.name, "Unknown", told, threshold=threshold)
     log_e = None if versus is None else versus.detector.log_e
     if versus is None or log_e is None:
         seen = 0 if versus is None else versus.detector.burn_in.count
@@ -103,9 +121,11 @@ def _of_versus(case: Case, monitor: Monitor, versus: Versus | None, calibrated: 
     part = max(0.0, log_e / threshold)
     mean = versus.detector.burn_in.mean
     told = f"mean difference of losses {mean:.3g} over {versus.detector.burn_in.count} sessions, positive is worse"
+    if state.losses.unanswered:
+        told += f"; {state.losses.unanswered} outcomes that only the previous version had predicted are left out"
     if now.raised is not None:
-        return Shown(monitor.name, "Drifted", f"{now.message}; {told}", log_e, threshold, mean, (), part)
-    return Shown(monitor.name, "Drifting" if part >= GROWS else "Stable", told, log_e, threshold, mean, (), part)
+        return Shown(monitor.name, "Drifted", f"{now.message}; {told}", log_e, threshold, mean, part=part)
+    return Shown(monitor.name, "Drifting" if part >= GROWS else "Stable", told, log_e, threshold, mean, part=part)
 
 
 def _of_streams(case: Case, monitor: Monitor, calibrated: Calibrated, state: State) -> Shown:
@@ -129,17 +149,23 @@ def _of_streams(case: Case, monitor: Monitor, calibrated: Calibrated, state: Sta
         told = f"nearest: {name}{_effect(gauge, stream)}{blind}"
     growing = tuple(its.name for pair in judged if share(*pair) >= GROWS and (its := pair[1]).name)
     state_ = "Drifted" if now.raised is not None else "Drifting" if part >= GROWS else "Stable"
-    at = None if state.ended < 0 or gauge.kind == "loss" else state.ended // 1000
+    at = None if state.ended < 0 or gauge.kind in REALISED else state.ended // 1000  # sessions: see _read
     return Shown(
-        monitor.name, state_, told, stream.detector.cusum, height, stream.effect, now.names or growing[:32], part, at
+        name=monitor.name,
+        state=state_,
+        message=told,
+        score=stream.detector.cusum,
+        threshold=height,
+        distance=stream.effect,
+        names=now.names or growing[:32],
+        part=part,
+        at=at,
     )
 
 
 def _effect(gauge: Gauge, stream: Stream) -> str:
-    if gauge.kind == "loss":
-        return f"mean loss of the last window {stream.effect:.4g}"
     least = f", minEffect {gauge.min_effect:g}" if gauge.min_effect else ""
-    return f"{gauge.statistic} {stream.effect:.3g} beyond what sampling shows{least}"
+    return f"{sized(gauge, stream)}{least}"
 
 
 def _blind(pairs: list[tuple[Gauge, Stream]]) -> str:
@@ -159,9 +185,10 @@ def _why(case: Case, pairs: list[tuple[Gauge, Stream]]) -> str:
         descriptive = [
             f"{its.name or gauge.kind} {its.effect:.3g}" for gauge, its in pairs if gauge.blind and its.effect > 0.0
         ]
-        plain = f"; {pairs[0][0].statistic} of the last window, descriptive only: " + ", ".join(descriptive[:8])
+        what = "size" if pairs[0][0].kind in REALISED else pairs[0][0].statistic
+        plain = f"; {what} of the last window, descriptive only: " + ", ".join(descriptive[:8])
         return found[0] + (plain if descriptive else "")
-    if any(gauge.kind == "loss" for gauge, _ in pairs) and case.state is not None:
+    if any(gauge.kind in REALISED for gauge, _ in pairs) and case.state is not None:
         needed = 0 if case.calibrated is None else case.calibrated.grid.per_entity
         return f"{case.state.losses.open} of {needed} sessions of the first window have their outcomes"
     return "no window has ended yet"

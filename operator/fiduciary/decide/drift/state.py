@@ -39,13 +39,14 @@ class Stream:
     Attributes:
         monitor, name: whose; ``name`` is the feature, else empty.
         since: number of the first window of the growing evidence, -1 while there is none.
-        counts: of the windows since then, merged; empty for losses.
+        counts: of the windows since then, merged; empty for what is realised.
         above: windows in a row in which the sum was above its threshold and the effect large enough.
         last: number of the last window folded, -1 before.
-        effect: distance of ``counts`` less what sampling shows; of a loss, its mean.
+        effect: distance of ``counts`` less what sampling shows; of a loss, how far its mean is above the reference's.
         alarm: number of the window that raised the alarm; None: there is none.
         recovery: sum of the evidence that the drift is over, while there is an alarm.
         blind: why the last window was not judged; empty: it was.
+        sums: what ``counts`` is, of what is realised: windows and the sum of their mean losses, or bins of calibration.
     """
 
     monitor: str
@@ -59,6 +60,7 @@ class Stream:
     alarm: int | None = None
     recovery: float = 0.0
     blind: str = ""
+    sums: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +84,32 @@ class Limit:
 class Losses:
     """Sessions of the ledger that were seen, and those of the window that is open."""
 
+    ledger: str = ""  # its name: sessions of another one are numbered anew
     last: int = -1  # number of the last session
     session: str = ""
     open: int = 0  # sessions in the open window
     entities: int = 0
     total: float = 0.0
+    bins: tuple[float, ...] = ()  # calibration of the open window
     windows: int = 0  # closed
     dropped: int = 0  # sessions left out: our transport lost predictions
-    empty: int = 0  # sessions without a pair
+    empty: int = 0  # sessions in which nothing could be scored
+    unanswered: int = 0  # outcomes that the previous version had predicted, and the one that serves had not
 
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """Losses against the previous version's on the same sessions."""
+    """Losses against the previous version's on the same sessions.
+
+    ``alarm``: number of the session that raised it. While it lasts, ``over`` gathers evidence that the difference is
+    less than ``half`` of the mean that it was raised at.
+    """
 
     monitor: str
     detector: EDetector
-    alarm: int | None = None  # number of the session that raised it
+    alarm: int | None = None
+    over: EDetector = field(default_factory=EDetector)
+    half: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +162,7 @@ class State:
         grown: time (ms) of the newest reading with more rows than before.
         judged: time of the last judgement: it never runs backwards.
         chain: SHA-256 over all windows, in order; sessions have their own.
+        estimate: mean loss of the last window of rows, as far as its forecasts alone tell; no detector sees it.
     """
 
     key: str
@@ -172,3 +184,4 @@ class State:
     judged: int = 0
     chain: str = ""
     sessions: str = ""
+    estimate: float | None = None

@@ -34,14 +34,28 @@ class QueryValue:
 
 @dataclass(frozen=True, slots=True)
 class SessionLoss:
-    """One closed session of the scorer's ledger: losses summed over the same entities, those with both predictions."""
+    """One closed session of the scorer's ledger: what the version that serves lost by itself, and beside the previous.
 
-    number: int  # in the ledger, from 0, without holes
-    session: str  # YYYY-MM-DD
+    Attributes:
+        number: in the ledger, from 0, without holes.
+        session: YYYY-MM-DD.
+        entities, loss: what it predicted in time, and the sum of its losses.
+        paired, worse: what both predicted, and the sum of the differences of their losses, positive is worse now.
+        dropped, dropped_previous: predictions that our own transport lost.
+        unanswered: outcomes that the previous version alone had predicted.
+        calibration: of ten bins of probability: forecasts, sum of the probabilities, events; empty: none are made.
+    """
+
+    number: int
+    session: str
     entities: int
-    loss: float  # of the version that serves
-    previous: float | None = None  # of the previous champion, where the ledger has it
-    dropped: int = 0  # predictions that our own transport lost
+    loss: float
+    paired: int = 0
+    worse: float = 0.0
+    dropped: int = 0
+    dropped_previous: int = 0
+    unanswered: int = 0
+    calibration: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,7 @@ class ModelFacts:
 
     label: LabelKind
     champion: StandingVersion | None
+    horizon: int = 1  # sessions to the label's end
     previous: VersionRef | None = None  # the last approved version that was not rejected since
     returned: bool = False  # the champion was gone back to, not promoted
     calendar: str = "24/7"  # exchange of the model's data
@@ -109,7 +124,8 @@ class World:
     sessions: tuple[SessionLoss, ...] = ()
     reference: str | None = None  # hash of the edges that the counters are over, as the scorer says
     health: Health = field(default_factory=Health)
-    losses: bool = True  # sessions of realised losses are read
+    ledger: str = ""  # name of the one whose sessions are read; empty: not known
+    outcomes: str = ""  # why what was realised is not read; empty: it is
     undelivered: str = ""  # why alerts do not reach their receivers
     unread: str = ""  # why the drift reference is not read yet
     unreadable: str = ""  # why what was folded cannot be read

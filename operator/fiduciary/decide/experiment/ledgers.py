@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fiduciary.api import meta
 from fiduciary.api.quantities import timedelta_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelexperiment import ModelExperiment
     from fiduciary.api.versions import VersionRef
+    from fiduciary.decide.drift.world import SessionLoss
     from fiduciary.decide.experiment.world import LedgerRow
 
 CONTRACT_VERSION = 1
@@ -32,18 +33,20 @@ LONGEST_CLOSURE = 31
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The sessions that an experiment wants to fold.
+    """The sessions that an experiment, or a DriftPolicy, wants to fold.
 
     Attributes:
         model: ``<namespace>.<name>``.
         prequential: name of the pair's ledger of replayed days; None: the experiment uses none.
-        live: name of the experiment's own ledger; None: it has none.
+        challenger: of a watch the version before, empty where there is none.
+        live: name of the experiment's own ledger, or of the watch's; None: it has none.
         definition: of the live ledger, without its first session; a ledger that exists has to be this one.
         first: first session of the live ledger, from when it may be begun on; None: not yet, or not any more.
         last: last session of the live ledger, when the experiment has ended.
         unable: why there can be no live ledger.
         folded: number of the last row that is folded; -1: none.
         chain: hash over all rows that are folded (``Sessions.chain``).
+        watch: a DriftPolicy asks: the ledger is of the version that serves.
     """
 
     namespace: str
@@ -58,14 +61,21 @@ class Wanted:
     unable: str = ""
     folded: int = -1
     chain: str = ""
+    watch: bool = False
+
+    def serves(self, definition: Mapping[str, Any]) -> bool:
+        """Whether a ledger of this definition is of the version that serves."""
+        champion: object = definition.get("champion")
+        return isinstance(champion, dict) and cast("dict[str, object]", champion).get("digest") == self.champion
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerView:
-    """What is known of the ledgers of one experiment.
+    """What is known of the ledgers of one experiment or policy.
 
     Attributes:
         rows: verified rows after the last folded one, in order and without a hole.
+        watched: the same of a watch, as its policy folds them.
         complete: every row that the scorer has is in ``rows`` or folded.
         begun: the live ledger exists.
         ended: it takes no further session.
@@ -75,6 +85,7 @@ class LedgerView:
     """
 
     rows: tuple[LedgerRow, ...] = ()
+    watched: tuple[SessionLoss, ...] = ()
     complete: bool = False
     prequential_length: int | None = None  # None: not posted yet
     begun: bool = False
@@ -126,7 +137,7 @@ def wanted(
         prequential=prequential_name(metadata.name, *digests) if prequential else None,
         live=live_name(metadata.name, *digests, experiment.metadata.uid),
     )
-    replayed = replay_from(experiment, model) if replay else None
+    replayed = replay_from(model, experiment) if replay else None
     exchange = model.spec.data.calendar or ALWAYS_OPEN
     definition = _definition(experiment, model, pair, exchange, notional, replayed=replayed is not None)
     try:
@@ -141,10 +152,11 @@ def wanted(
     return replace(asked, definition=definition, first=first, last=last)
 
 
-def replay_from(experiment: ModelExperiment, model: FinancialModel) -> str | None:
+def replay_from(model: FinancialModel, experiment: ModelExperiment | None = None) -> str | None:
     """First day of a market replay, in which days pass by their outcomes and not by the clock on the wall."""
     name = meta.ANNOTATION_REPLAY_FROM
-    text = experiment.metadata.annotations.get(name) or model.metadata.annotations.get(name)
+    own = None if experiment is None else experiment.metadata.annotations.get(name)
+    text = own or model.metadata.annotations.get(name)
     try:
         return None if text is None else date.fromisoformat(text).isoformat()
     except ValueError:

@@ -22,10 +22,11 @@ from fiduciary.decide.serving.lost import lost_records
 from fiduciary.decide.serving.queueing import cleared, made
 from fiduciary.decide.serving.routing import routing, without_challenger
 from fiduciary.decide.serving.scoring import scorer
+from fiduciary.decide.serving.shadow import compared, compared_until, shadowed
 from fiduciary.decide.serving.split import split
 from fiduciary.decide.serving.verdicts import rising
 from fiduciary.decide.serving.waits import promotion_pending
-from fiduciary.decide.serving.wanted import view_of, wanted
+from fiduciary.decide.serving.wanted import ready_of, view_of, wanted
 from fiduciary.decide.serving.waysback import passes
 from fiduciary.decide.serving.will import act_refused, closed, pin_refused, will
 from fiduciary.decide.step import Note
@@ -91,6 +92,8 @@ def upkeep(case: Case, history: History) -> Upkeep:
 def _active(case: Case, history: History, able: Able) -> Upkeep:
     harm = harmful(case, history)
     route = without_challenger(routing(history)) if harm else routing(history)
+    previous = compared(case, history)
+    route = shadowed(case, history, route, previous if ready_of(case, previous) > 0 else None)
     lost = lost_records(case, history)
     hindered = lost or route_obstacle(case, able)
     wish = None if history.broken else will(case, history)
@@ -131,6 +134,7 @@ def _active(case: Case, history: History, able: Able) -> Upkeep:
     moments += [
         held.until if held is not None else None,
         _window(case, history),
+        _later(case, compared_until(case, history)),
         before.until if before is not None else None,
     ]
     return Upkeep(
@@ -255,8 +259,11 @@ def _earliest(moments: list[datetime | None]) -> datetime | None:
 
 
 def _window(case: Case, history: History) -> datetime | None:
-    end = window_end(case, history) if history.former else None
-    return end if end is not None and end > case.now else None
+    return _later(case, window_end(case, history) if history.former else None)
+
+
+def _later(case: Case, moment: datetime | None) -> datetime | None:
+    return moment if moment is not None and moment > case.now else None
 
 
 # --- what is asked and told ------------------------------------------------------------------------------------------

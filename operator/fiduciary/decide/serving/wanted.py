@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.decide.serving.backends import workload
 from fiduciary.decide.serving.following import exposure, pods_for, window_end
+from fiduciary.decide.serving.shadow import compared
 from fiduciary.decide.serving.waysback import ways_back
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def wanted(case: Case, history: History, able: Able, routing: Routing | None, wi
         # The way back, and what was left: whoever left it in error goes forth again.
         for version in (*ways[:1], *history.former[:1]):
             add(version, max(usual, _replicas(case, version)))
+    before = compared(case, history)
+    if before is not None:
+        add(before, max(usual, _replicas(case, before)))  # it takes copies of all requests
     add(challenger, max(KEPT_REPLICAS, tried))
     for version in ways[: able.serving.keep_versions - 1]:
         add(version, KEPT_REPLICAS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from fiduciary.decide.drift import sessions
 from fiduciary.decide.drift.calibrate import key as calibration_key
 from fiduciary.decide.drift.facts import facts
 from fiduciary.decide.drift.queries import queries
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.decide.drift.calibrate import Calibrated, Grid
     from fiduciary.decide.drift.state import Reading
+    from fiduciary.decide.experiment.ledgers import LedgerView, Wanted
     from fiduciary.decide.world import Platform
     from fiduciary.engine.drift.counters import Counted, Scrapes
     from fiduciary.engine.experiments.log import Logs
     from fiduciary.engine.stores import Key, Stores
 
 UNCONFIGURED = "PrometheusNotConfigured: the operator's settings name no Prometheus (prometheus.url)"
+NO_SCORER = "OutcomesNotConfigured: the operator's settings make no outcome scorer (outcomes.issuer)"
 UNSERVED = "the model has no spec.serving: nothing answers requests, and no outcome scorer counts rows"
 UNSCORED = (
     "spec.promotion.mode of the model is Manual without an experiment: no outcome scorer counts its rows; write "
@@ -48,6 +51,12 @@ class Counting(Protocol):
     def results(self, key: Key) -> Counted | None: ...
 
 
+class Scoring(Protocol):
+    """What is asked of :class:`fiduciary.engine.ledgers.Ledgers`."""
+
+    def results(self, key: Key) -> LedgerView: ...
+
+
 class Calibrating(Protocol):
     """What is asked of :class:`fiduciary.engine.drift.references.References`."""
 
@@ -61,7 +70,7 @@ class Seen:
 
     Attributes:
         world: what is judged; None while the first answer of Prometheus to this process is on its way.
-        want, asked: what to count, and which reference to read, from now on.
+        want, asked, wanted: what to count, which reference to read, and which sessions, from now on.
         more: further windows are read already: judge again, at once.
     """
 
@@ -69,11 +78,15 @@ class Seen:
     world: World | None
     want: Want | None = None
     asked: Asked | None = None
+    wanted: Wanted | None = None
     more: bool = False
 
 
 class DriftObserver:
-    """Builds what is :class:`Seen` of a DriftPolicy. ``counting`` None: the settings name no Prometheus."""
+    """Builds what is :class:`Seen` of a DriftPolicy.
+
+    ``counting`` None: the settings name no Prometheus; ``scoring`` None: they make no outcome scorer.
+    """
 
     def __init__(
         self,
@@ -82,19 +95,21 @@ class DriftObserver:
         logs: Logs,
         counting: Counting | None,
         references: Calibrating,
+        scoring: Scoring | None,
     ) -> None:
         self._stores = stores
         self._platform = platform
         self._logs = logs
         self._counting = counting
         self._references = references
+        self._scoring = scoring
 
     def seen(self, key: Key, now: datetime) -> Seen | None:
         """What is seen at ``now``; None where the policy does not exist."""
         policy = self._stores.policies.get((key.namespace, key.name))
         if policy is None:
             return None
-        world = World(policy, None, self._platform(), losses=False)
+        world = World(policy, None, self._platform())
         before = None if policy.status.evidence is None else stored(policy.status.evidence)
         if isinstance(before, Refusal):
             return Seen(policy, replace(world, unreadable=before.message))
@@ -113,13 +128,40 @@ class DriftObserver:
         world = replace(world, calibrated=found, unread=self._references.problem(key))
         if found is None or isinstance(found, Refusal):
             return Seen(policy, world, asked=asked)
+        world, wanted = self._scored(key, world, model, asked)
         if self._counting is None:
-            return Seen(policy, replace(world, health=Health(UNCONFIGURED, person=True)), asked=asked)
+            return Seen(policy, replace(world, health=Health(UNCONFIGURED, person=True)), asked=asked, wanted=wanted)
         if not scored(model.spec):
             health = Health(UNSERVED if model.spec.serving is None else UNSCORED, person=True)
             return Seen(policy, replace(world, health=health), asked=asked)
         want = _want(policy, world, found, self._counting.scrapes.namespace)
-        return _counted(Seen(policy, world, want, asked), found.grid, want, self._counting.results(key))
+        return _counted(Seen(policy, world, want, asked, wanted), found.grid, want, self._counting.results(key))
+
+    def _scored(self, key: Key, world: World, model: FinancialModel, asked: Asked) -> tuple[World, Wanted | None]:
+        """With the sessions that the scorer has closed of the version that serves."""
+        assert world.model is not None
+        platform, before = world.platform, world.state
+        # Another question of the same version is answered from its first session on.
+        state = before if before is not None and before.key == asked.key else None
+        found = sessions.wanted(
+            world.policy,
+            model,
+            world.model,
+            state,
+            platform.calendars,
+            notional=platform.notional,
+            replay=platform.replay,
+        )
+        if found is None:
+            return world, None
+        if self._scoring is None:
+            return replace(world, outcomes=NO_SCORER), None
+        view = self._scoring.results(key)
+        problem = f"LedgerImpossible: {found.unable}" if found.unable else ""
+        if view.reason:
+            problem = f"{view.reason}: {view.message}"
+        read = view.watched if view.complete else ()
+        return replace(world, ledger=found.live or "", sessions=read, outcomes=problem), found
 
 
 def _asked(policy: DriftPolicy, model: FinancialModel, its: ModelFacts) -> Asked | None:

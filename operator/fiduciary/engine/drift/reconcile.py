@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fiduciary.engine.drift.counters import Counters
     from fiduciary.engine.drift.observe import DriftObserver, Seen
     from fiduciary.engine.drift.references import References
+    from fiduciary.engine.ledgers import Ledgers
     from fiduciary.engine.metrics import Metrics
     from fiduciary.engine.stores import Stores
 
@@ -57,20 +58,30 @@ class Alerting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is read beside the reconciles. ``counters`` None: the settings name no Prometheus."""
+    """What is read beside the reconciles.
+
+    ``counters`` None: the settings name no Prometheus; ``ledgers`` None: they make no outcome scorer.
+    """
 
     references: References
     counters: Counters | None
+    ledgers: Ledgers | None
 
     def aim(self, key: Key, seen: Seen) -> None:
         self.references.aim(key, seen.asked)
         if self.counters is not None:
             self.counters.aim(key, seen.want)
+        if self.ledgers is not None and seen.wanted is not None:
+            self.ledgers.aim(key, seen.wanted)
+        elif self.ledgers is not None:
+            self.ledgers.drop(key)
 
     def drop(self, key: Key) -> None:
         self.references.drop(key)
         if self.counters is not None:
             self.counters.drop(key)
+        if self.ledgers is not None:
+            self.ledgers.drop(key)
 
 
 class DriftReconciler:

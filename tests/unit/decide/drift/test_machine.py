@@ -45,7 +45,8 @@ def story(seed: int, shift: float) -> tuple[tuple[Reading, ...], tuple[QueryValu
             f"{T0 + timedelta(days=k):%Y-%m-%d}",
             int(rng.integers(0, 3)),
             float(rng.chisquare(1) * (1 + (k > 100))),
-            float(rng.chisquare(1)),
+            1,
+            float(rng.normal()),
             int(rng.random() < 0.05),
         )
         for k in range(DAYS)
@@ -98,7 +99,7 @@ QUERIES = st.lists(
 ).map(tuple)
 SESSIONS = st.lists(
     st.builds(SessionLoss, st.integers(-1, 4), st.sampled_from(["2026-11-03", "x"]), COUNT, st.floats(),
-              st.none() | st.floats(), COUNT),
+              COUNT, st.floats(), COUNT, COUNT, COUNT, st.lists(st.floats(), max_size=2).map(tuple)),
     max_size=4,
 ).map(tuple)  # fmt: skip
 MODELS = st.sampled_from([

@@ -260,8 +260,10 @@ def test_another_version_begins_anew_and_its_predecessors_alarm_is_over() -> Non
 def session(
     number: int, loss: float, previous: float | None = None, dropped: int = 0, entities: int = 1
 ) -> SessionLoss:
-    day = T0 + timedelta(days=number)
-    return SessionLoss(number, f"{day:%Y-%m-%d}", entities, loss, previous, dropped)
+    day, paired = T0 + timedelta(days=number), 0 if previous is None else entities
+    return SessionLoss(
+        number, f"{day:%Y-%m-%d}", entities, loss, paired, loss - (previous or 0.0) if paired else 0.0, dropped
+    )
 
 
 def test_the_loss_is_compared_with_that_of_the_walk_forward_by_windows_of_sessions() -> None:
@@ -280,6 +282,128 @@ def test_the_loss_is_compared_with_that_of_the_walk_forward_by_windows_of_sessio
     decision = its.evaluate()
     assert decision.status.monitors[0].state == "Drifted"
     assert "the loss rose: mean loss" in (decision.status.monitors[0].message or "")
+    assert "expected from validation, evidence" in (decision.status.monitors[0].message or "")
+
+
+def test_a_loss_that_rose_by_less_than_matters_is_no_alarm() -> None:
+    noise = rng()
+    drawn = [float(1.5 * noise.chisquare(1)) for _ in range(21 * 40)]
+    seen: list[str] = []
+    for least in ("0", "0.3", "0.9"):
+        loss = {"name": "loss", "realisedLoss": {"against": "Reference"}, "minEffect": least, "actions": ["Alert"]}
+        its = Watch(spec={"monitors": [loss]})
+        its.sessions = tuple(session(k, one) for k, one in enumerate(drawn))
+        seen.append(its.evaluate().status.monitors[0].state)
+    assert seen == ["Drifted", "Drifted", "Drifting"], "about half a unit above what was expected"
+
+
+def of_events(number: int, likely: list[float], happened: list[float]) -> SessionLoss:
+    """A session of a panel whose events were called so likely."""
+    bins = np.zeros((10, 3))
+    for p, y in zip(likely, happened, strict=True):
+        bins[min(int(p * 10), 9)] += (1.0, p, y)
+    loss = float(np.sum((np.array(likely) - np.array(happened)) ** 2))
+    its = session(number, loss, entities=len(likely))
+    return replace(its, calibration=tuple(bins.ravel().tolist()))
+
+
+def test_probabilities_that_are_no_longer_honest_are_found_and_never_roll_back() -> None:
+    monitor = {"name": "honest", "calibration": {}, "minEffect": "0.05", "actions": ["Alert", "Retrain"]}
+    its, noise = Watch(spec={"monitors": [monitor]}, probabilities=True), rng()
+    its.model = replace(FACTS, label="Direction")
+
+    def play(first: int, windows: int, lie: float) -> str:
+        found: list[SessionLoss] = []
+        for number in range(first, first + 21 * windows):
+            likely = noise.uniform(0.35, 0.65, size=1)
+            found.append(of_events(number, likely.tolist(), (noise.random(1) < likely - lie).astype(float).tolist()))
+        its.sessions = tuple(found)
+        return its.evaluate().status.monitors[0].state
+
+    assert play(0, 20, 0.0) in ("Stable", "Drifting")
+    assert play(420, 60, 0.3) == "Drifted"
+    shown = its.decisions[-1].status.monitors[0]
+    assert "probabilities are no longer honest: events come" in (shown.message or "")
+    assert float(shown.distance or 0) == pytest.approx(0.3, abs=0.1), "in points of probability"
+    asked = its.decisions[-1].requested_action
+    assert asked is not None
+    assert asked.kind == "Retrain", "the version before was made of the same market"
+
+
+def test_a_label_that_is_no_event_has_no_calibration() -> None:
+    its = Watch(spec={"monitors": [{"name": "honest", "calibration": {}, "actions": ["Alert"]}]})
+    shown = its.evaluate().status.monitors[0]
+    assert (shown.state, shown.message) == ("Unknown", "the label is Volatility, whose forecasts are no probabilities")
+
+
+def test_what_the_forecasts_of_a_window_will_cost_is_estimated_and_moves_nothing() -> None:
+    loss = {"name": "loss", "realisedLoss": {"against": "Reference"}, "actions": ["Alert", "Retrain"]}
+    its = Watch(spec={"monitors": [loss]})
+    decision = its.window(rng())
+    for _ in range(12):
+        decision = its.window(rng(), 4.0)
+    shown = decision.status.monitors[0]
+    assert float(shown.estimate or 0) == pytest.approx(1.0, abs=0.3), "the walk-forward's losses have mean 1"
+    assert (shown.state, decision.requested_action) == ("Unknown", None)
+
+
+def test_outcomes_that_cannot_be_read_are_unknown_and_ask_for_nothing() -> None:
+    worse = {"name": "worse", "realisedLoss": {}, "actions": ["Alert", "RollBack"]}
+    its = Watch(spec={"monitors": [worse], "actions": {"rollBack": {"onlyWithin": "30d"}}}, now=T0 + timedelta(days=1))
+    its.outcomes = "ScorerUnreachable: http://x cannot be reached"
+    decision = its.evaluate()
+    assert decision.status.monitors[0].state == "Unknown"
+    assert condition(decision, "OutcomesRead").reason == "OutcomesUnread"
+    its.outcomes, noise = "", rng()
+    its.sessions = tuple(session(k, 4.0 + float(noise.normal()), 1.0) for k in range(200))
+    assert (its.evaluate().requested_action is not None, condition(its.decisions[-1], "OutcomesRead").status) == (
+        True, "True",
+    )  # fmt: skip
+    its.outcomes = "ScorerUnreachable: http://x cannot be reached"
+    decision = its.evaluate()
+    assert decision.requested_action is None
+    assert decision.status.next_action == "RollBack held: OutcomesUnread"
+    assert decision.status.monitors[0].state == "Drifted", "an alarm stands until something ends it"
+
+
+def test_people_hear_of_the_end_of_an_alarm_of_sessions_though_those_close_days_later() -> None:
+    worse = {"name": "worse", "realisedLoss": {}, "actions": ["Alert"]}
+    its, noise = Watch(spec={"monitors": [worse]}, now=T0 + timedelta(days=700)), rng()
+    its.sessions = tuple(session(k, 4.0 + float(noise.normal()), 1.0) for k in range(200))
+    assert its.evaluate().alerts[0].ends_at is None
+    ended = None
+    for number in range(200, 600):
+        its.sessions = (session(number, -2.0 + float(noise.normal()), 1.0),)
+        decision = its.evaluate()
+        assert decision.alerts, "an alarm that lasts, or has just ended"
+        ended = decision.alerts[0].ends_at
+        if ended is not None:
+            break
+    assert ended is not None
+    assert ended < its.now - timedelta(days=2), "the day of the session"
+    its.sessions = tuple(session(k, 1.0, 1.0) for k in range(number + 1, number + 4))
+    assert its.evaluate().alerts == ()
+
+
+def test_sessions_of_another_ledger_are_counted_anew() -> None:
+    worse = {"name": "worse", "realisedLoss": {}, "actions": ["Alert"]}
+    its = Watch(spec={"monitors": [worse]}, ledger="watch-a")
+    its.sessions = tuple(session(k, 1.0, 2.0) for k in range(30))
+    assert its.evaluate().state is not None
+    its.ledger, its.sessions = "watch-b", (session(0, 1.0, 2.0),)
+    state = its.evaluate().state
+    assert state is not None
+    assert (state.losses.ledger, state.losses.last, state.versus[0].detector.burn_in.count) == ("watch-b", 0, 1)
+
+
+def test_overlapping_labels_and_sessions_that_were_damaged_are_not_compared() -> None:
+    worse = {"name": "worse", "realisedLoss": {}, "actions": ["Alert"]}
+    its = Watch(spec={"monitors": [worse]}, model=replace(FACTS, horizon=5))
+    damaged = replace(session(20, 1.0, 2.0), dropped_previous=1)
+    its.sessions = (*(session(k, 1.0, 2.0) for k in range(20)), damaged, session(21, 1.0, 2.0))
+    state = its.evaluate().state
+    assert state is not None
+    assert state.versus[0].detector.burn_in.count == 4
 
 
 def test_worse_than_the_previous_version_on_the_same_sessions_rolls_back() -> None:

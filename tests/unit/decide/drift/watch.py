@@ -21,6 +21,7 @@ from fiduciary.decide.driftpolicy import decide
 from fiduciary.evidence.codec import decode, encode
 from fiduciary_trainer.drift_reference import Reference as TrainerReference
 from fiduciary_trainer.drift_reference import drift_reference
+from fiduciary_trainer.forecast_reference import Forecasts
 from tests.unit.decide.experiment.trials import XNYS
 from tests.unit.decide.worlds import NAME, NAMESPACE, PLATFORM, merged
 
@@ -58,10 +59,11 @@ def draw(rng: np.random.Generator, rows: int, shift: float = 0.0) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def document(rows: int = 2100, seed: int = 1) -> bytes:
-    """What the trainer logs for a model fitted on ``rows`` days."""
+def document(rows: int = 2100, seed: int = 1, probabilities: bool = False) -> bytes:
+    """What the trainer logs for a model fitted on ``rows`` days. ``probabilities``: of an event, honest ones."""
     rng = np.random.default_rng(seed)
     raw = draw(rng, rows)
+    forecast = raw @ np.array([0.5, 0.1, 0.2])
     days = np.datetime64("2017-01-02") + np.arange(rows)
     return drift_reference(
         TrainerReference(
@@ -71,16 +73,25 @@ def document(rows: int = 2100, seed: int = 1) -> bytes:
             memory=MEMORY,
             raw=raw,
             inputs=raw,
-            prediction=raw @ np.array([0.5, 0.1, 0.2]),
+            prediction=forecast,
         ),
         days,
-        rng.chisquare(1, size=rows),
+        losses := rng.chisquare(1, size=rows),
+        _walk(np.random.default_rng(seed), forecast, losses, probabilities),
     )
 
 
+def _walk(rng: np.random.Generator, forecast: np.ndarray, losses: np.ndarray, probabilities: bool) -> Forecasts:
+    days = np.arange(len(forecast))
+    if not probabilities:
+        return Forecasts(days, forecast + np.sqrt(losses), forecast, probabilities=False)
+    likely = rng.uniform(0.35, 0.65, size=len(days))
+    return Forecasts(days, (rng.random(len(days)) < likely).astype(float), likely, probabilities=True)
+
+
 @lru_cache(maxsize=8)
-def reference(rows: int = 2100, seed: int = 1) -> Reference:
-    found = parsed(json.loads(document(rows, seed)))
+def reference(rows: int = 2100, seed: int = 1, probabilities: bool = False) -> Reference:
+    found = parsed(json.loads(document(rows, seed, probabilities)))
     assert isinstance(found, Reference), found
     return found
 
@@ -91,8 +102,10 @@ def policy(spec: dict[str, Any] | None = None, **metadata: Any) -> DriftPolicy:
 
 
 @lru_cache(maxsize=64)
-def _calibration(spec: str, version: str, rows: int, seed: int, label: Any) -> Calibrated | Refusal:
-    return calibrated(policy(json.loads(spec)).spec, UID, version, label, reference(rows, seed))
+def _calibration(
+    spec: str, version: str, rows: int, seed: int, label: Any, probabilities: bool
+) -> Calibrated | Refusal:
+    return calibrated(policy(json.loads(spec)).spec, UID, version, label, reference(rows, seed, probabilities))
 
 
 @dataclass
@@ -109,6 +122,9 @@ class Watch:
     state: State | None = None
     status: Any = None
     health: Health = field(default_factory=Health)
+    probabilities: bool = False  # the reference holds a calibration
+    ledger: str = ""
+    outcomes: str = ""  # why they are not read
     edges: str | None = "same"  # what the scorer says; same: the reference's
     missing: tuple[int, ...] = (0, 0, 0)
     readings: tuple[Reading, ...] = ()
@@ -127,9 +143,8 @@ class Watch:
     @property
     def calibrated(self) -> Calibrated | Refusal:
         version = self.model.champion.digest if self.model and self.model.champion else ""
-        return _calibration(
-            json.dumps(self.spec), version or "", self.rows, self.seed, self.model.label if self.model else "Volatility"
-        )
+        label = self.model.label if self.model else "Volatility"
+        return _calibration(json.dumps(self.spec), version or "", self.rows, self.seed, label, self.probabilities)
 
     def world(self) -> World:
         dp = policy(self.spec, **self.metadata)
@@ -138,7 +153,7 @@ class Watch:
         edges = reference(self.rows, self.seed).edges_digest if self.edges == "same" else self.edges
         return World(
             dp, self.model, self.platform, self.calibrated, self.state, self.readings, self.queries, self.sessions,
-            edges, self.health,
+            edges, self.health, self.ledger, self.outcomes,
         )  # fmt: skip
 
     def reading(self) -> Reading:
