@@ -22,7 +22,8 @@ from fiduciary.decide.drift.windows import Edge
 from fiduciary.decide.drift.world import ModelFacts, World
 from fiduciary.decide.driftpolicy import decide
 from fiduciary.decide.world import Platform
-from fiduciary.engine.drift.counters import Counters, Scrapes, Want
+from fiduciary.engine.drift.counted import Scrapes, Want
+from fiduciary.engine.drift.counters import Counters
 from fiduciary.engine.metrics import Metrics
 from fiduciary.evidence.refusal import Refusal
 

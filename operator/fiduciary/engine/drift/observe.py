@@ -13,7 +13,7 @@ from fiduciary.decide.drift.series import Watched
 from fiduciary.decide.drift.windows import Edge, windows
 from fiduciary.decide.drift.world import Health, ModelFacts, World
 from fiduciary.decide.promql import Refused
-from fiduciary.engine.drift.counters import Want
+from fiduciary.engine.drift.counted import Want
 from fiduciary.engine.drift.references import Asked
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.manifests.outcomes import scored
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.calibrate import Calibrated, Grid
     from fiduciary.decide.drift.state import Reading
     from fiduciary.decide.world import Platform
-    from fiduciary.engine.drift.counters import Counted, Scrapes
+    from fiduciary.engine.drift.counted import Counted, Scrapes
     from fiduciary.engine.experiments.log import Logs
     from fiduciary.engine.stores import Key, Stores
 
