@@ -6,13 +6,14 @@ spoils it, whether by too many series or by a bug of ours in reading them.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 
 from fiduciary.clients.prometheus_answers import PrometheusError
-from fiduciary.decide.drift.series import by_version
+from fiduciary.decide.drift.series import by_version, counts_query, readings, rows_query
 from fiduciary.decide.drift.world import QueryValue
 from fiduciary.engine.drift.counted import Unseen
 from fiduciary.engine.experiments.asking import SPOILT
@@ -21,15 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fiduciary.decide.counters.samples import Series
-    from fiduciary.decide.drift.series import Watched
+    from fiduciary.decide.drift.series import Place, Watched
+    from fiduciary.decide.drift.state import Reading
     from fiduciary.engine.drift.counted import Scrapes
     from fiduciary.engine.metrics import Metrics
 
-    Place = tuple[str, ...]
     Question = Callable[[Sequence[Watched], int, str, str], str]
 
 log = structlog.get_logger(part="drift")
 
+#: Series from which reading an answer takes longer than others should wait.
+MANY = 2_000
+Found = TypeVar("Found")
 BUG = Unseen("InternalError", "the operator failed on the counts of this policy; its log says where, and it asks again")
 
 
@@ -48,14 +52,41 @@ class Asker:
         self._scrapes = scrapes
         self._metrics = metrics
 
-    async def series(
-        self, name: str, watched: Sequence[Watched], milliseconds: int, at: int, question: Question
+    async def rows(
+        self, watched: Sequence[Watched], milliseconds: int, at: int
     ) -> Mapping[Place, list[Series] | Unseen]:
-        """Series by version in the time before ``at``; a version that is not in it has none. ``name``: for metrics."""
+        """Raw samples of the row counters by version in the time before ``at``; who has none is not in it."""
+        return await self._halved(
+            "DriftRows",
+            watched,
+            milliseconds,
+            at,
+            rows_query,
+            lambda answer: by_version(answer, self._scrapes.namespace),
+        )
+
+    async def counts(self, watched: Sequence[Watched], at: int) -> Mapping[Place, Reading | Unseen]:
+        """All counts at ``at`` by version; who is not counted is not in it."""
+
+        def read(answer: Sequence[Series]) -> Mapping[Place, Reading]:
+            return readings(answer, at, self._scrapes.namespace)
+
+        return await self._halved("DriftCounts", watched, self._scrapes.reach, at, counts_query, read)
+
+    async def _halved(
+        self,
+        name: str,
+        watched: Sequence[Watched],
+        milliseconds: int,
+        at: int,
+        question: Question,
+        read: Callable[[Sequence[Series]], Mapping[Place, Found]],
+    ) -> Mapping[Place, Found | Unseen]:
         started, scrapes = time.monotonic(), self._scrapes
         try:
             answer = await self._client.matrix(question(watched, milliseconds, scrapes.namespace, scrapes.pod), at)
-            found: Mapping[Place, list[Series]] = by_version(answer, scrapes.namespace)
+            # What takes a while is done beside the loop, in which others are answered.
+            found = await asyncio.to_thread(read, answer) if len(answer) > MANY else read(answer)
         except PrometheusError as error:
             self._metrics.asked(name, time.monotonic() - started, error.reason)
             why, spoilt = Unseen(error.reason, error.message), error.reason in SPOILT
@@ -70,8 +101,8 @@ class Asker:
             return {its.place: why for its in watched}
         half = len(watched) // 2
         return {
-            **await self.series(name, watched[:half], milliseconds, at, question),
-            **await self.series(name, watched[half:], milliseconds, at, question),
+            **await self._halved(name, watched[:half], milliseconds, at, question, read),
+            **await self._halved(name, watched[half:], milliseconds, at, question, read),
         }
 
     async def value(self, monitor: str, promql: str, at: int) -> QueryValue | Unseen:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from fiduciary.decide.counters.batches import MOST_SAMPLES
-from fiduciary.decide.drift.series import counts_query, reading_of, reference_of, rows_of, rows_query
+from fiduciary.decide.drift.series import reference_of, rows_of
 from fiduciary.decide.drift.state import Reading
 from fiduciary.engine.drift.asking import BUG, Asker
 from fiduciary.engine.drift.counted import Aim, Closing, Counted, Unseen
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 
     from fiduciary.decide.counters.samples import Series
-    from fiduciary.engine.drift.asking import Client, Place
+    from fiduciary.decide.drift.series import Place
+    from fiduciary.engine.drift.asking import Client
     from fiduciary.engine.drift.counted import Scrapes, Want
     from fiduciary.engine.metrics import Metrics
 
@@ -173,7 +174,7 @@ class Counters:
         watched = list({aim.want.watched.place: aim.want.watched for aim in aims}.values())
         for start in range(0, len(watched), MOST_ROWS):
             part = watched[start : start + MOST_ROWS]
-            found |= await self._asker.series("DriftRows", part, self.scrapes.reach, at, rows_query)
+            found |= await self._asker.rows(part, self.scrapes.reach, at)
         for aim in aims:
             with _alone(aim):
                 self._latest(aim, found, at)
@@ -203,7 +204,7 @@ class Counters:
             for start in range(0, len(part), MOST_ROWS):
                 few = part[start : start + MOST_ROWS]
                 watched = [aim.want.watched for aim in few]
-                found = await self._asker.series("DriftRows", watched, until - since, until, rows_query)
+                found = await self._asker.rows(watched, until - since, until)
                 for aim in few:
                     answer = found.get(aim.want.watched.place, [])
                     if isinstance(answer, Unseen):
@@ -217,21 +218,17 @@ class Counters:
         for start in range(0, len(aims), MOST_COUNTS):
             part = aims[start : start + MOST_COUNTS]
             watched = [aim.want.watched for aim in part]
-            found = await self._asker.series("DriftCounts", watched, self.scrapes.reach, moment, counts_query)
+            found = await self._asker.counts(watched, moment)
             for aim in part:
-                answer = found.get(aim.want.watched.place, [])
-                if isinstance(answer, Unseen):
+                reading = found.get(aim.want.watched.place)
+                if isinstance(reading, Unseen):
                     aim.again(moment)
-                    aim.counted = replace(aim.counted, error=answer)
-                    continue
-                with _alone(aim, moment):
-                    reading = reading_of(answer, aim.want.watched, moment, self.scrapes.namespace)
-                    if aim.want.queries:
-                        aim.half.append((moment, reading))
-                    elif reading is not None:
-                        closing = Closing(moment, reading)
-                        aim.counted = replace(aim.counted, closings=(*aim.counted.closings, closing))
-                await asyncio.sleep(0)  # an answer of thousands of series takes a while: let others work
+                    aim.counted = replace(aim.counted, error=reading)
+                elif aim.want.queries:
+                    aim.half.append((moment, reading))
+                elif reading is not None:
+                    closing = Closing(moment, reading)
+                    aim.counted = replace(aim.counted, closings=(*aim.counted.closings, closing))
 
 
 def _news(key: Hashable, before: Counted, after: Counted, first: bool) -> bool:
@@ -251,12 +248,10 @@ def _seeing(aims: Sequence[Aim]) -> list[Aim]:
 
 
 @contextmanager
-def _alone(aim: Aim, moment: int | None = None) -> Generator[None]:
+def _alone(aim: Aim) -> Generator[None]:
     """What goes wrong with the counts of one policy is said of it, and ends nobody else's."""
     try:
         yield
     except Exception:
         log.exception("drift.bug", key=str(aim.key))
-        if moment is not None:
-            aim.again(moment)
         aim.counted = replace(aim.counted, error=BUG)

@@ -14,13 +14,18 @@ from fiduciary.decide.drift.series import (
     by_version,
     counts_query,
     on_grid,
-    reading_of,
+    readings,
     reference_of,
     rows_of,
     rows_query,
 )
 from fiduciary.decide.drift.state import FeatureCounts, Reading
 from fiduciary_outcomes.metrics import _of_versions  # pyright: ignore[reportPrivateUsage]
+
+
+def reading_of(answer: list[Series], watched: Watched, at: int) -> Reading | None:
+    return readings(answer, at).get(watched.place)
+
 
 DIGEST = "sha256:" + "89abcdef" * 8
 WATCHED = Watched("quant", "quant.spx-volatility", "7", DIGEST)
@@ -118,8 +123,10 @@ def test_an_answer_for_many_is_divided_once() -> None:
         Series({**its.labels, "namespace": "desk", "model": "desk.rates"}, its.samples) for its in exported(extra=5.0)
     ]
     divided = by_version([*exported(), *other])
-    assert reading_of(divided[WATCHED.place], WATCHED, 60_000) == reading_of(exported(), WATCHED, 60_000)
     rates = Watched("desk", "desk.rates", "7", DIGEST)
+    found = readings([*exported(), *other], 60_000)
+    assert found[WATCHED.place] == reading_of(exported(), WATCHED, 60_000)
+    assert found[rates.place].rows == 26
     assert rows_of(divided[rates.place], rates) == ((60_000, 26),)
 
 
