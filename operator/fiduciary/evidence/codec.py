@@ -88,7 +88,7 @@ def _plain(kind: Any) -> Encoder | None:
     if kind is float:  # by the declared type: a caller may have passed 2 for 2.0
         return _float
     if item is None:
-        return (lambda value: _encoder(type(value))(value)) if state else None
+        return encode if state else None
     if item is float:
         return _floats
     one = _plain(item)

@@ -81,7 +81,8 @@ def _edges(case: Case) -> Blind | None:
 
 def _prometheus(case: Case) -> Blind | None:
     its = case.world.health
-    return Blind(reasons.COUNTERS_UNREACHABLE, its.message, its.person) if its.message else None
+    reason = reasons.CATCHING_UP if its.catching_up else reasons.COUNTERS_UNREACHABLE
+    return Blind(reason, its.message, its.person) if its.message else None
 
 
 def _sessions(case: Case) -> Blind | None:

@@ -37,7 +37,7 @@ UNSCORED = (
     "spec.promotion.mode of the model is Manual without an experiment: no outcome scorer counts its rows; write "
     "spec.promotion.experiment"
 )
-CATCHING_UP = "windows of a time in which nobody looked are read, one after the other"
+CATCHING_UP = Health("windows of a time in which nobody looked are read, one after the other", catching_up=True)
 
 
 class Counting(Protocol):
@@ -171,13 +171,13 @@ def _counted(seen: Seen, grid: Grid, want: Want, counted: Counted | None) -> See
     if not closings:
         latest = counted.latest
         if counted.behind:
-            return replace(seen, world=replace(world, health=Health(CATCHING_UP)))
+            return replace(seen, world=replace(world, health=CATCHING_UP))
         if latest is None or grid.length or _closes(grid, want.edge, latest):
             return replace(seen, world=world)
         return replace(seen, world=replace(world, readings=(latest,)))
     first, more = closings[0], len(closings) > 1 or counted.behind
     readings = () if first.reading is None else (first.reading,)
-    health = Health(CATCHING_UP) if more else Health()
+    health = CATCHING_UP if more else Health()
     return replace(seen, world=replace(world, readings=readings, queries=first.values, health=health), more=more)
 
 

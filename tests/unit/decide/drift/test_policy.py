@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from fiduciary.decide.drift.calibrate import MOST_DETECTORS, Calibrated, calibrated
 from fiduciary.decide.drift.notices import cloud_event, postable
+from fiduciary.decide.drift.record import MOST_RECORDS
 from fiduciary.decide.drift.report import folded
 from fiduciary.decide.drift.state import FeatureCounts, Reading, State, Stream
-from fiduciary.decide.drift.world import Health, QueryValue, SessionLoss
+from fiduciary.decide.drift.world import Health, LogHead, QueryValue, RecordedAlarm, SessionLoss
 from fiduciary.evidence.codec import encode
 from fiduciary.evidence.conformal import ConformalCusum
 from fiduciary.evidence.refusal import Refusal
 from tests.unit.decide.drift.watch import FACTS, T0, Watch, draw, policy, reference
+
+if TYPE_CHECKING:
+    from fiduciary.decide.drift.decision import Decision
 
 MISSING = {"name": "gone", "missing": {"above": "0.02"}, "actions": ["Alert", "RollBack"]}
 
@@ -123,6 +127,8 @@ def test_prometheus_away_for_many_windows_is_unknown_without_action_and_is_caugh
 def test_an_alarm_stands_while_nothing_is_seen_and_asks_for_nothing() -> None:
     its = Watch()
     assert its.until_alarm(rng(), 1.5).requested_action is not None
+    its.health = Health("older windows first", catching_up=True)
+    assert its.evaluate().status.next_action == "Retrain held: CatchingUp"
     its.health = Health("Prometheus does not answer")
     decision = its.evaluate()
     assert decision.status.phase == "Drifted"
@@ -180,7 +186,7 @@ def test_missing_rows_beyond_the_limit_and_beyond_chance_alarm_at_once() -> None
     assert decision.status.monitors[0].drifted == ("fast", "heavy")
     assert decision.status.monitors[0].score == "0.1905"
     its.missing = (0, 0, 0)
-    assert its.window(rng()).status.phase == "Stable"
+    assert [its.window(rng()).status.phase for _ in range(3)] == ["Drifted", "Drifted", "Stable"]
     tolerant = Watch(spec={"monitors": [{**MISSING, "missing": {"above": "0.5"}}]}, missing=(9, 0, 0))
     assert tolerant.window(rng()).status.phase == "Stable"  # more than chance, and not more than is tolerated
 
@@ -208,8 +214,53 @@ def test_a_query_needs_its_windows_in_a_row_and_no_value_is_neither() -> None:
         ("Drifted", "4"),
         ("Drifted", "4"),
         ("Drifted", "4"),
-        ("Stable", "20"),
+        ("Drifted", "20"),
     ]
+
+
+def test_a_value_that_dances_around_its_limit_is_one_alarm_which_quiet_windows_end() -> None:
+    query = {"name": "errors", "query": "sum(x)", "above": "1", "actions": ["Alert", "RollBack"]}
+    its = Watch(spec={"monitors": [query]})
+    asked: list[bool] = []
+
+    def value(hour: int, number: float) -> Decision:
+        its.now = T0 + timedelta(hours=hour)
+        its.queries = (QueryValue("errors", int(its.now.timestamp() * 1000), number),)
+        decision = its.evaluate()
+        asked.append(decision.requested_action is not None)
+        return decision
+
+    dance = [value(hour, float(hour % 2) * 2) for hour in range(1, 21)]
+    found = {alarm.digest for decision in dance if decision.state for alarm in decision.state.alarms}
+    assert len(found) == 1
+    assert sum(event.reason == "DriftShown" for decision in dance for event in decision.events) == 1
+    assert asked[:4] == [True, False, True, False], "what is within its limit now asks for nothing"
+    within = dance[-1].status.monitors[0]
+    assert within.state == "Drifted"
+    assert "within the limit in 1 of 3 windows that end the alarm" in (within.message or "")
+    assert value(21, 0.0).status.phase == "Drifted"
+    over = value(22, 0.0)
+    assert over.status.phase == "Stable"
+    assert over.state is not None
+    assert over.state.alarms[0].reason == "BackToReference"
+    again = value(23, 2.0)
+    assert again.state is not None
+    assert again.state.alarms[0].digest not in found
+
+
+def test_a_policy_writes_so_many_records_a_day_and_the_newest_alarm_once_there_is_room() -> None:
+    query = {"name": "errors", "query": "sum(x)", "above": "1", "actions": ["Alert"]}
+    its = Watch(spec={"monitors": [query]}, now=T0 + timedelta(days=2))
+    log = LogHead("spx-volatility", "u", 1, 40, "sha256:" + "1" * 64)
+    old = [RecordedAlarm("spx", f"{k}", its.now - timedelta(hours=20)) for k in range(MOST_RECORDS)]
+    other = RecordedAlarm("other", "x", its.now)
+    its.model = replace(FACTS, log=log, recorded=(*old, other))
+    its.queries = (QueryValue("errors", int(its.now.timestamp() * 1000), 2.0),)
+    full = its.evaluate()
+    assert full.records == ()
+    assert full.alerts, "people hear of it"
+    its.now += timedelta(hours=5)
+    assert [record.action for record in its.evaluate().records] == ["Alarm"]
 
 
 def test_a_query_that_reads_another_namespace_needs_a_person() -> None:
