@@ -46,7 +46,7 @@ def _unusable(gauge: Gauge, counts: Sequence[int], needed: float) -> str:
     if gauge.blind:
         return gauge.blind
     if not counts:
-        return "the scorer counts nothing of it for this version"
+        return "the scorer counts nothing of it for this version: serve it with the runtime of this release"
     if len(counts) != len(gauge.total):
         return f"the scorer counts {len(counts)} bins and the reference has {len(gauge.total)}: they are not comparable"
     rows = sum(counts)

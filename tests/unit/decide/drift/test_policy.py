@@ -73,6 +73,41 @@ def test_an_alarm_ends_when_windows_look_like_the_reference_again() -> None:
     assert its.evaluate().alerts == ()  # a day later nobody is told any more
 
 
+def test_a_correlation_that_no_feature_shows_alone_is_seen_by_the_joint_distance() -> None:
+    monitors = [
+        {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["Alert"]},
+        {"name": "together", "histogram": {"metric": "joint"}, "statistic": "JS", "actions": ["Alert", "Retrain"]},
+    ]
+    its, numbers = Watch(spec={"monitors": monitors}), rng()
+    for _ in range(30):
+        rows = draw(numbers, 21)
+        rows[:, 2] = 0.95 * rows[:, 0] + np.sqrt(1.0 - 0.95**2) * rows[:, 2]
+        its.serve(rows)
+        decision = its.evaluate()
+    states = {one.name: one.state for one in decision.status.monitors}
+    assert states["together"] == "Drifted"
+    assert states["inputs"] != "Drifted"
+    told = decision.status.monitors[1].message or ""
+    assert told.startswith("inputs drifted together: JS ")
+    asked = decision.requested_action
+    assert asked is not None
+    assert asked.kind == "Retrain"
+
+
+def test_a_version_without_a_joint_distance_says_why_and_a_runtime_that_sends_none_is_named() -> None:
+    monitor = {"name": "together", "histogram": {"metric": "joint"}, "statistic": "JS", "actions": ["Alert"]}
+    without = replace(reference(), joint=None, without_joint="300 features; the joint distance is kept up to 128")
+    its = calibrated(policy({"monitors": [monitor]}).spec, "u", "v", "Volatility", without)
+    assert isinstance(its, Calibrated)
+    assert its.gauges[0].blind == "no joint distance: 300 features; the joint distance is kept up to 128"
+    silent = Watch(spec={"monitors": [monitor]})
+    silent.serve(draw(rng(), 21))
+    silent.readings = tuple(replace(one, joint=()) for one in silent.readings)
+    shown = silent.evaluate().status.monitors[0]
+    assert shown.state == "Unknown"
+    assert "serve it with the runtime of this release" in (shown.message or "")
+
+
 def test_a_drift_smaller_than_the_minimum_effect_never_alarms() -> None:
     monitor = {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["Alert"]}
     its, noise = Watch(spec={"monitors": [{**monitor, "minEffect": "0.9"}]}), rng()

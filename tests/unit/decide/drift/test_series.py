@@ -44,6 +44,7 @@ def exported(pod: str = "fiduciary-outcomes-6d5f-x2x9k", extra: float = 0.0, **c
         bins=((4, 6 + extra, 11), (20, 0)),
         missing=(0, 1),
         prediction_bins=(10, 11),
+        joint_bins=(1, 20),
     )
     vars(arm).update(change)
     return [
@@ -56,9 +57,9 @@ def exported(pod: str = "fiduciary-outcomes-6d5f-x2x9k", extra: float = 0.0, **c
 def test_a_reading_is_what_the_scorer_counted() -> None:
     found = reading_of(exported(), WATCHED, 60_000)
     features = (FeatureCounts("rv_d", (4, 6, 11), 0), FeatureCounts("rv_w", (20, 0), 1))
-    assert found == Reading(60_000, 21, features, (10, 11), ())
+    assert found == Reading(60_000, 21, features, (10, 11), (1, 20))
     assert reference_of(exported(), WATCHED) == "ab" * 32
-    assert {series.labels["__name__"] for series in exported()} >= {*COUNTERS} - {"fiduciary_joint_rows_total"}
+    assert {series.labels["__name__"] for series in exported()} >= {*COUNTERS}
 
 
 def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger() -> None:
