@@ -34,6 +34,8 @@ class Server:
     rows: dict[str, int] = field(default_factory=dict[str, int])
     queries: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     samples: list[tuple[int, dict[str, int]]] = field(default_factory=list[tuple[int, dict[str, int]]])
+    before: dict[str, int] = field(default_factory=dict[str, int])
+    """What the scorer's pod of before still shows, 7 seconds after the scrapes of the new one, every other time."""
     away: str = ""
     spoilt: str = ""  # a model whose series are too many
     counts_away: bool = False
@@ -62,6 +64,12 @@ class Server:
             if kept:
                 samples: Any = None if name == self.broken else tuple(kept)
                 found.append(Series({"__name__": series.ROWS, **target}, samples))
+            if kept and name in self.before:
+                old = tuple((t, float(self.before[name])) for t, _ in kept if t % 30_000)
+                target["pod"] = "fiduciary-outcomes-6d5f-aaaaa"
+                found[-1] = Series(found[-1].labels, tuple((t - 7_000, value) for t, value in kept))
+                if old:
+                    found.append(Series({"__name__": series.ROWS, **target}, old))
         return tuple(found)
 
     async def vector(self, promql: str, at: int) -> tuple[Series, ...]:
@@ -140,6 +148,19 @@ def test_who_was_away_finds_the_moments_that_he_would_have_found() -> None:
     assert len(there.ends("spx")) == 5
     assert away.ends("spx") == there.ends("spx")
     assert there.told
+
+
+def test_a_scorer_that_moves_is_no_store_that_was_lost() -> None:
+    """The pod of before shows fewer rows, in between the scrapes of the new one."""
+    rig = Rig(spx=0)
+    rig.aim("spx")
+    rig.run(60)
+    rig.server.before = {"spx": 14}
+    for rows in range(14, 50, 7):
+        rig.server.rows["spx"] = rows
+        rig.run(60)
+    rig.run(120)
+    assert [rows for _, rows in rig.ends("spx")] == [21, 42]
 
 
 def test_a_long_past_is_read_in_parts_that_are_folded_in_between() -> None:

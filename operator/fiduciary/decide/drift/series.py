@@ -92,16 +92,24 @@ def on_grid(samples: Iterable[tuple[int, int]], step: int) -> tuple[tuple[int, i
     return tuple({-(-at // step) * step: value for at, value in samples}.items())
 
 
-def rows_of(answer: Iterable[Series], watched: Watched, namespace: str = "namespace") -> tuple[tuple[int, int], ...]:
-    """(time, rows) of one version, oldest first. A scorer that moved shows twice for a while: the larger is new."""
-    found: dict[int, int] = {}
-    for series in _owned(answer, watched, namespace):
+def rows_of(
+    answer: Iterable[Series], watched: Watched, reach: int, namespace: str = "namespace"
+) -> tuple[tuple[int, int], ...]:
+    """(time, rows) of one version, oldest first. A scorer that moved shows twice for a while, either pod at times of
+    its own: the larger is new. So the rows at a time are the largest that any pod showed in the ``reach`` (ms) before
+    it, as they are of all counts at a moment; the pod of before would else look like a store that was lost.
+    """
+    shown: list[tuple[int, int, int]] = []  # time, pod, rows
+    for pod, series in enumerate(_owned(answer, watched, namespace)):
         if series.labels.get("__name__") == ROWS:
-            for at, value in series.samples:
-                count = count_of(value)
-                if count is not None:
-                    found[at] = max(count, found.get(at, 0))
-    return tuple(sorted(found.items()))
+            counts = ((at, count_of(value)) for at, value in series.samples)
+            shown += [(at, pod, count) for at, count in counts if count is not None]
+    found: dict[int, int] = {}
+    latest: dict[int, tuple[int, int]] = {}
+    for at, pod, count in sorted(shown):
+        latest[pod] = (at, count)
+        found[at] = max(rows for seen, rows in latest.values() if seen > at - reach)
+    return tuple(found.items())
 
 
 def readings(answer: Iterable[Series], at: int, namespace: str = "namespace") -> Mapping[Place, Reading]:

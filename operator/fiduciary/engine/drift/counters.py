@@ -185,7 +185,7 @@ class Counters:
         if isinstance(answer, Unseen):
             aim.counted = replace(aim.counted, error=answer)
             return
-        rows = rows_of(answer, watched, label)
+        rows = rows_of(answer, watched, self.scrapes.reach, label)
         aim.counted = Counted(
             aim.counted.closings,
             Reading(at, rows[-1][1]) if rows else aim.counted.latest,
@@ -204,7 +204,8 @@ class Counters:
             for start in range(0, len(part), MOST_ROWS):
                 few = part[start : start + MOST_ROWS]
                 watched = [aim.want.watched for aim in few]
-                found = await self._asker.rows(watched, until - since, until)
+                # What is shown at the first moment may have been scraped before it.
+                found = await self._asker.rows(watched, until - since + self.scrapes.reach, until)
                 for aim in few:
                     answer = found.get(aim.want.watched.place, [])
                     if isinstance(answer, Unseen):

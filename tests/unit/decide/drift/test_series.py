@@ -67,9 +67,20 @@ def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger
     found = reading_of(moved, WATCHED, 60_000)
     assert found is not None
     assert (found.rows, found.features[0].bins) == (22, (4, 7, 11))
-    assert rows_of(moved, WATCHED) == ((60_000, 22),)
-    assert rows_of(moved[::-1], WATCHED) == ((60_000, 22),)
+    assert rows_of(moved, WATCHED, 40_000) == ((60_000, 22),)
+    assert rows_of(moved[::-1], WATCHED, 40_000) == ((60_000, 22),)
     assert reading_of(moved[::-1], WATCHED, 60_000) == found
+
+
+def test_the_pod_of_before_is_no_loss_of_rows_and_a_lost_store_is_one() -> None:
+    def shown(pod: str, *samples: tuple[int, float]) -> Series:
+        (its,) = [one for one in exported(pod) if one.labels["__name__"] == "fiduciary_histogram_rows_total"]
+        return Series(its.labels, samples)
+
+    old, new = shown("a", (1_000, 20.0), (16_000, 20.0)), shown("b", (9_000, 21.0), (24_000, 21.0))
+    assert [rows for _, rows in rows_of([old, new], WATCHED, 40_000)] == [20, 21, 21, 21]
+    lost = shown("b", (30_000, 1.0), (60_000, 2.0), (75_000, 3.0))
+    assert [rows for _, rows in rows_of([old, lost], WATCHED, 40_000)] == [20, 20, 20, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +95,7 @@ def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger
 def test_what_is_somebody_elses_is_not_read(watched: Watched) -> None:
     assert reading_of(exported(), watched, 60_000) is None
     assert reference_of(exported(), watched) is None
-    assert rows_of(exported(), watched) == ()
+    assert rows_of(exported(), watched, 40_000) == ()
 
 
 def test_no_count_is_no_reading_and_a_hole_is_no_zero() -> None:
@@ -128,7 +139,7 @@ def test_an_answer_for_many_is_divided_once() -> None:
     found = readings([*exported(), *other], 60_000)
     assert found[WATCHED.place] == reading_of(exported(), WATCHED, 60_000)
     assert found[rates.place].rows == 26
-    assert rows_of(divided[rates.place], rates) == ((60_000, 26),)
+    assert rows_of(divided[rates.place], rates, 40_000) == ((60_000, 26),)
 
 
 def test_samples_are_those_of_moments_that_all_have_in_common() -> None:
