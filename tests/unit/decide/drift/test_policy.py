@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from fiduciary.decide.drift.calibrate import MOST_DETECTORS, Calibrated, calibrated
+from fiduciary.decide.drift.calibrate import MOST_DETECTORS, Calibrated, Grid, calibrated, key
 from fiduciary.decide.drift.notices import cloud_event, postable
 from fiduciary.decide.drift.record import MOST_RECORDS
 from fiduciary.decide.drift.report import folded
 from fiduciary.decide.drift.state import FeatureCounts, Reading, State, Stream
 from fiduciary.decide.drift.world import Health, LogHead, QueryValue, RecordedAlarm, SessionLoss
+from fiduciary.decide.driftpolicy import decide
 from fiduciary.evidence.codec import encode
 from fiduciary.evidence.conformal import ConformalCusum
 from fiduciary.evidence.refusal import Refusal
-from tests.unit.decide.drift.watch import FACTS, T0, Watch, draw, policy, reference
+from tests.unit.decide.drift.watch import FACTS, T0, UID, VERSION, Watch, draw, policy, reference
 
 if TYPE_CHECKING:
     from fiduciary.decide.drift.decision import Decision
@@ -182,6 +183,30 @@ def test_rows_that_do_not_come_are_stale_by_the_exchange() -> None:
     assert decision.status.phase == "Unknown"
     assert condition(decision, "Ready").reason == "Stale"
     assert "XNYS has closed 3 sessions since" in condition(decision, "Ready").message
+
+
+@pytest.mark.parametrize(
+    ("now", "stale"),
+    [
+        ("2026-11-06T21:30", False),  # the Friday's last window is read
+        ("2026-11-09T14:20", False),  # Monday before the open: nobody trades at a weekend
+        ("2026-11-09T16:05", False),  # two windows since the open
+        ("2026-11-09T17:05", True),
+    ],
+)
+def test_windows_in_which_the_exchange_is_closed_make_no_rows_late(now: str, stale: bool) -> None:
+    its = Watch()
+    spec = {"window": {"length": "1h", "rows": None}}
+    hourly = policy(spec)
+    known = calibrated(policy().spec, UID, VERSION, "Volatility", reference())
+    assert isinstance(known, Calibrated)
+    known = replace(known, key=key(hourly.spec, UID, VERSION), grid=Grid(60, 60, 3_600_000, 30, 90))
+    grown = int(datetime(2026, 11, 6, 21, tzinfo=UTC).timestamp() * 1000)  # Friday's close
+    streams = tuple(Stream(gauge.monitor, gauge.name) for gauge in known.gauges)
+    state = State(known.key, folded=5, ended=grown, grown=grown, rows=300, edge=Reading(grown, 300), streams=streams)
+    world = replace(its.world(), policy=hourly, calibrated=known, state=state, model=replace(FACTS, calendar="XNYS"))
+    found = condition(decide(world, datetime.fromisoformat(now).replace(tzinfo=UTC)), "DataHealthy")
+    assert (found.reason == "Stale") is stale
 
 
 @pytest.mark.parametrize(("edges", "reason"), [("f" * 64, "ReferenceDiffers"), (None, "ReferenceDiffers")])
