@@ -156,7 +156,7 @@ def test_prometheus_away_for_many_windows_is_unknown_without_action_and_is_caugh
     decision = its.evaluate()  # Prometheus kept the samples
     assert decision.state is not None
     assert same.state is not None
-    assert replace(decision.state, request=None) == replace(same.state, request=None)
+    assert replace(decision.state, request=None, withdrawn=()) == replace(same.state, request=None, withdrawn=())
     assert decision.status.phase == "Drifted"
 
 
