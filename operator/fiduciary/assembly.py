@@ -15,7 +15,8 @@ from fiduciary.clients.prometheus import Prometheus
 from fiduciary.clients.tokens import Tokens
 from fiduciary.decide.counters.contour import Contour
 from fiduciary.decide.counters.runtime import Runtime, Seldon
-from fiduciary.engine.drift.counters import Counters, Scrapes
+from fiduciary.engine.drift.counted import Scrapes
+from fiduciary.engine.drift.counters import Counters
 from fiduciary.engine.drift.reconcile import Sources as DriftSources
 from fiduciary.engine.drift.references import References
 from fiduciary.engine.experiments.asking import Sources

@@ -27,7 +27,7 @@ records = st.fixed_dictionaries(
         "bins": st.lists(st.none() | st.integers(-1, 11), min_size=1, max_size=3) | anything,
     },
     optional={
-        **dict.fromkeys(("predictionBin", "requestId", "labelEnd", "x"), anything),
+        **dict.fromkeys(("predictionBin", "jointBin", "requestId", "labelEnd", "x"), anything),
         "missing": st.just([1]),
     },
 )
@@ -38,13 +38,13 @@ records = st.fixed_dictionaries(
 def test_the_quick_way_reads_what_the_careful_way_reads(item: dict[str, Any]) -> None:
     def careful() -> Any:
         try:
-            return module._slow_record(Field("records[0]", item), LAYOUT)
+            return module._slow_record(Field("records[0]", item), LAYOUT, 3)
         except Refused as refused:
             return refused.message
 
     def quick() -> Any:
         try:
-            return module._record(Field("records", [item]), 0, item, LAYOUT)
+            return module._record(Field("records", [item]), 0, item, LAYOUT, 3)
         except Refused as refused:
             return refused.message
 
@@ -87,6 +87,8 @@ def test_a_batch() -> None:
         ({"reference": "zz"}, "reference is 'zz'"),
         ({"features": [str(i) for i in range(80)], "edges": [255] * 80}, "at most 20000 bins"),
         ({"predictionEdges": None}, "predictionEdges in the batch, which says how many bins there are"),
+        ({"jointEdges": None}, "jointEdges in the batch, which says how many bins there are"),
+        ({"jointEdges": 3}, r"jointBin is 4; expected an integer from 0 to 3"),
         ({"dropped": [{"count": 0}]}, r"dropped\[0\].count is 0"),
         ({"arm": "champion"}, "the document has the unknown arm"),
         ({"sender": ""}, "sender is ''"),

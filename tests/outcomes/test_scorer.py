@@ -69,7 +69,7 @@ def test_only_the_first_prediction_counts_and_copies_are_counted(scorer: Scorer)
     scorer.records("champion", [record("2018-01-01", -4.0 + 1e-7), record("2018-01-02", -4.0)])
     assert results(scorer) == {"first": 2, "duplicate": 2, "conflicting": 1}
     arm = scorer.memory.arms[MODEL, "7", "sha256:" + "7" * 64]
-    assert (arm.rows, arm.bins[0][1], arm.bins[1][2], arm.prediction_bins[3]) == (2, 2, 2, 2)
+    assert (arm.rows, arm.bins[0][1], arm.bins[1][2], arm.prediction_bins[3], arm.joint_bins[4]) == (2, 2, 2, 2, 2)
     scorer.now = at("2018-01-03")
     scorer.outcomes([outcome("2018-01-02", -4.0)])
     scorer.to("2018-01-04")
@@ -79,7 +79,12 @@ def test_only_the_first_prediction_counts_and_copies_are_counted(scorer: Scorer)
 def test_what_was_incomplete_counts_in_the_histograms_once_and_is_no_prediction(scorer: Scorer) -> None:
     """A request without a feature was refused; the client came again with all of them."""
     scorer.put("x", live())
-    lacking = record("2018-01-01", 0.0) | {"prediction": None, "bins": [None, 2], "predictionBin": None}
+    lacking = record("2018-01-01", 0.0) | {
+        "prediction": None,
+        "bins": [None, 2],
+        "predictionBin": None,
+        "jointBin": None,
+    }
     scorer.records("champion", [lacking, lacking])
     scorer.restart()
     scorer.records("champion", [record("2018-01-01", -4.0), record("2018-01-01", -4.0), lacking])
@@ -94,6 +99,19 @@ def test_what_was_incomplete_counts_in_the_histograms_once_and_is_no_prediction(
     scorer.outcomes([outcome("2018-01-02", -4.5)])
     scorer.to("2018-01-04")
     assert [(row["entities"], row["loss"]["champion"]) for row in scorer.rows()] == [(1, "0.25")]
+
+
+def test_a_runtime_of_before_sends_no_joint_distance_and_its_successor_does(scorer: Scorer) -> None:
+    """The version and its layout are the same; the rows of before are in no bin of it."""
+    scorer.records("champion", [record("2018-01-01", -4.0, jointBin=None)], jointEdges=None)
+    (arm,) = scorer.memory.arms.values()
+    assert arm.joint_bins == []
+    scorer.restart()
+    scorer.records("champion", [record("2018-01-02", -4.0)])
+    (arm,) = scorer.memory.arms.values()
+    assert (arm.rows, sum(arm.joint_bins), len(arm.joint_bins)) == (2, 1, 10)
+    with pytest.raises(Refused, match="came with 5 edges of the joint distance, at first with 9"):
+        scorer.records("champion", [record("2018-01-03", -4.0)], jointEdges=5)
 
 
 def test_only_incomplete_records_are_a_missing_prediction(scorer: Scorer) -> None:

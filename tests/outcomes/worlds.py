@@ -89,6 +89,7 @@ def record(time: str, prediction: float, entity: str = "", **changes: Any) -> di
         "prediction": prediction,
         "bins": [1, 2],
         "predictionBin": 3,
+        "jointBin": 4,
         "requestId": None,
         **changes,
     }
@@ -107,6 +108,7 @@ def batch(
         "features": ["rv_d", "rv_w"],
         "edges": [9, 9],
         "predictionEdges": 9,
+        "jointEdges": 9,
         "dropped": [],
         "records": records,
         **changes,

@@ -127,6 +127,12 @@ def test_each_prediction_leaves_a_record(versions: Path, bars: Bars, sink: Sink)
             assert number == len(edges) or value <= edges[number]
         expected = int(np.searchsorted(reference["prediction"]["edges"], one["prediction"], side="left"))
         assert one["predictionBin"] == expected
+        joint = reference["joint"]
+        assert head["jointEdges"] == len(joint["edges"])
+        its = json.loads((versions / "linear" / "features.json").read_bytes())["transform"]
+        inputs = np.clip((features[4000] - its["mean"]) * its["scale"], -its["clip"], its["clip"])
+        distance = np.linalg.norm(np.array(joint["whiten"]) @ (inputs - joint["center"]))
+        assert one["jointBin"] == int(np.searchsorted(joint["edges"], distance, side="left"))
         assert two["predictionId"] == second.parameters["predictionId"].string_param
         assert two["time"] == f"{when[1]}T20:00:00Z", "in UTC"
         assert two["requestId"] is None
@@ -172,7 +178,7 @@ def test_missing_features_are_refused_and_recorded(versions: Path, bars: Bars, s
         assert record["missing"] == [place]
         assert record["bins"][place] is None
         assert record["bins"].count(None) == 1
-        assert (record["prediction"], record["predictionBin"]) == (None, None)
+        assert (record["prediction"], record["predictionBin"], record["jointBin"]) == (None, None, None)
 
 
 def test_probes_and_bad_requests_leave_none(versions: Path, bars: Bars, sink: Sink) -> None:

@@ -20,9 +20,11 @@ MOST_BINS = 20_000
 
 HEX = re.compile(r"[0-9a-f]{8,64}")
 BATCH = frozenset({"model", "version", "digest", "sender", "sequence", "features", "edges", "records"})
-BATCH_OPTIONAL = frozenset({"reference", "predictionEdges", "dropped"})
+BATCH_OPTIONAL = frozenset({"reference", "predictionEdges", "jointEdges", "dropped"})
 RECORD = frozenset({"predictionId", "entity", "time", "prediction", "bins"})
-RECORD_OPTIONAL = frozenset({"missing", "predictionBin", "requestId", "labelEnd", "model", "version", "digest"})
+RECORD_OPTIONAL = frozenset(
+    {"missing", "predictionBin", "jointBin", "requestId", "labelEnd", "model", "version", "digest"}
+)
 RECORD_ALL = RECORD | RECORD_OPTIONAL
 OUTCOMES = frozenset({"model", "outcomes"})
 OUTCOME = frozenset({"value"})
@@ -54,6 +56,7 @@ class Record:
         prediction: None where there was none.
         label_end: canonical; empty where it follows from the time and the calendar.
         bins: per feature, None where the value was missing.
+        joint_bin: of the distance of all features together, None where one is missing, or it is not kept.
     """
 
     prediction_id: str
@@ -64,6 +67,7 @@ class Record:
     prediction: float | None
     bins: tuple[int | None, ...]
     prediction_bin: int | None
+    joint_bin: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Batch:
     """Predictions of one version from one process, and what it had to drop since its batch before.
 
     Attributes:
+        joint_edges: inner edges of the joint distance; None where its bin is not sent. Not of the layout: a runtime of
+            before sends the same version without it.
         dropped: (time, count); time is empty where it is not known.
     """
 
@@ -80,6 +86,7 @@ class Batch:
     sender: str
     sequence: int
     layout: Layout
+    joint_edges: int | None
     records: tuple[Record, ...]
     dropped: tuple[tuple[str, int], ...]
 
@@ -112,6 +119,7 @@ def read_batch(data: bytes, namespace: str) -> Batch:
         edges=edges,
         prediction_edges=found["predictionEdges"].integer(0, MOST_EDGES) if "predictionEdges" in found else None,
     )
+    joint_edges = found["jointEdges"].integer(0, MOST_EDGES) if "jointEdges" in found else None
     records = found["records"]
     return Batch(
         model=model_name(found["model"], namespace),
@@ -120,7 +128,10 @@ def read_batch(data: bytes, namespace: str) -> Batch:
         sender=found["sender"].text(),
         sequence=found["sequence"].integer(),
         layout=layout,
-        records=tuple(_record(records, i, item, layout) for i, item in enumerate(records.list(MOST_RECORDS))),
+        joint_edges=joint_edges,
+        records=tuple(
+            _record(records, i, item, layout, joint_edges) for i, item in enumerate(records.list(MOST_RECORDS))
+        ),
         dropped=_dropped(found),
     )
 
@@ -143,11 +154,12 @@ def _time(field: Field) -> str:
         field.refuse("an ISO 8601 date or date-time")
 
 
-def _record(records: Field, index: int, item: object, layout: Layout) -> Record:
+def _record(records: Field, index: int, item: object, layout: Layout, joint_edges: int | None) -> Record:
     """The hot path: one pass without intermediate objects; what does not fit is looked at again, to be named."""
     if isinstance(item, dict) and RECORD <= (found := cast("dict[str, Any]", item)).keys() <= RECORD_ALL:
         entity, time, value, bins = found["entity"], found["time"], found["prediction"], found["bins"]
         own_bin, request, name = found.get("predictionBin"), found.get("requestId"), found["predictionId"]
+        joint = found.get("jointBin")
         if (
             type(entity) is str
             and type(time) is str
@@ -162,14 +174,15 @@ def _record(records: Field, index: int, item: object, layout: Layout) -> Record:
             and isinstance(bins, list)
             and len(cast("list[int | None]", bins)) == len(layout.edges)
             and (own_bin is None or (type(own_bin) is int and 0 <= own_bin <= (layout.prediction_edges or -1)))
+            and (joint is None or (type(joint) is int and 0 <= joint <= (joint_edges or -1)))
             and "labelEnd" not in found
             and _bins_fit(row := cast("list[int | None]", bins), layout.edges)
         ):
             try:
-                return Record(name, entity, canonical_time(time), request or "", "", value, tuple(row), own_bin)
+                return Record(name, entity, canonical_time(time), request or "", "", value, tuple(row), own_bin, joint)
             except ValueError:
                 pass
-    return _slow_record(Field(f"{records.path}[{index}]", cast("object", item)), layout)
+    return _slow_record(Field(f"{records.path}[{index}]", cast("object", item)), layout, joint_edges)
 
 
 def _bins_fit(bins: Sequence[int | None], edges: Sequence[int]) -> bool:
@@ -178,7 +191,7 @@ def _bins_fit(bins: Sequence[int | None], edges: Sequence[int]) -> bool:
     )
 
 
-def _slow_record(field: Field, layout: Layout) -> Record:
+def _slow_record(field: Field, layout: Layout, joint_edges: int | None) -> Record:
     item = field.object(RECORD, RECORD_OPTIONAL)
     bins: list[int | None] = []
     for position, each in enumerate(item["bins"].items(MOST_FEATURES)):
@@ -189,6 +202,8 @@ def _slow_record(field: Field, layout: Layout) -> Record:
         item["bins"].refuse(f"one bin number (or null) for each of {len(layout.edges)} features")
     if "predictionBin" in item and layout.prediction_edges is None:
         item["predictionBin"].refuse("predictionEdges in the batch, which says how many bins there are")
+    if "jointBin" in item and joint_edges is None:
+        item["jointBin"].refuse("jointEdges in the batch, which says how many bins there are")
     return Record(
         prediction_id=item["predictionId"].text(128),
         entity=item["entity"].text(least=0),
@@ -198,6 +213,7 @@ def _slow_record(field: Field, layout: Layout) -> Record:
         prediction=item["prediction"].number() if "prediction" in item else None,
         bins=tuple(bins),
         prediction_bin=item.optional("predictionBin", lambda each: each.integer(0, layout.prediction_edges or 0)),
+        joint_bin=item.optional("jointBin", lambda each: each.integer(0, joint_edges or 0)),
     )
 
 

@@ -74,6 +74,11 @@ def _of_versions(arms: Iterable[ArmState]) -> list[Metric]:
     predictions = CounterMetricFamily(
         "fiduciary_prediction_rows", "Rows by bin of the prediction.", labels=[*VERSION, "bin"]
     )
+    joint = CounterMetricFamily(
+        "fiduciary_joint_rows",
+        "Rows by bin of the distance of all features together from their centre in training.",
+        labels=[*VERSION, "bin"],
+    )
     reference = GaugeMetricFamily(
         "fiduciary_outcomes_reference_info",
         "Hash of the edges that bins are numbered on; histograms over other edges are not comparable.",
@@ -95,7 +100,9 @@ def _of_versions(arms: Iterable[ArmState]) -> list[Metric]:
             missing.add_metric([*labels, name], lost)
         for number, count in enumerate(arm.prediction_bins):
             predictions.add_metric([*labels, str(number)], count)
-    return [records, dropped, rows, features, missing, predictions, reference]
+        for number, count in enumerate(arm.joint_bins):
+            joint.add_metric([*labels, str(number)], count)
+    return [records, dropped, rows, features, missing, predictions, joint, reference]
 
 
 def _of_outcomes(memory: Memory) -> list[Metric]:

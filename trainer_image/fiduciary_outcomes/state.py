@@ -33,6 +33,7 @@ class ArmState:
         dropped: records lost in transport.
         rows: (entity, time) counted in the histograms.
         bins: per feature, rows in each bin; ``missing`` beside them.
+        joint_bins: of the joint distance; empty until a runtime sends it.
         newest: newest time of a record.
         expired_through: times up to this one were cleaned away.
         last_at: when the newest record came, seconds since 1970.
@@ -51,6 +52,7 @@ class ArmState:
     bins: list[list[int]] = field(default_factory=list[list[int]])
     missing: list[int] = field(default_factory=list[int])
     prediction_bins: list[int] = field(default_factory=list[int])
+    joint_bins: list[int] = field(default_factory=list[int])
     newest: str = ""
     expired_through: str = ""
     last_at: int = 0
@@ -69,9 +71,8 @@ class ArmState:
         state = {
             name: getattr(self, name)
             for name in (
-                "results", "dropped", "rows", "bins", "missing", "prediction_bins", "newest", "expired_through",
-                "last_at",
-                "by_request",
+                "results", "dropped", "rows", "bins", "missing", "prediction_bins", "joint_bins", "newest",
+                "expired_through", "last_at", "by_request",
             )
         }  # fmt: skip
         return (

@@ -41,9 +41,17 @@ def take_batch(memory: Memory, batch: Batch, now: float) -> dict[str, Any]:
             f"version {batch.version} came with features, edges or reference that differ from those of its first "
             f"batch ({_described(arm)}); expected the same, because a version is immutable",
         )
+    if arm is not None and arm.joint_bins and batch.joint_edges not in (None, len(arm.joint_bins) - 1):
+        raise Refused(
+            "ReferenceChanged",
+            f"version {batch.version} came with {batch.joint_edges} edges of the joint distance, at first with "
+            f"{len(arm.joint_bins) - 1}; expected the same, because a version is immutable",
+        )
     arm = memory.arm(batch.model, batch.version, batch.digest)
     if arm.layout is None:
         arm.use(batch.layout)
+    if batch.joint_edges is not None and not arm.joint_bins:
+        arm.joint_bins = [0] * (batch.joint_edges + 1)
     result = _take(memory, arm, batch, now)
     _drop(memory, arm, batch)
     arm.last_at = int(now)
@@ -151,6 +159,8 @@ def _count(memory: Memory, arm: ArmState, first: list[tuple[Key, Record]]) -> No
                 arm.bins[position][number] += 1
         if record.prediction_bin is not None:
             arm.prediction_bins[record.prediction_bin] += 1
+        if record.joint_bin is not None:
+            arm.joint_bins[record.joint_bin] += 1
 
 
 def _seen_as_another_request(memory: Memory, key: Key) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fiduciary_features.transforms import Transform
     from fiduciary_server.contract import Serving
     from fiduciary_server.metrics import Metrics
     from fiduciary_server.reference import Reference
@@ -54,15 +55,19 @@ class Records:
         serving: names the version and the sink; without a sink nothing is kept.
         names: of the features, in order.
         reference: whose edges the bins are on.
+        transform: from features to the model's inputs, whose distance is taken.
         metrics: where records and losses are counted.
     """
 
-    def __init__(self, serving: Serving, names: Sequence[str], reference: Reference, metrics: Metrics) -> None:
+    def __init__(
+        self, serving: Serving, names: Sequence[str], reference: Reference, transform: Transform, metrics: Metrics
+    ) -> None:
         self._settings = serving.records
         self._url = urlsplit(serving.records.url or "")
         self._path = self._url._replace(scheme="", netloc="").geturl() or "/"
         self._connection: http.client.HTTPConnection | None = None
         self._reference = reference
+        self._transform = transform
         self._metrics = metrics
         self._head = {
             "contractVersion": CONTRACT_VERSION,
@@ -75,6 +80,8 @@ class Records:
             "edges": [len(edges) for edges in reference.edges],
             "predictionEdges": len(reference.prediction_edges),
         }
+        if reference.joint is not None:
+            self._head["jointEdges"] = len(reference.joint.edges)
         self._waiting: deque[Record] = deque()
         self._lost: Counter[str | None] = Counter()
         self._lost_guard = threading.Lock()
@@ -150,10 +157,12 @@ class Records:
         # All rows at once: done record by record, this would cost as much as answering.
         bins: list[list[int | None]] = self._reference.bins(raw).tolist()
         places = np.searchsorted(self._reference.prediction_edges, values, side="left").tolist()
+        together = self._together(raw)
         missing: list[list[int]] = [[] for _ in records]
         for row, column in np.argwhere(~np.isfinite(raw)).tolist():
             bins[row][column] = None
             missing[row].append(column)
+            together[row] = None
         return [
             {
                 "predictionId": record.prediction_id,
@@ -162,11 +171,16 @@ class Records:
                 "time": record.time,
                 "prediction": record.prediction,
                 "predictionBin": None if record.prediction is None else place,
+                "jointBin": joint,
                 "bins": own,
                 "missing": absent,
             }
-            for record, place, own, absent in zip(records, places, bins, missing, strict=True)
+            for record, place, joint, own, absent in zip(records, places, together, bins, missing, strict=True)
         ]
+
+    def _together(self, raw: NDArray[np.float64]) -> list[int | None]:
+        joint = self._reference.joint
+        return [None] * len(raw) if joint is None else joint.bins(self._transform.apply(raw)).tolist()
 
     def _deliver(self, batch: tuple[list[Record], bytes]) -> bool:
         """Send one batch until it is taken or refused; False where the process ends first."""

@@ -20,6 +20,38 @@ price in cents instead of dollars, percent instead of fractions or a volume in l
 
 
 @dataclass(frozen=True)
+class Joint:
+    """How far the model's inputs lie from their centre together: ``|whiten (z - center)|`` (Mahalanobis, 1936).
+
+    Attributes:
+        center: ``(F,)`` mean of the transformed features in training.
+        whiten: ``(D, F)``; D directions that varied.
+        edges: inner edges of the distance, ascending.
+    """
+
+    center: Floats
+    whiten: Floats
+    edges: Floats
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any], features: int) -> Joint | None:
+        """None where the trainer kept none, and says why. Raises as :meth:`Reference.read`."""
+        if "unavailable" in document:
+            return None
+        if document["kind"] != "mahalanobis":
+            raise ValueError(f"the joint distance is {document['kind']!r}; expected mahalanobis")
+        center, whiten, edges = (np.asarray(document[name], dtype=np.float64) for name in ("center", "whiten", "edges"))
+        if center.shape != (features,) or whiten.ndim != 2 or whiten.shape[1] != features:
+            raise ValueError(f"the joint distance is of shapes {center.shape} and {whiten.shape}; expected {features}")
+        return cls(center, whiten, edges)
+
+    def bins(self, inputs: Floats) -> NDArray[np.int64]:
+        """Number of the bin of each row, ``(n,)`` of ``(n, F)``; what a row with a NaN gets means nothing."""
+        distance = np.linalg.norm((inputs - self.center) @ self.whiten.T, axis=1)
+        return np.searchsorted(self.edges, distance, side="left")
+
+
+@dataclass(frozen=True)
 class Reference:
     """Of ``drift_reference.json``, what serving needs.
 
@@ -29,6 +61,7 @@ class Reference:
         edges: inner edges of each feature, ascending; bin i holds ``edges[i-1] < x <= edges[i]``.
         prediction_edges: the same of the prediction.
         typical: ``(F,)`` median of each feature in training, NaN where it has none.
+        joint: of all features together; None where the trainer kept none.
     """
 
     sha256: str
@@ -37,6 +70,7 @@ class Reference:
     edges: tuple[Floats, ...]
     prediction_edges: Floats
     typical: Floats
+    joint: Joint | None
 
     @classmethod
     def read(cls, content: bytes, names: Sequence[str]) -> Reference:
@@ -49,7 +83,8 @@ class Reference:
         edges = tuple(np.asarray(entry["edges"], dtype=np.float64) for entry in entries)
         typical = np.array([each[len(each) // 2] if len(each) else np.nan for each in edges])
         prediction = np.asarray(document["prediction"]["edges"], dtype=np.float64)
-        return cls(str(document["edgesSha256"]), low, high, edges, prediction, typical)
+        joint = Joint.read(document["joint"], len(names))
+        return cls(str(document["edgesSha256"]), low, high, edges, prediction, typical, joint)
 
     def bins(self, raw: Floats) -> NDArray[np.int64]:
         """Number of the bin of each value, ``(n, F)`` of ``(n, F)``; what a NaN gets means nothing."""

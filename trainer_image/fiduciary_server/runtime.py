@@ -120,7 +120,7 @@ class FiduciaryRuntime(MLModel):
     def _load(self) -> None:
         self.loaded = loaded = Version.load(self._folder, self.serving.threads)
         self.metrics.reference(loaded.reference.sha256)
-        self.records = Records(self.serving, loaded.features.names, loaded.reference, self.metrics)
+        self.records = Records(self.serving, loaded.features.names, loaded.reference, loaded.transform, self.metrics)
         self.example = self._warm_up()
         self.records.start()
         # What is alive now lives as long as the process: the collector need not look at it again and again.

@@ -165,7 +165,8 @@ class RetrainAction(ApiModel):
     """When a retrain is asked for."""
 
     cooldown: Duration = "24h"
-    """Shortest time between two retrains. Default: 24h."""
+    """Shortest time between an action of this policy, whether a retrain or a rollback, and its next retrain.
+    Default: 24h."""
     max_per_week: Annotated[int, Field(ge=1, le=100, json_schema_extra={"format": "int32"})] = 2
     """Most retrains in seven days. Default: 2."""
     min_new_rows: Annotated[int, Field(ge=0, le=1_000_000_000)] = 250

@@ -31,7 +31,8 @@ def decide(world: World, now: datetime) -> Decision:
     wishes = actions.wishes(case)
     state = case.state
     if state is not None:
-        state = replace(state, request=actions.request(case, wishes))
+        asked = actions.request(case, wishes)
+        state = replace(state, request=asked, withdrawn=actions.withdrawn(state, asked))
     outlook = Outlook(case, seen(case, shown(case), blind), blind, wishes)
     following = _next_window(case)
     return Decision(

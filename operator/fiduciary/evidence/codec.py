@@ -11,6 +11,7 @@ import functools
 import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from fiduciary.evidence.refusal import Refusal, Why
@@ -27,7 +28,7 @@ class _MalformedError(Exception):
 
 def encode(state: DataclassInstance) -> dict[str, Any]:
     """A state of this package as JSON values: objects, lists, strings, integers, null."""
-    return {name: _plain(kind, getattr(state, name)) for name, kind in _fields(type(state)).items()}
+    return _encoder(type(state))(state)
 
 
 def decode(kind: type[State], data: object) -> State | Refusal:
@@ -63,17 +64,43 @@ def _shape(kind: Any) -> tuple[Any, Any, bool]:
     return kind, item, dataclasses.is_dataclass(kind)
 
 
-def _plain(kind: Any, value: Any) -> Any:
-    if value is None:
-        return None
+Encoder = Callable[[Any], Any]
+
+
+@functools.cache
+def _encoder(kind: type[Any]) -> Encoder:
+    """Of a state, made once: a state of hundreds of detectors is written again with each window."""
+    fields = tuple((name, _plain(hint)) for name, hint in _fields(kind).items())
+
+    def encoded(state: Any) -> dict[str, Any]:
+        return {
+            name: value if plain is None or value is None else plain(value)
+            for name, plain in fields
+            for value in (getattr(state, name),)
+        }
+
+    return encoded
+
+
+def _plain(kind: Any) -> Encoder | None:
+    """How a value of this type is written, which is not None; None: as it is."""
     kind, item, state = _shape(kind)
     if kind is float:  # by the declared type: a caller may have passed 2 for 2.0
-        return repr(float(value))
+        return _float
     if item is None:
-        return encode(value) if state else value
+        return encode if state else None
     if item is float:
-        return list(map(repr, map(float, value)))
-    return list(value) if item in (int, str, bool) else [_plain(item, one) for one in value]
+        return _floats
+    one = _plain(item)
+    return list if one is None else lambda values: [None if value is None else one(value) for value in values]
+
+
+def _float(value: Any) -> str:
+    return repr(float(value))
+
+
+def _floats(values: Any) -> list[str]:
+    return list(map(repr, map(float, values)))
 
 
 def _read(kind: Any, data: object, where: str) -> object:

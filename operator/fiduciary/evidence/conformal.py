@@ -7,7 +7,7 @@ independent uniforms for exchangeable scores); Page (1954), Biometrika 41 (CUSUM
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -131,11 +131,12 @@ class ConformalCusum:
             return problem
         position = uniform(calibration.seed, len(calibration.ordered) + self.draws)
         z = normal_score(calibration.ordered, score, position, self.later)
-        later = list(self.later)
+        later = self.later
         if len(later) < MOST_LATER:
-            insort(later, score)
+            place = bisect_right(later, score)
+            later = (*later[:place], score, *later[place:])
         cusum = max(0.0, self.cusum + z - REFERENCE_VALUE)
-        return ConformalCusum(tuple(later), self.draws + 1, window, z, cusum)
+        return ConformalCusum(later, self.draws + 1, window, z, cusum)
 
     def reset(self) -> ConformalCusum:
         """After an alarm was acted on: the sum starts again, what was learned stays."""

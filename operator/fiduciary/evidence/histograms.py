@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,17 @@ def _shares(reference: Sequence[int], current: Sequence[int], smoothing: float) 
         return Refusal(Why.NO_TRIALS, f"{totals[0]} reference rows and {totals[1]} current ones; expected some of both")
     if max(totals) > MAX_COUNT:
         return Refusal(Why.TOO_LARGE, "more than 2^53 rows")
-    one, other = (total + len(reference) * smoothing for total in totals)
+    other = totals[1] + len(reference) * smoothing
     return _Shares(
-        tuple([(count + smoothing) / one for count in reference]),
-        tuple([(count + smoothing) / other for count in current]),
+        _reference_shares(tuple(reference), smoothing), tuple([(count + smoothing) / other for count in current])
     )
+
+
+@lru_cache(maxsize=1 << 15)
+def _reference_shares(reference: tuple[int, ...], smoothing: float) -> tuple[float, ...]:
+    """Window after window is compared with the same reference."""
+    total = sum(reference) + len(reference) * smoothing
+    return tuple([(count + smoothing) / total for count in reference])
 
 
 def psi(reference: Sequence[int], current: Sequence[int]) -> float | Refusal:

@@ -13,7 +13,8 @@ from fiduciary.decide.world import Connection, Platform
 from fiduciary.engine import kinds
 from fiduciary.engine.alerting import Alerting
 from fiduciary.engine.apply import Applier
-from fiduciary.engine.drift.counters import Counters, Scrapes
+from fiduciary.engine.drift.counted import Scrapes
+from fiduciary.engine.drift.counters import Counters
 from fiduciary.engine.drift.observe import DriftObserver
 from fiduciary.engine.drift.reconcile import DriftReconciler
 from fiduciary.engine.drift.reconcile import Sources as DriftSources

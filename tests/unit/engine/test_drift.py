@@ -27,7 +27,7 @@ KEY = Key("DriftPolicy", NAMESPACE, DP)
 def seen(state: State) -> State:
     """What does not depend on when somebody looked."""
     alarms = tuple(replace(alarm, until=None if alarm.until is None else 0) for alarm in state.alarms)
-    return replace(state, judged=0, grown=0, rows=0, request=None, alarms=alarms)
+    return replace(state, judged=0, grown=0, rows=0, request=None, withdrawn=(), alarms=alarms)
 
 
 def test_a_quiet_market_is_watched_without_an_alarm_and_without_many_writes() -> None:

@@ -7,12 +7,16 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from fiduciary.clients.prometheus_answers import PrometheusError
 from fiduciary.decide.counters.samples import Series
 from fiduciary.decide.drift import series
 from fiduciary.decide.drift.calibrate import Grid
 from fiduciary.decide.drift.windows import Edge
-from fiduciary.engine.drift.counters import MOST_WINDOWS, Counters, Scrapes, Want
+from fiduciary.engine.drift.counted import Scrapes, Want
+from fiduciary.engine.drift.counters import Counters
+from fiduciary.engine.drift.ends import MOST_WINDOWS
 from fiduciary.engine.metrics import Metrics
 
 SCRAPES = Scrapes(15, 10)
@@ -30,10 +34,15 @@ class Server:
     rows: dict[str, int] = field(default_factory=dict[str, int])
     queries: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     samples: list[tuple[int, dict[str, int]]] = field(default_factory=list[tuple[int, dict[str, int]]])
+    before: dict[str, int] = field(default_factory=dict[str, int])
+    """What the scorer's pod of before still shows, 7 seconds after the scrapes of the new one, every other time."""
     away: str = ""
     spoilt: str = ""  # a model whose series are too many
     counts_away: bool = False
     hangs: asyncio.Event | None = None  # until then queries of monitors have no answer
+    broken: str = ""  # a model whose series no code of ours can read
+    bug: str = ""  # a model whose answer cannot be decoded
+    value_away: str = ""  # why queries of monitors have no answer
 
     async def matrix(self, promql: str, at: int) -> tuple[Series, ...]:
         self.queries.append((promql, at))
@@ -50,14 +59,25 @@ class Server:
             target = {"namespace": "quant", "pod": "fiduciary-outcomes-6d5f-x2x9k", "model": f"quant.{name}"}
             target |= {"version": "1", "digest": "8" * 8}
             kept = [(t, float(rows[name])) for t, rows in self.samples if at - int(span[1]) < t <= at and name in rows]
+            if name == self.bug:
+                raise RuntimeError("a bug of ours")
             if kept:
-                found.append(Series({"__name__": series.ROWS, **target}, tuple(kept)))
+                samples: Any = None if name == self.broken else tuple(kept)
+                found.append(Series({"__name__": series.ROWS, **target}, samples))
+            if kept and name in self.before:
+                old = tuple((t, float(self.before[name])) for t, _ in kept if t % 30_000)
+                target["pod"] = "fiduciary-outcomes-6d5f-aaaaa"
+                found[-1] = Series(found[-1].labels, tuple((t - 7_000, value) for t, value in kept))
+                if old:
+                    found.append(Series({"__name__": series.ROWS, **target}, old))
         return tuple(found)
 
     async def vector(self, promql: str, at: int) -> tuple[Series, ...]:
         self.queries.append((promql, at))
         if self.hangs is not None:
             await self.hangs.wait()
+        if self.value_away:
+            raise PrometheusError(self.value_away, "away")  # type: ignore[arg-type]
         return (Series({}, ((at, 1.0),)), Series({"a": "b"}, ((at, 1.0),)))
 
 
@@ -130,6 +150,19 @@ def test_who_was_away_finds_the_moments_that_he_would_have_found() -> None:
     assert there.told
 
 
+def test_a_scorer_that_moves_is_no_store_that_was_lost() -> None:
+    """The pod of before shows fewer rows, in between the scrapes of the new one."""
+    rig = Rig(spx=0)
+    rig.aim("spx")
+    rig.run(60)
+    rig.server.before = {"spx": 14}
+    for rows in range(14, 50, 7):
+        rig.server.rows["spx"] = rows
+        rig.run(60)
+    rig.run(120)
+    assert [rows for _, rows in rig.ends("spx")] == [21, 42]
+
+
 def test_a_long_past_is_read_in_parts_that_are_folded_in_between() -> None:
     rig = Rig(spx=0)
     rig.run(15)
@@ -192,6 +225,61 @@ def test_counts_that_were_not_given_are_asked_for_again_at_their_moment() -> Non
     rig.run(90)
     assert rig.ends("spx") == [(75, 21)], "as it was then"
     assert len(rig.told) > told
+
+
+@pytest.mark.parametrize("fault", ["broken", "bug"])
+def test_a_bug_over_one_policy_ends_nobody_elses_windows(fault: str) -> None:
+    rig = Rig(spx=21, other=21, third=21)
+    setattr(rig.server, fault, "other")
+    for name in ("spx", "other", "third"):
+        rig.aim(name)
+    rig.run(90)
+    assert rig.ends("spx")
+    assert rig.ends("third")
+    found = rig.counters.results("other")
+    assert found is not None
+    assert found.error is not None
+    assert found.error.reason == "InternalError"
+    setattr(rig.server, fault, "")
+    rig.run(90)
+    assert rig.ends("other"), "it is asked about again"
+
+
+def test_a_window_whose_query_got_no_answer_is_read_again_as_a_whole() -> None:
+    rig = Rig(spx=0)
+    rig.aim("spx", queries=(("errors", "sum(errors)"),))
+    rig.run(60)
+    rig.server.value_away = "PrometheusUnreachable"
+    rig.server.rows["spx"] = 21
+    rig.run(90)
+    found = rig.counters.results("spx")
+    assert found is not None
+    assert found.closings == (), "counts alone are no window"
+    assert found.error is not None
+    assert "monitor errors" in found.error.message
+    rig.server.value_away = ""
+    rig.server.rows["spx"] = 30
+    rig.run(90)
+    assert rig.ends("spx") == [(75, 21)], "as it was then"
+    found = rig.counters.results("spx")
+    assert found is not None
+    assert found.error is None
+    assert found.closings[0].values[0].at == START + 75_000
+
+
+def test_a_query_that_never_answers_keeps_no_histogram_from_its_windows() -> None:
+    rig = Rig(spx=0)
+    rig.aim("spx", queries=(("slow", "count({__name__=~'.+'}[1y])"),))
+    rig.run(60)
+    rig.server.value_away = "PrometheusTimeout"
+    rig.server.rows["spx"] = 21
+    rig.run(300)
+    found = rig.counters.results("spx")
+    assert found is not None
+    (closing,) = found.closings
+    assert closing.reading is not None
+    assert closing.values[0].value is None
+    assert "asked 3 times" in closing.values[0].message
 
 
 def test_a_query_that_finds_two_series_has_no_value() -> None:

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from fiduciary.api.driftpolicy import Monitor
     from fiduciary.decide.drift.case import Case
-    from fiduciary.decide.drift.state import Alarm
+    from fiduciary.decide.drift.state import Alarm, State
     from fiduciary.decide.drift.world import Acted, Asked, ModelFacts
 
+MOST_WITHDRAWN = 4
 WEEK, DAY = timedelta(days=7), timedelta(days=1)
 
 
@@ -70,6 +71,16 @@ def request(case: Case, asked: tuple[Wish, ...]) -> Request | None:
     return Request(wish.kind, tuple(alarm.monitor for alarm in wish.alarms), wish.digest, case.now, message)
 
 
+def withdrawn(state: State, now: Request | None) -> tuple[Request, ...]:
+    """The requests that were taken back, with the one that is now. The model may have read it before, and be about to
+    record it: what it records then is no less done."""
+    before = state.request
+    if before is None or (now is not None and now.digest == before.digest):
+        return state.withdrawn
+    others = tuple(one for one in state.withdrawn if one.digest != before.digest)
+    return (before, *others)[:MOST_WITHDRAWN]
+
+
 def may_roll_back(monitor: Monitor) -> bool:
     """Only where the inputs are broken or the results are worse than the previous version's on the same sessions."""
     return monitor.beside_previous if monitor.realised else monitor.histogram is None
@@ -77,11 +88,16 @@ def may_roll_back(monitor: Monitor) -> bool:
 
 def _asking(case: Case, kind: Asked) -> tuple[Alarm, ...]:
     monitors = {its.name: its for its in case.spec.monitors}
-    firing = () if case.state is None else tuple(alarm for alarm in case.state.alarms if alarm.until is None)
+    if case.state is None:
+        return ()
+    # A value that is within its limit again is no reason to act, though its alarm is not over yet.
+    calm = {limit.monitor for limit in case.state.limits if limit.quiet}
     return tuple(
         alarm
-        for alarm in firing
-        if (its := monitors.get(alarm.monitor)) is not None
+        for alarm in case.state.alarms
+        if alarm.until is None
+        and alarm.monitor not in calm
+        and (its := monitors.get(alarm.monitor)) is not None
         and kind in its.actions
         and (kind != "RollBack" or may_roll_back(its))
     )
@@ -150,15 +166,17 @@ def _busy(case: Case) -> Held | None:
 
 
 def _cooling(case: Case) -> Held | None:
-    mine = [one for one in _done(case, "Retrain") if one.policy == case.name]
+    # After a rollback as well: another version serves, and what it sees is not known yet.
+    model = case.model
+    mine = [] if model is None else [one for one in model.acted if one.policy == case.name]
     cooldown = timedelta_of(case.spec.actions.retrain.cooldown)
-    last = max((one.at for one in mine), default=None)
-    if last is None or case.moment >= last + cooldown:
+    last = max(mine, key=lambda one: one.at, default=None)
+    if last is None or case.moment >= last.at + cooldown:
         return None
-    until = last + cooldown
+    until, what = last.at + cooldown, "retrain" if last.kind == "Retrain" else "rollback"
     return Held(
         reasons.COOLING_DOWN,
-        f"the last retrain was asked for at {last:%Y-%m-%d %H:%M} UTC; {_not_before(until)}",
+        f"this policy's last {what} was recorded at {last.at:%Y-%m-%d %H:%M} UTC; {_not_before(until)}",
         until,
     )
 

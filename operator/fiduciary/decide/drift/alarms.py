@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fiduciary.decide import identity, reasons
-from fiduciary.decide.drift.fold import acted_on
+from fiduciary.decide.drift.fold import acted_on, quiet_windows
 from fiduciary.decide.drift.losses import versus_threshold
 from fiduciary.decide.drift.state import Alarm
 from fiduciary.evidence.edetector import EDetector
@@ -66,7 +66,7 @@ def ended(state: State, monitors: Iterable[str], at: int, reason: str) -> State:
     return replace(
         state,
         streams=tuple(acted_on(stream) if stream.monitor in names else stream for stream in state.streams),
-        limits=tuple(replace(its, run=0, alarm=None) if its.monitor in names else its for its in state.limits),
+        limits=tuple(replace(its, run=0, quiet=0, alarm=None) if its.monitor in names else its for its in state.limits),
         versus=tuple(
             replace(its, detector=its.detector.reset(), alarm=None, over=EDetector(), half=0.0)
             if its.monitor in names
@@ -137,12 +137,18 @@ def _of_limit(monitor: Monitor, limit: Limit | None) -> Standing:
         return Standing(monitor.name, None, (), "")
     value = 0.0 if limit.value is None else limit.value
     if monitor.missing is not None:
-        told = f"{len(limit.names)} features are missing in more than {monitor.missing.above} of the rows, up to "
-        told += f"{value:.3g}"
+        bound = f"missing in more than {monitor.missing.above} of the rows"
+        told = f"{len(limit.names)} features are {bound}, up to {value:.3g}"
+        now = f"up to {value:.3g} of a feature's rows are missing"
     else:
         bound = f"above {monitor.above}" if monitor.above is not None else f"below {monitor.below}"
-        told = f"the query's value is {value:.6g}, {bound}"
-    return Standing(monitor.name, limit.alarm, limit.names[:MOST_NAMES], f"{told}, for {limit.run} windows in a row")
+        now = f"the query's value is {value:.6g}"
+        told = f"{now}, {bound}"
+    message = f"{told}, for {limit.run} windows in a row"
+    if limit.quiet:
+        needed = quiet_windows(monitor.for_windows)
+        message = f"{now}; it was {bound}, and within the limit in {limit.quiet} of {needed} windows that end the alarm"
+    return Standing(monitor.name, limit.alarm, limit.names[:MOST_NAMES], message)
 
 
 def _of_versus(calibrated: Calibrated, monitor: Monitor, versus: Versus | None) -> Standing:

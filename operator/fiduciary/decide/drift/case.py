@@ -237,11 +237,19 @@ class Case:
 
 
 def _acknowledged(state: State, one: Acted, policy: str) -> State:
-    """What was asked for was carried out: its detectors begin anew."""
-    request = state.request
-    if request is None or one.policy != policy or one.digest != request.digest:
+    """What was asked for was carried out: its detectors begin anew. Also where it was taken back in the moment in which
+    the model took it on; alarms that began after that are of what came of it."""
+    asked = state.withdrawn if state.request is None else (state.request, *state.withdrawn)
+    request = next((its for its in asked if its.digest == one.digest), None)
+    if request is None or one.policy != policy:
         return state
     moment = int(one.at.timestamp())
     done = Done(request.kind, request.monitors, request.digest, moment, f"record {one.sequence}: {request.message}")
-    state = ended(state, request.monitors, moment, RESTARTED[one.kind])
-    return replace(state, request=None, done=(done, *state.done)[:MOST_DONE])
+    later = {alarm.monitor for alarm in state.alarms if alarm.until is None and alarm.since > moment}
+    state = ended(state, tuple(its for its in request.monitors if its not in later), moment, RESTARTED[one.kind])
+    return replace(
+        state,
+        request=None if state.request is not None and state.request.digest == one.digest else state.request,
+        withdrawn=tuple(its for its in state.withdrawn if its.digest != one.digest),
+        done=(done, *state.done)[:MOST_DONE],
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from fiduciary.decide.drift.world import LogHead, ModelFacts
+from fiduciary.decide.drift.world import LogHead, ModelFacts, RecordedAlarm
 from fiduciary.decide.serving.waysback import ways_back
 
 if TYPE_CHECKING:
@@ -37,14 +37,16 @@ def facts(model: FinancialModel, records: Iterable[ModelDecision], history: Hist
     )
 
 
-def recorded(records: Iterable[ModelDecision]) -> frozenset[str]:
-    """Digests of the alarms that have a record."""
-    found: set[str] = set()
+def recorded(records: Iterable[ModelDecision]) -> tuple[RecordedAlarm, ...]:
+    """The alarms that have a record."""
+    found: list[RecordedAlarm] = []
     for record in records:
         if record.spec.action == "Alarm":
-            for alarm in cast("list[Mapping[str, Any]]", record.spec.evidence.summary.get("alarms", [])):
-                found.add(str(alarm.get("digest", "")))
-    return frozenset(found)
+            summary = record.spec.evidence.summary
+            for alarm in cast("list[Mapping[str, Any]]", summary.get("alarms", [])):
+                digest = str(alarm.get("digest", ""))
+                found.append(RecordedAlarm(str(summary.get("policy", "")), digest, record.spec.decided_at))
+    return tuple(found)
 
 
 def _busy(model: FinancialModel, history: History) -> str:

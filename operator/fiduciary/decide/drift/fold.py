@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RECOVERED = 3.5
 """An alarm ends when the evidence that the scores are the reference's again passes this: a CUSUM of ½ - z, which under
 a drift of one standard deviation does so once in 200 windows, and without drift within about nine."""
+QUIET = 3
 ENOUGH = 0.9
 """Share of the fewest rows of a window in which a feature has to have a value."""
 
@@ -47,7 +48,7 @@ def _unusable(gauge: Gauge, counts: Sequence[int], needed: float) -> str:
     if gauge.blind:
         return gauge.blind
     if not counts:
-        return "the scorer counts nothing of it for this version"
+        return "the scorer counts nothing of it for this version: serve it with the runtime of this release"
     if len(counts) != len(gauge.total):
         return f"the scorer counts {len(counts)} bins and the reference has {len(gauge.total)}: they are not comparable"
     rows = sum(counts)
@@ -154,8 +155,17 @@ def fold_missing(
 
 
 def limited(limit: Limit, at: int, value: float, names: tuple[str, ...], beyond: bool, for_windows: int) -> Limit:
-    """With the next value of a monitor with a fixed limit: so many windows in a row beyond it are an alarm, the first
-    one that is not ends it."""
+    """With the next value of a monitor with a fixed limit: so many windows in a row beyond it are an alarm, and
+    :func:`quiet_windows` in a row within it end it, so that a value that dances around its limit is one alarm."""
     run = limit.run + 1 if beyond else 0
-    alarm = (limit.alarm if limit.alarm is not None else at) if run >= for_windows else None
-    return Limit(limit.monitor, run, at, value, names, alarm)
+    if limit.alarm is None:
+        return Limit(limit.monitor, run, 0, at, value, names, at if run >= for_windows else None)
+    quiet = 0 if beyond else limit.quiet + 1
+    if quiet >= quiet_windows(for_windows):
+        return Limit(limit.monitor, run, 0, at, value, names)
+    return Limit(limit.monitor, run, quiet, at, value, names if beyond else limit.names, limit.alarm)
+
+
+def quiet_windows(for_windows: int) -> int:
+    """Windows in a row within a limit that end an alarm: as many as raised it, at least :data:`QUIET`."""
+    return max(for_windows, QUIET)

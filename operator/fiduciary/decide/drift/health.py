@@ -81,7 +81,8 @@ def _edges(case: Case) -> Blind | None:
 
 def _prometheus(case: Case) -> Blind | None:
     its = case.world.health
-    return Blind(reasons.COUNTERS_UNREACHABLE, its.message, its.person) if its.message else None
+    reason = reasons.CATCHING_UP if its.catching_up else reasons.COUNTERS_UNREACHABLE
+    return Blind(reason, its.message, its.person) if its.message else None
 
 
 def _sessions(case: Case) -> Blind | None:
@@ -93,20 +94,19 @@ def _stale(case: Case) -> Blind | None:
     if calibrated is None or state is None or state.grown < 0:
         return None
     grown = at(state.grown // 1000)
-    if calibrated.grid.length:
-        late = timedelta(milliseconds=min(LATE_WINDOWS * calibrated.grid.length, 10**12))
-        if case.moment - grown <= late:
-            return None
-        return Blind(
-            reasons.STALE, f"no new row since {grown:%Y-%m-%d %H:%M} UTC, windows are {case.spec.window.length}"
-        )
+    length = calibrated.grid.length
     try:
-        passed = _closed_since(case, grown)
+        passed = _windows_since(case, grown, length) if length else _closed_since(case, grown)
     except CalendarUnknown as error:
         return Blind(reasons.CALENDAR_UNKNOWN, f"{error}; whether rows are late cannot be told", True)
-    if passed <= LATE_SESSIONS:
+    if passed <= (LATE_WINDOWS if length else LATE_SESSIONS):
         return None
-    told = f"no new row since {grown:%Y-%m-%d %H:%M} UTC, and {case.exchange} has closed {passed} sessions since"
+    what = (
+        f"{passed} windows of {case.spec.window.length} in which {case.exchange} is open have ended since"
+        if length
+        else f"{case.exchange} has closed {passed} sessions since"
+    )
+    told = f"no new row since {grown:%Y-%m-%d %H:%M} UTC, and {what}"
     return Blind(reasons.STALE, f"{told}: see that clients ask for predictions and that records reach the scorer")
 
 
@@ -118,6 +118,24 @@ def _closed_since(case: Case, since: datetime) -> int:
             break
         times = session_times(case.calendars, case.exchange, day)
         passed += times is not None and since < times[1] <= case.moment
+        day += timedelta(days=1)
+    return passed
+
+
+def _windows_since(case: Case, since: datetime, length: int) -> int:
+    """Whole windows between ``since`` and now in which the exchange is open for some time; counting ends as above.
+    Nobody asks for predictions at night."""
+    begins, now = -(-round(since.timestamp() * 1000) // length), case.now * 1000 // length
+    passed, day = 0, since.date() - timedelta(days=1)
+    for _ in range(LONGEST_LOOK):
+        if day > case.moment.date() + timedelta(days=1) or passed > LATE_WINDOWS:
+            break
+        times = session_times(case.calendars, case.exchange, day)
+        if times is not None:
+            opens, closes = (round(time.timestamp() * 1000) for time in times)
+            first, after = max(begins, opens // length), min(now, -(-closes // length))
+            passed += max(0, after - first)
+            begins = max(begins, after)
         day += timedelta(days=1)
     return passed
 

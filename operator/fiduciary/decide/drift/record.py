@@ -6,6 +6,7 @@ Numbers travel as texts; the largest policy stays below the 3 KiB of a record, a
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api.modeldecision import Actor, Cause, DecidedModelRef, Evidence, ModelDecisionSpec
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.state import Alarm, Request, State
 
 LIMIT = 3000
+MOST_RECORDS, PERIOD = 24, timedelta(days=1)
+"""Records of alarms that one policy writes in that time at most, so that none fills the log of its model. Events and
+alerts tell of all of them."""
 COLUMNS = ("name", "score", "threshold", "distance", "sinceWindow", "lastWindow")
 """Of the rows of ``detectors``: evidence, its threshold, distance beyond sampling, and the windows it came from."""
 
@@ -33,12 +37,17 @@ def records(case: Case, state: State | None) -> tuple[ModelDecisionSpec, ...]:
     log = None if case.model is None else case.model.log
     if state is None or log is None or case.model is None or case.version is None or not _judged(case, state):
         return ()
+    known = {one.digest for one in case.model.recorded}
+    since = case.moment - PERIOD
+    room = MOST_RECORDS - sum(one.policy == case.name and one.at > since for one in case.model.recorded)
     found: list[ModelDecisionSpec] = []
     previous = log.digest
     for alarm in sorted(state.alarms, key=lambda alarm: (alarm.since, alarm.monitor)):
         # What ended with its version is another version's: nothing that would be said of it now is true.
-        if alarm.digest in case.model.recorded or alarm.reason == reasons.BEGUN_ANEW:
+        if alarm.digest in known or alarm.reason == reasons.BEGUN_ANEW:
             continue
+        if len(found) >= room:
+            break  # the newest of each monitor is recorded once there is room again
         content = _summary(case, state, [alarm], None)
         spec = ModelDecisionSpec(
             model_ref=DecidedModelRef(name=log.model, uid=log.uid),

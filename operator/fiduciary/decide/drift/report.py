@@ -7,6 +7,8 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pydantic_core import to_json
+
 from fiduciary.api.driftpolicy import (
     Detector,
     DriftPolicyStatus,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 RESOLVED_SECONDS = 86_400
 """How long an alert that ended is still posted, so that an Alertmanager that was away hears of it."""
+GROWTH = 3_600_000
+"""ms: how far the time of the newest row may lie behind in the status."""
 PHASES: tuple[MonitorState, ...] = ("Drifted", "Drifting", "Unknown", "Stable")
 
 
@@ -59,7 +63,7 @@ def seen(case: Case, shown: tuple[Shown, ...], blind: Blind | None) -> tuple[Sho
 
 def report(case: Case, outlook: Outlook, state: State | None, next_window: datetime | None) -> DriftPolicyStatus:
     """The status that is true once this judgement is written. ``state``: with the request that stands now."""
-    evidence = None if state is None else folded(state)
+    evidence = kept(case, state)
     worst = max((its for its in outlook.shown if its.threshold is not None), key=lambda its: its.part, default=None)
     calibrated = case.calibrated
     return DriftPolicyStatus(
@@ -87,8 +91,26 @@ def report(case: Case, outlook: Outlook, state: State | None, next_window: datet
 
 def folded(state: State) -> FoldedWindows:
     """The state as the status keeps it."""
-    text = json.dumps(encode(state), separators=(",", ":"), ensure_ascii=False)
+    text = to_json(encode(state)).decode()
     return FoldedWindows(digest=_digest(text), state=text)
+
+
+def kept(case: Case, state: State | None) -> FoldedWindows | None:
+    """What the status keeps: what was there, while nothing but time has passed, or where it cannot be read, for
+    whoever looks into it."""
+    before = case.status.evidence
+    if before is not None and (case.world.unreadable or not moved(case.world.state, state)):
+        return before
+    return None if state is None else folded(state)
+
+
+def moved(before: State | None, after: State | None) -> bool:
+    """Whether more than the time of the last judgement, and some rows, is another."""
+    if before is None or after is None:
+        return before is not after
+    if before.grown >= 0 and after.grown - before.grown < GROWTH:
+        after = replace(after, grown=before.grown, rows=before.rows)
+    return replace(after, judged=before.judged) != before
 
 
 def stored(evidence: FoldedWindows) -> State | Refusal:

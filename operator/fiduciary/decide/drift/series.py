@@ -33,6 +33,12 @@ SCORER = "fiduciary-outcomes-[a-z0-9]+-[a-z0-9]+"
 DIGITS = 8
 VERSION = ("version", "digest")
 _BIN = re.compile("[0-9]{1,6}")
+_SINGLE = ""
+"""The bin of a count that has none."""
+NUMBERS = tuple(map(str, range(1000)))
+"""Of bins: a reference has ten, and the scorer takes 1,000 of all features together at most."""
+
+Place = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class Watched:
     digest: str
 
     @property
-    def place(self) -> tuple[str, ...]:
+    def place(self) -> Place:
         """Where :func:`by_version` has its series."""
         return (self.namespace, *self.labels.values())
 
@@ -72,9 +78,9 @@ def counts_query(watched: Iterable[Watched], milliseconds: int, namespace: str =
     return f"{{{_matchers(COUNTERS, watched, namespace, pod)}}}[{max(1, milliseconds)}ms]"
 
 
-def by_version(answer: Iterable[Series], namespace: str = "namespace") -> Mapping[tuple[str, ...], list[Series]]:
+def by_version(answer: Iterable[Series], namespace: str = "namespace") -> Mapping[Place, list[Series]]:
     """The series of each version by :attr:`Watched.place`: an answer holds those of hundreds."""
-    found: dict[tuple[str, ...], list[Series]] = {}
+    found: dict[Place, list[Series]] = {}
     for series in answer:
         place = (series.labels.get(namespace, ""), *(series.labels.get(name, "") for name in ("model", *VERSION)))
         found.setdefault(place, []).append(series)
@@ -86,41 +92,62 @@ def on_grid(samples: Iterable[tuple[int, int]], step: int) -> tuple[tuple[int, i
     return tuple({-(-at // step) * step: value for at, value in samples}.items())
 
 
-def rows_of(answer: Iterable[Series], watched: Watched, namespace: str = "namespace") -> tuple[tuple[int, int], ...]:
-    """(time, rows) of one version, oldest first. A scorer that moved shows twice for a while: the larger is new."""
-    found: dict[int, int] = {}
-    for series in _owned(answer, watched, namespace):
+def rows_of(
+    answer: Iterable[Series], watched: Watched, reach: int, namespace: str = "namespace"
+) -> tuple[tuple[int, int], ...]:
+    """(time, rows) of one version, oldest first. A scorer that moved shows twice for a while, either pod at times of
+    its own: the larger is new. So the rows at a time are the largest that any pod showed in the ``reach`` (ms) before
+    it, as they are of all counts at a moment; the pod of before would else look like a store that was lost.
+    """
+    shown: list[tuple[int, int, int]] = []  # time, pod, rows
+    for pod, series in enumerate(_owned(answer, watched, namespace)):
         if series.labels.get("__name__") == ROWS:
-            for at, value in series.samples:
-                count = count_of(value)
-                if count is not None:
-                    found[at] = max(count, found.get(at, 0))
-    return tuple(sorted(found.items()))
+            counts = ((at, count_of(value)) for at, value in series.samples)
+            shown += [(at, pod, count) for at, count in counts if count is not None]
+    found: dict[int, int] = {}
+    latest: dict[int, tuple[int, int]] = {}
+    for at, pod, count in sorted(shown):
+        latest[pod] = (at, count)
+        found[at] = max(rows for seen, rows in latest.values() if seen > at - reach)
+    return tuple(found.items())
 
 
-def reading_of(answer: Iterable[Series], watched: Watched, at: int, namespace: str = "namespace") -> Reading | None:
-    """All counts of one version in the answer to :func:`counts_query`; None where its rows are not counted."""
-    bins: dict[tuple[str, str], dict[int, int]] = {}
-    single: dict[tuple[str, str], int] = {}
-    for series in _owned(answer, watched, namespace):
-        name, feature, place = (series.labels.get(label, "") for label in ("__name__", "feature", "bin"))
+def readings(answer: Iterable[Series], at: int, namespace: str = "namespace") -> Mapping[Place, Reading]:
+    """All counts of every version in the answer to :func:`counts_query`, by :attr:`Watched.place`, in one pass: it
+    holds some 250 series of each. A version whose rows are not counted is not in it.
+
+    A scorer that moved shows each count twice for a while: the larger is new.
+    """
+    found: dict[Place, dict[tuple[str, str], dict[str, int]]] = {}
+    for series in answer:
         count = count_of(series.samples[-1][1]) if series.samples else None
         if count is None:
             continue
-        if _BIN.fullmatch(place):
-            its = bins.setdefault((name, feature), {})
-            its[int(place)] = max(count, its.get(int(place), 0))
-        elif not place and name != REFERENCE:
-            single[name, feature] = max(count, single.get((name, feature), 0))
-    if (ROWS, "") not in single:
-        return None
+        label = series.labels.get
+        place = (label(namespace, ""), label("model", ""), label("version", ""), label("digest", ""))
+        its = found.get(place)
+        if its is None:
+            its = found[place] = {}
+        name = (label("__name__", ""), label("feature", ""))
+        bins = its.get(name)
+        if bins is None:
+            bins = its[name] = {}
+        number = label("bin", "")
+        before = bins.get(number)
+        if before is None or count > before:
+            bins[number] = count
+    return {place: _reading(its, at) for place, its in found.items() if _SINGLE in its.get((ROWS, ""), {})}
+
+
+def _reading(its: Mapping[tuple[str, str], Mapping[str, int]], at: int) -> Reading:
+    nothing: Mapping[str, int] = {}
     features = tuple(
-        FeatureCounts(feature, _whole(its), single.get((MISSING, feature), 0))
-        for (name, feature), its in sorted(bins.items())
+        FeatureCounts(feature, _whole(bins), its.get((MISSING, feature), nothing).get(_SINGLE, 0))
+        for (name, feature), bins in sorted(its.items())
         if name == FEATURES
     )
-    prediction, joint = _whole(bins.get((PREDICTION, ""), {})), _whole(bins.get((JOINT, ""), {}))
-    return Reading(at, single[ROWS, ""], features, prediction, joint)
+    prediction, joint = _whole(its.get((PREDICTION, ""), nothing)), _whole(its.get((JOINT, ""), nothing))
+    return Reading(at, its[ROWS, ""][_SINGLE], features, prediction, joint)
 
 
 def reference_of(answer: Iterable[Series], watched: Watched, namespace: str = "namespace") -> str | None:
@@ -133,9 +160,18 @@ def reference_of(answer: Iterable[Series], watched: Watched, namespace: str = "n
     return found.pop() or None if len(found) == 1 else None
 
 
-def _whole(its: Mapping[int, int]) -> tuple[int, ...]:
-    """Counts of bins 0 … n; nothing where one of them is not there: zero would be a guess."""
-    return tuple(its[place] for place in range(len(its))) if set(its) == set(range(len(its))) else ()
+def _whole(its: Mapping[str, int]) -> tuple[int, ...]:
+    """Counts of bins 0 … n; nothing where one of them is not there: zero would be a guess. Labels that no scorer
+    writes are nobody's bins."""
+    found: list[int] = []
+    for number in NUMBERS:
+        count = its.get(number)
+        if count is None:
+            break
+        found.append(count)
+    if len(found) < len(its) and any(_BIN.fullmatch(number) and int(number) >= len(found) for number in its):
+        return ()
+    return tuple(found)
 
 
 def _owned(answer: Iterable[Series], watched: Watched, namespace: str) -> Iterable[Series]:

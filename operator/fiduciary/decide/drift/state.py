@@ -67,12 +67,14 @@ class Stream:
 class Limit:
     """A monitor with a fixed limit: a query, or the share of missing rows.
 
-    ``run``: windows in a row beyond it. ``last``: time (ms) of the last window that was looked at. ``names``: features
-    beyond it, worst first. ``blind``: why the last value was none.
+    ``run``: windows in a row beyond it; ``quiet``: windows in a row within it, while there is an alarm. ``last``: time
+    (ms) of the last window that was looked at. ``names``: features beyond it, worst first; while there is an alarm,
+    those of its last window beyond. ``blind``: why the last value was none.
     """
 
     monitor: str
     run: int = 0
+    quiet: int = 0
     last: int = -1
     value: float | None = None
     names: tuple[str, ...] = ()
@@ -160,6 +162,7 @@ class State:
         why: what was wrong with the last window; empty: nothing.
         ended: time (ms) of the last window that was judged.
         grown: time (ms) of the newest reading with more rows than before.
+        withdrawn: the last requests that were taken back: the model may have taken one on in that moment.
         judged: time of the last judgement: it never runs backwards.
         chain: SHA-256 over all windows, in order; sessions have their own.
         estimate: mean loss of the last window of rows, as far as its forecasts alone tell; no detector sees it.
@@ -180,6 +183,7 @@ class State:
     losses: Losses = Losses()
     alarms: tuple[Alarm, ...] = ()
     request: Request | None = None
+    withdrawn: tuple[Request, ...] = ()
     done: tuple[Done, ...] = ()
     judged: int = 0
     chain: str = ""

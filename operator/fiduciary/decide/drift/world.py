@@ -70,6 +70,15 @@ class Acted:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedAlarm:
+    """An alarm that the model's log has."""
+
+    policy: str
+    digest: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class LogHead:
     """The end of the model's decision log, which the record of an alarm follows. ``digest`` None: it is empty."""
 
@@ -98,7 +107,7 @@ class ModelFacts:
     busy: str = ""  # training or experiment that is under way, in words
     acted: tuple[Acted, ...] = ()  # of all policies of the model, at least eight days back
     log: LogHead | None = None  # None: nothing can be recorded (any more)
-    recorded: frozenset[str] = frozenset()  # digests of alarms that the log has
+    recorded: tuple[RecordedAlarm, ...] = ()  # that the log has
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,7 @@ class Health:
 
     message: str = ""  # why not, and what to do; empty: they could
     person: bool = False  # somebody has to act; else it passes by itself
+    catching_up: bool = False  # they can, and older windows are read first
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from fiduciary.decide.drift.series import Watched
 from fiduciary.decide.drift.windows import Edge, windows
 from fiduciary.decide.drift.world import Health, ModelFacts, World
 from fiduciary.decide.promql import Refused
-from fiduciary.engine.drift.counters import Want
+from fiduciary.engine.drift.counted import Want
 from fiduciary.engine.drift.references import Asked
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.manifests.outcomes import scored
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.state import Reading
     from fiduciary.decide.experiment.ledgers import LedgerView, Wanted
     from fiduciary.decide.world import Platform
-    from fiduciary.engine.drift.counters import Counted, Scrapes
+    from fiduciary.engine.drift.counted import Counted, Scrapes
     from fiduciary.engine.experiments.log import Logs
     from fiduciary.engine.stores import Key, Stores
 
@@ -40,7 +40,7 @@ UNSCORED = (
     "spec.promotion.mode of the model is Manual without an experiment: no outcome scorer counts its rows; write "
     "spec.promotion.experiment"
 )
-CATCHING_UP = "windows of a time in which nobody looked are read, one after the other"
+CATCHING_UP = Health("windows of a time in which nobody looked are read, one after the other", catching_up=True)
 
 
 class Counting(Protocol):
@@ -213,13 +213,13 @@ def _counted(seen: Seen, grid: Grid, want: Want, counted: Counted | None) -> See
     if not closings:
         latest = counted.latest
         if counted.behind:
-            return replace(seen, world=replace(world, health=Health(CATCHING_UP)))
+            return replace(seen, world=replace(world, health=CATCHING_UP))
         if latest is None or grid.length or _closes(grid, want.edge, latest):
             return replace(seen, world=world)
         return replace(seen, world=replace(world, readings=(latest,)))
     first, more = closings[0], len(closings) > 1 or counted.behind
     readings = () if first.reading is None else (first.reading,)
-    health = Health(CATCHING_UP) if more else Health()
+    health = CATCHING_UP if more else Health()
     return replace(seen, world=replace(world, readings=readings, queries=first.values, health=health), more=more)
 
 

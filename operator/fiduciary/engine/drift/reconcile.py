@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from fiduciary.clients.kube import KubeError
+from fiduciary.decide.drift.report import moved
 from fiduciary.engine import kinds
-from fiduciary.engine.drift.status import moved, worth_writing, written
+from fiduciary.engine.drift.status import worth_writing
 from fiduciary.engine.reconcile import GONE, Outcome
 from fiduciary.engine.report import target_of, write_status
 from fiduciary.engine.stores import Key
@@ -128,7 +129,7 @@ class DriftReconciler:
         policy = seen.policy
         target = target_of(kinds.DRIFTPOLICY, policy)
         wrote: list[str] = []
-        status = written(seen, decision)
+        status = decision.status
         if worth_writing(policy.status, status):
             await write_status(self._applier, self._stores, target, policy, status)
             wrote.append(Step.STATUS.value)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fiduciary.decide.drift.actions import may_roll_back
-from fiduciary.decide.drift.world import Acted, QueryValue
+from fiduciary.decide.drift.world import Acted, Health, QueryValue
 from fiduciary.decide.driftpolicy import decide
 from tests.unit.decide.drift.watch import CHAMPION, FACTS, T0, Watch, draw, policy
 
@@ -151,6 +151,30 @@ def test_another_policys_retrain_does_not_cool_this_one_down() -> None:
     assert other.decisions[-1].requested_action is not None
     own = drifted(spec=spec, model=replace(FACTS, acted=(acted("Retrain", 24),)))
     assert own.decisions[-1].status.next_action == "Retrain held: CoolingDown"
+
+
+def test_a_rollback_cools_the_retrains_of_its_policy_down() -> None:
+    spec = {"actions": {"retrain": {"cooldown": "30d"}}}
+    own = drifted(spec=spec, model=replace(FACTS, acted=(acted("RollBack", 24),)))
+    assert own.decisions[-1].status.next_action == "Retrain held: CoolingDown"
+    held = next(one for one in own.decisions[-1].status.conditions if one.type == "ActionHeld")
+    assert "this policy's last rollback" in held.message
+
+
+def test_what_was_taken_back_in_the_moment_in_which_it_was_recorded_is_done_all_the_same() -> None:
+    its = drifted()
+    asked = its.decisions[-1].requested_action
+    assert asked is not None
+    its.health = Health("Prometheus does not answer")
+    assert its.evaluate().requested_action is None
+    its.model = replace(FACTS, acted=(Acted("Retrain", "spx", asked.digest, its.now, 12),))
+    done = its.evaluate()
+    assert [one.kind for one in done.status.actions] == ["Retrain"]
+    assert done.state is not None
+    assert [alarm.reason for alarm in done.state.alarms] == ["RetrainAsked"]
+    its.health = Health()
+    assert its.evaluate().requested_action is None, "it is not asked for once more"
+    assert its.evaluate().status.actions == done.status.actions
 
 
 def test_a_request_stands_until_it_is_recorded_and_then_the_detectors_begin_anew() -> None:

@@ -77,7 +77,7 @@ def test_a_restart_neither_repeats_nor_skips_a_window(seed: int, shift: float, c
             state = decide(world, T0 + timedelta(days=stop)).state
             state = decode(State, json.loads(json.dumps(encode(state))))
             assert isinstance(state, State)
-            state = replace(state, request=None, judged=0)
+            state = replace(state, request=None, withdrawn=(), judged=0)
             seen = stop
         return state
 
@@ -138,7 +138,9 @@ def test_the_judgement_is_total(
         following = decide(later, watch.now)
         assert following.state is not None
         # nothing that was folded is folded again
-        assert replace(following.state, request=None) == replace(decision.state, request=None)
+        assert replace(following.state, request=None, withdrawn=()) == replace(
+            decision.state, request=None, withdrawn=()
+        )
     assert decision.wake_at is not None
     assert decision.wake_at > watch.now.replace(microsecond=0)
     assert policy().metadata.uid == UID

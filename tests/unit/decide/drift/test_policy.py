@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from fiduciary.decide.drift.calibrate import MOST_DETECTORS, Calibrated, calibrated
+from fiduciary.decide.drift.calibrate import MOST_DETECTORS, Calibrated, Grid, calibrated, key
 from fiduciary.decide.drift.notices import cloud_event, postable
+from fiduciary.decide.drift.record import MOST_RECORDS
 from fiduciary.decide.drift.report import folded
 from fiduciary.decide.drift.state import FeatureCounts, Reading, State, Stream
-from fiduciary.decide.drift.world import Health, QueryValue, SessionLoss
+from fiduciary.decide.drift.world import Health, LogHead, QueryValue, RecordedAlarm, SessionLoss
+from fiduciary.decide.driftpolicy import decide
 from fiduciary.evidence.codec import encode
 from fiduciary.evidence.conformal import ConformalCusum
 from fiduciary.evidence.refusal import Refusal
-from tests.unit.decide.drift.watch import FACTS, T0, Watch, draw, policy, reference
+from tests.unit.decide.drift.watch import FACTS, T0, UID, VERSION, Watch, draw, policy, reference
+
+if TYPE_CHECKING:
+    from fiduciary.decide.drift.decision import Decision
 
 MISSING = {"name": "gone", "missing": {"above": "0.02"}, "actions": ["Alert", "RollBack"]}
 
@@ -69,6 +74,41 @@ def test_an_alarm_ends_when_windows_look_like_the_reference_again() -> None:
     assert its.evaluate().alerts == ()  # a day later nobody is told any more
 
 
+def test_a_correlation_that_no_feature_shows_alone_is_seen_by_the_joint_distance() -> None:
+    monitors = [
+        {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["Alert"]},
+        {"name": "together", "histogram": {"metric": "joint"}, "statistic": "JS", "actions": ["Alert", "Retrain"]},
+    ]
+    its, numbers = Watch(spec={"monitors": monitors}), rng()
+    for _ in range(30):
+        rows = draw(numbers, 21)
+        rows[:, 2] = 0.95 * rows[:, 0] + np.sqrt(1.0 - 0.95**2) * rows[:, 2]
+        its.serve(rows)
+        decision = its.evaluate()
+    states = {one.name: one.state for one in decision.status.monitors}
+    assert states["together"] == "Drifted"
+    assert states["inputs"] != "Drifted"
+    told = decision.status.monitors[1].message or ""
+    assert told.startswith("inputs drifted together: JS ")
+    asked = decision.requested_action
+    assert asked is not None
+    assert asked.kind == "Retrain"
+
+
+def test_a_version_without_a_joint_distance_says_why_and_a_runtime_that_sends_none_is_named() -> None:
+    monitor = {"name": "together", "histogram": {"metric": "joint"}, "statistic": "JS", "actions": ["Alert"]}
+    without = replace(reference(), joint=None, without_joint="300 features; the joint distance is kept up to 128")
+    its = calibrated(policy({"monitors": [monitor]}).spec, "u", "v", "Volatility", without)
+    assert isinstance(its, Calibrated)
+    assert its.gauges[0].blind == "no joint distance: 300 features; the joint distance is kept up to 128"
+    silent = Watch(spec={"monitors": [monitor]})
+    silent.serve(draw(rng(), 21))
+    silent.readings = tuple(replace(one, joint=()) for one in silent.readings)
+    shown = silent.evaluate().status.monitors[0]
+    assert shown.state == "Unknown"
+    assert "serve it with the runtime of this release" in (shown.message or "")
+
+
 def test_a_drift_smaller_than_the_minimum_effect_never_alarms() -> None:
     monitor = {"name": "inputs", "histogram": {"metric": "feature"}, "statistic": "PSI", "actions": ["Alert"]}
     its, noise = Watch(spec={"monitors": [{**monitor, "minEffect": "0.9"}]}), rng()
@@ -116,13 +156,15 @@ def test_prometheus_away_for_many_windows_is_unknown_without_action_and_is_caugh
     decision = its.evaluate()  # Prometheus kept the samples
     assert decision.state is not None
     assert same.state is not None
-    assert replace(decision.state, request=None) == replace(same.state, request=None)
+    assert replace(decision.state, request=None, withdrawn=()) == replace(same.state, request=None, withdrawn=())
     assert decision.status.phase == "Drifted"
 
 
 def test_an_alarm_stands_while_nothing_is_seen_and_asks_for_nothing() -> None:
     its = Watch()
     assert its.until_alarm(rng(), 1.5).requested_action is not None
+    its.health = Health("older windows first", catching_up=True)
+    assert its.evaluate().status.next_action == "Retrain held: CatchingUp"
     its.health = Health("Prometheus does not answer")
     decision = its.evaluate()
     assert decision.status.phase == "Drifted"
@@ -141,6 +183,30 @@ def test_rows_that_do_not_come_are_stale_by_the_exchange() -> None:
     assert decision.status.phase == "Unknown"
     assert condition(decision, "Ready").reason == "Stale"
     assert "XNYS has closed 3 sessions since" in condition(decision, "Ready").message
+
+
+@pytest.mark.parametrize(
+    ("now", "stale"),
+    [
+        ("2026-11-06T21:30", False),  # the Friday's last window is read
+        ("2026-11-09T14:20", False),  # Monday before the open: nobody trades at a weekend
+        ("2026-11-09T16:05", False),  # two windows since the open
+        ("2026-11-09T17:05", True),
+    ],
+)
+def test_windows_in_which_the_exchange_is_closed_make_no_rows_late(now: str, stale: bool) -> None:
+    its = Watch()
+    spec = {"window": {"length": "1h", "rows": None}}
+    hourly = policy(spec)
+    known = calibrated(policy().spec, UID, VERSION, "Volatility", reference())
+    assert isinstance(known, Calibrated)
+    known = replace(known, key=key(hourly.spec, UID, VERSION), grid=Grid(60, 60, 3_600_000, 30, 90))
+    grown = int(datetime(2026, 11, 6, 21, tzinfo=UTC).timestamp() * 1000)  # Friday's close
+    streams = tuple(Stream(gauge.monitor, gauge.name) for gauge in known.gauges)
+    state = State(known.key, folded=5, ended=grown, grown=grown, rows=300, edge=Reading(grown, 300), streams=streams)
+    world = replace(its.world(), policy=hourly, calibrated=known, state=state, model=replace(FACTS, calendar="XNYS"))
+    found = condition(decide(world, datetime.fromisoformat(now).replace(tzinfo=UTC)), "DataHealthy")
+    assert (found.reason == "Stale") is stale
 
 
 @pytest.mark.parametrize(("edges", "reason"), [("f" * 64, "ReferenceDiffers"), (None, "ReferenceDiffers")])
@@ -180,7 +246,7 @@ def test_missing_rows_beyond_the_limit_and_beyond_chance_alarm_at_once() -> None
     assert decision.status.monitors[0].drifted == ("fast", "heavy")
     assert decision.status.monitors[0].score == "0.1905"
     its.missing = (0, 0, 0)
-    assert its.window(rng()).status.phase == "Stable"
+    assert [its.window(rng()).status.phase for _ in range(3)] == ["Drifted", "Drifted", "Stable"]
     tolerant = Watch(spec={"monitors": [{**MISSING, "missing": {"above": "0.5"}}]}, missing=(9, 0, 0))
     assert tolerant.window(rng()).status.phase == "Stable"  # more than chance, and not more than is tolerated
 
@@ -208,8 +274,53 @@ def test_a_query_needs_its_windows_in_a_row_and_no_value_is_neither() -> None:
         ("Drifted", "4"),
         ("Drifted", "4"),
         ("Drifted", "4"),
-        ("Stable", "20"),
+        ("Drifted", "20"),
     ]
+
+
+def test_a_value_that_dances_around_its_limit_is_one_alarm_which_quiet_windows_end() -> None:
+    query = {"name": "errors", "query": "sum(x)", "above": "1", "actions": ["Alert", "RollBack"]}
+    its = Watch(spec={"monitors": [query]})
+    asked: list[bool] = []
+
+    def value(hour: int, number: float) -> Decision:
+        its.now = T0 + timedelta(hours=hour)
+        its.queries = (QueryValue("errors", int(its.now.timestamp() * 1000), number),)
+        decision = its.evaluate()
+        asked.append(decision.requested_action is not None)
+        return decision
+
+    dance = [value(hour, float(hour % 2) * 2) for hour in range(1, 21)]
+    found = {alarm.digest for decision in dance if decision.state for alarm in decision.state.alarms}
+    assert len(found) == 1
+    assert sum(event.reason == "DriftShown" for decision in dance for event in decision.events) == 1
+    assert asked[:4] == [True, False, True, False], "what is within its limit now asks for nothing"
+    within = dance[-1].status.monitors[0]
+    assert within.state == "Drifted"
+    assert "within the limit in 1 of 3 windows that end the alarm" in (within.message or "")
+    assert value(21, 0.0).status.phase == "Drifted"
+    over = value(22, 0.0)
+    assert over.status.phase == "Stable"
+    assert over.state is not None
+    assert over.state.alarms[0].reason == "BackToReference"
+    again = value(23, 2.0)
+    assert again.state is not None
+    assert again.state.alarms[0].digest not in found
+
+
+def test_a_policy_writes_so_many_records_a_day_and_the_newest_alarm_once_there_is_room() -> None:
+    query = {"name": "errors", "query": "sum(x)", "above": "1", "actions": ["Alert"]}
+    its = Watch(spec={"monitors": [query]}, now=T0 + timedelta(days=2))
+    log = LogHead("spx-volatility", "u", 1, 40, "sha256:" + "1" * 64)
+    old = [RecordedAlarm("spx", f"{k}", its.now - timedelta(hours=20)) for k in range(MOST_RECORDS)]
+    other = RecordedAlarm("other", "x", its.now)
+    its.model = replace(FACTS, log=log, recorded=(*old, other))
+    its.queries = (QueryValue("errors", int(its.now.timestamp() * 1000), 2.0),)
+    full = its.evaluate()
+    assert full.records == ()
+    assert full.alerts, "people hear of it"
+    its.now += timedelta(hours=5)
+    assert [record.action for record in its.evaluate().records] == ["Alarm"]
 
 
 def test_a_query_that_reads_another_namespace_needs_a_person() -> None:

@@ -14,13 +14,18 @@ from fiduciary.decide.drift.series import (
     by_version,
     counts_query,
     on_grid,
-    reading_of,
+    readings,
     reference_of,
     rows_of,
     rows_query,
 )
 from fiduciary.decide.drift.state import FeatureCounts, Reading
 from fiduciary_outcomes.metrics import _of_versions  # pyright: ignore[reportPrivateUsage]
+
+
+def reading_of(answer: list[Series], watched: Watched, at: int) -> Reading | None:
+    return readings(answer, at).get(watched.place)
+
 
 DIGEST = "sha256:" + "89abcdef" * 8
 WATCHED = Watched("quant", "quant.spx-volatility", "7", DIGEST)
@@ -39,6 +44,7 @@ def exported(pod: str = "fiduciary-outcomes-6d5f-x2x9k", extra: float = 0.0, **c
         bins=((4, 6 + extra, 11), (20, 0)),
         missing=(0, 1),
         prediction_bins=(10, 11),
+        joint_bins=(1, 20),
     )
     vars(arm).update(change)
     return [
@@ -51,9 +57,9 @@ def exported(pod: str = "fiduciary-outcomes-6d5f-x2x9k", extra: float = 0.0, **c
 def test_a_reading_is_what_the_scorer_counted() -> None:
     found = reading_of(exported(), WATCHED, 60_000)
     features = (FeatureCounts("rv_d", (4, 6, 11), 0), FeatureCounts("rv_w", (20, 0), 1))
-    assert found == Reading(60_000, 21, features, (10, 11), ())
+    assert found == Reading(60_000, 21, features, (10, 11), (1, 20))
     assert reference_of(exported(), WATCHED) == "ab" * 32
-    assert {series.labels["__name__"] for series in exported()} >= {*COUNTERS} - {"fiduciary_joint_rows_total"}
+    assert {series.labels["__name__"] for series in exported()} >= {*COUNTERS}
 
 
 def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger() -> None:
@@ -61,9 +67,20 @@ def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger
     found = reading_of(moved, WATCHED, 60_000)
     assert found is not None
     assert (found.rows, found.features[0].bins) == (22, (4, 7, 11))
-    assert rows_of(moved, WATCHED) == ((60_000, 22),)
-    assert rows_of(moved[::-1], WATCHED) == ((60_000, 22),)
+    assert rows_of(moved, WATCHED, 40_000) == ((60_000, 22),)
+    assert rows_of(moved[::-1], WATCHED, 40_000) == ((60_000, 22),)
     assert reading_of(moved[::-1], WATCHED, 60_000) == found
+
+
+def test_the_pod_of_before_is_no_loss_of_rows_and_a_lost_store_is_one() -> None:
+    def shown(pod: str, *samples: tuple[int, float]) -> Series:
+        (its,) = [one for one in exported(pod) if one.labels["__name__"] == "fiduciary_histogram_rows_total"]
+        return Series(its.labels, samples)
+
+    old, new = shown("a", (1_000, 20.0), (16_000, 20.0)), shown("b", (9_000, 21.0), (24_000, 21.0))
+    assert [rows for _, rows in rows_of([old, new], WATCHED, 40_000)] == [20, 21, 21, 21]
+    lost = shown("b", (30_000, 1.0), (60_000, 2.0), (75_000, 3.0))
+    assert [rows for _, rows in rows_of([old, lost], WATCHED, 40_000)] == [20, 20, 20, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +95,7 @@ def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger
 def test_what_is_somebody_elses_is_not_read(watched: Watched) -> None:
     assert reading_of(exported(), watched, 60_000) is None
     assert reference_of(exported(), watched) is None
-    assert rows_of(exported(), watched) == ()
+    assert rows_of(exported(), watched, 40_000) == ()
 
 
 def test_no_count_is_no_reading_and_a_hole_is_no_zero() -> None:
@@ -118,9 +135,11 @@ def test_an_answer_for_many_is_divided_once() -> None:
         Series({**its.labels, "namespace": "desk", "model": "desk.rates"}, its.samples) for its in exported(extra=5.0)
     ]
     divided = by_version([*exported(), *other])
-    assert reading_of(divided[WATCHED.place], WATCHED, 60_000) == reading_of(exported(), WATCHED, 60_000)
     rates = Watched("desk", "desk.rates", "7", DIGEST)
-    assert rows_of(divided[rates.place], rates) == ((60_000, 26),)
+    found = readings([*exported(), *other], 60_000)
+    assert found[WATCHED.place] == reading_of(exported(), WATCHED, 60_000)
+    assert found[rates.place].rows == 26
+    assert rows_of(divided[rates.place], rates, 40_000) == ((60_000, 26),)
 
 
 def test_samples_are_those_of_moments_that_all_have_in_common() -> None:

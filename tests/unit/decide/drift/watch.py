@@ -137,7 +137,8 @@ class Watch:
 
     def __post_init__(self) -> None:
         its = reference(self.rows, self.seed)
-        self.counts = [np.zeros(len(one.edges) + 1, dtype=int) for one in (*its.features, its.prediction)]
+        assert its.joint is not None
+        self.counts = [np.zeros(len(one.edges) + 1, dtype=int) for one in (*its.features, its.prediction, its.joint)]
         self.lost = np.zeros(3, dtype=int)
 
     @property
@@ -162,18 +163,23 @@ class Watch:
             FeatureCounts(one.name, tuple(map(int, counts)), int(gone))
             for one, counts, gone in zip(its.features, self.counts, self.lost, strict=False)
         )
-        return Reading(int(self.now.timestamp() * 1000), self.counted, features, tuple(map(int, self.counts[3])))
+        return Reading(
+            int(self.now.timestamp() * 1000), self.counted, features, *(tuple(map(int, one)) for one in self.counts[3:])
+        )
 
     def serve(self, raw: np.ndarray) -> None:
         """Rows that the scorer counts, one a day; the first ``missing`` rows of each call lack a feature."""
-        its = reference(self.rows, self.seed)
+        its, joint = reference(self.rows, self.seed), json.loads(document(self.rows, self.seed))["joint"]
+        assert its.joint is not None
+        whiten, center = np.array(joint["whiten"]), np.array(joint["center"])
         for index, row in enumerate(raw):
             self.now += timedelta(days=1)
-            values = (*row, float(row @ np.array([0.5, 0.1, 0.2])))
-            for place, (one, value) in enumerate(zip((*its.features, its.prediction), values, strict=True)):
+            together = float(np.linalg.norm(whiten @ (row - center)))
+            values = (*row, float(row @ np.array([0.5, 0.1, 0.2])), together)
+            for place, (one, value) in enumerate(zip((*its.features, its.prediction, its.joint), values, strict=True)):
                 if place < 3 and index < self.missing[place]:
                     self.lost[place] += 1
-                else:
+                elif place < 4 or index >= max(self.missing):  # a row that is not whole has no distance
                     self.counts[place][int(np.searchsorted(one.edges, value, side="left"))] += 1
             self.counted += 1
             self.readings = (*self.readings, self.reading())
