@@ -64,8 +64,8 @@ def _unnoticed(view: DeploymentView, what: str, now: datetime) -> Note | None:
     if not _waits_for_kserve(view) or now - view.created_at < PATIENCE:
         return None
     message = (
-        f"KServe has not looked at InferenceService {view.name} of {what} since {view.created_at:%H:%M:%S} UTC: start its "
-        "controller (docs/kserve.md), or read its log: kubectl -n kserve logs deployment/kserve-controller-manager"
+        f"KServe has not looked at InferenceService {view.name} of {what} since {view.created_at:%H:%M:%S} UTC: start "
+        "its controller (docs/kserve.md), or read its log: kubectl -n kserve logs deployment/kserve-controller-manager"
     )
     return Note(reasons.CONTROL_PLANE_DISCONNECTED, message, stalled=True)
 
