@@ -154,6 +154,13 @@ class FinancialModel(Resource):
     rules: ClassVar[tuple[Rule, ...]] = (
         *name_rules("FinancialModel", 40),
         Rule(
+            "!has(self.spec.serving) || !has(self.spec.serving.backend) || self.spec.serving.backend != 'KServe' || "
+            "size(self.metadata.name) <= 35",
+            "with backend KServe the name must have at most 35 characters, because KServe makes a label of 28 more from "
+            "it; choose a shorter one, or another backend",
+            field_path=".metadata.name",
+        ),
+        Rule(
             "!has(oldSelf.status) || !has(oldSelf.status.champion) || self.spec.registry == oldSelf.spec.registry",
             "spec.registry cannot be changed once there is a champion: the versions that the log names are numbers of "
             "that registered model; create another FinancialModel instead",

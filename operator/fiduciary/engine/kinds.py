@@ -96,6 +96,8 @@ CHILDREN = {
 MANAGED: Mapping[str, str] = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
 SERVES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.SERVING}
 SCORES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.OUTCOMES}
+#: InferenceServices, and what KServe makes of them: it copies their labels.
+LENT: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.KSERVE}
 PART = {"app.kubernetes.io/part-of": "fiduciary"}
 
 #: Only our own objects are sent to us, and only the policies that say they are ours. Gateways are the platform's.
@@ -105,8 +107,9 @@ LABELS: Mapping[Resource, tuple[Mapping[str, str], ...]] = {
     POLICY: (PART,),
     BINDING: (PART,),
     **dict.fromkeys((HTTPROUTE, MODEL, EXPERIMENT), (SERVES,)),
-    INFERENCESERVICE: ({**MANAGED, meta.LABEL_COMPONENT: meta.KSERVE},),
-    **dict.fromkeys((DEPLOYMENT, *COMPANIONS), (SERVES, SCORES)),
+    INFERENCESERVICE: (LENT,),
+    DEPLOYMENT: (SERVES, SCORES, LENT),
+    **dict.fromkeys(COMPANIONS, (SERVES, SCORES)),
 }
 """What an object has to carry to be sent to us; where there are several, any of them."""
 

@@ -159,18 +159,17 @@ class Observer:
     def _serving(self, name: Name) -> Iterator[DeploymentView]:
         """The model's Deployments with their pods."""
         stores, pods = self._stores, self._stores.pods
+        lent: dict[str, DeploymentView] = {}
         for deployment in stores.deployments.of(name):
             found = map(pods.get, pods.indexed(("Deployment", name[0], deployment.name)))
             its = [pod for pod in found if isinstance(pod, ServingPod)]
-            yield replace(deployment, pods=tuple(sorted(its, key=_name))) if its else deployment
-
+            view = replace(deployment, pods=tuple(sorted(its, key=_name))) if its else deployment
+            if view.lent_by:
+                lent[view.lent_by] = view
+            else:
+                yield view
         for service in stores.inference_services.of(name):
-            found = map(pods.get, pods.indexed(("Deployment", name[0], othersviews.predictor(service.name))))
-            its = [pod for pod in found if isinstance(pod, ServingPod)]
-            ready = sum(pod.ready for pod in its)
-            updated = len(its) if service.updated else ready
-            pods_of_it = tuple(sorted(its, key=_name))
-            yield replace(service, ready=ready, available=ready, updated=updated, total=len(its), pods=pods_of_it)
+            yield othersviews.served_by(service, lent.get(service.name))
         yield from stores.seldon_models.of(name)
 
     def _seldon(self, name: Name, model: FinancialModel) -> SeldonView:

@@ -6,6 +6,7 @@ As in :mod:`fiduciary.engine.served`, a projection keeps what a decision reads a
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CAPABILITIES = "SELDON_SERVER_CAPABILITIES"
 """Environment variable of a Server's container ``agent``."""
+_OF_THE_DEPLOYMENT = ("MinimumReplicasUnavailable", "ProgressDeadlineExceeded")
 
 
 def model(body: Body) -> ModelView:
@@ -150,14 +152,18 @@ def server_view(found: dict[str, Any], configs: Iterable[dict[str, Any]]) -> Ser
 
 
 def inference_service(body: Body) -> DeploymentView:
-    """An InferenceService of mode Standard: its Deployment is KServe's, its pods are told apart by our labels."""
+    """An InferenceService of mode Standard by itself; :func:`served_by` says what its Deployment shows.
+
+    Its ``observedGeneration`` is that of the Deployment, of which every change of an autoscaler makes another one: it
+    says nothing about what was asked of the InferenceService.
+    """
     metadata, status = body["metadata"], part(body, "status")
     content, edited = content_of(body)
     predictor = part(part(body, "spec"), "predictor")
     containers = entries(predictor, "containers")
     minimum = predictor.get("minReplicas", 1)
     conditions = {entry["type"]: entry for entry in entries(status, "conditions")}
-    ready = conditions.get("PredictorReady", {}).get("status") == "True"
+    able = minimum if conditions.get("PredictorReady", {}).get("status") == "True" else 0
     return DeploymentView(
         name=intern(metadata["name"]),
         uid=metadata["uid"],
@@ -165,18 +171,17 @@ def inference_service(body: Body) -> DeploymentView:
         digest=intern(annotations_of(body).get(meta.ANNOTATION_DIGEST, "")),
         version=intern(labels_of(body).get(meta.LABEL_VERSION, "")),
         content=content,
-        image=intern(next((one.get("image", "") for one in containers if one.get("name") == CONTAINER), "")),
+        image=intern(next((one.get("image", "") for one in containers if one["name"] == CONTAINER), "")),
         created_at=created(body),
         edited=edited,
         serving_key=annotations_of(body).get(meta.ANNOTATION_SERVING_KEY, ""),
         owner_uid=served.owner(metadata),
         replicas=minimum,
-        # KServe says of numbers nothing; pods that it made are counted when a world is made.
-        ready=minimum if ready else 0,
-        updated=minimum if ready else 0,
-        available=minimum if ready else 0,
-        total=minimum,
-        observed=status.get("observedGeneration", 0) == metadata.get("generation"),
+        ready=able,
+        updated=able,
+        available=able,
+        total=able,
+        observed=bool(conditions),
         failure=_refusal(conditions.get("PredictorReady", {})),
         deleting="deletionTimestamp" in metadata,
         api_version=intern(body["apiVersion"]),
@@ -184,14 +189,33 @@ def inference_service(body: Body) -> DeploymentView:
     )
 
 
-def predictor(name: str) -> str:
-    """The Deployment that KServe makes for an InferenceService."""
-    return f"{name}-predictor"
+def served_by(service: DeploymentView, made: DeploymentView | None) -> DeploymentView:
+    """An InferenceService with the numbers and pods of the Deployment that KServe made of it.
+
+    KServe copies annotations, so that the Deployment carries what it was made of; until that is what the
+    InferenceService asks for now, its pods are those of something else.
+    """
+    if made is None:
+        return replace(service, ready=0, updated=0, available=0, total=0, observed=False)
+    taken_over = made.content == service.content
+    return replace(
+        service,
+        # An autoscaler writes to the Deployment alone.
+        replicas=max(service.replicas, made.replicas) if taken_over else service.replicas,
+        ready=made.ready,
+        updated=made.updated if taken_over else 0,
+        available=made.available,
+        total=made.total,
+        observed=made.observed and taken_over,
+        failure=made.failure or service.failure,
+        overdue=made.overdue,
+        pods=made.pods,
+    )
 
 
 def _refusal(condition: Body) -> str:
-    """Why KServe cannot make pods. What a pod itself shows says more than a Deployment's lack of availability."""
-    if condition.get("status") != "False" or condition.get("reason") in ("MinimumReplicasUnavailable", None):
+    """Why KServe makes no pods. What its Deployment says of itself is read there, and pods say more."""
+    if condition.get("status") != "False" or condition.get("reason") in (*_OF_THE_DEPLOYMENT, None):
         return ""
     return f"{condition['reason']}: {condition.get('message', '')}".rstrip(": ")
 

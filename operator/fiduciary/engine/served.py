@@ -33,6 +33,7 @@ def deployment(body: Body) -> DeploymentView:
     metadata, spec, status = body["metadata"], part(body, "spec"), part(body, "status")
     content, edited = content_of(body)
     containers = entries(part(part(spec, "template"), "spec"), "containers")
+    lent_by = _lent_by(metadata)
     return DeploymentView(
         name=intern(metadata["name"]),
         uid=metadata["uid"],
@@ -40,9 +41,12 @@ def deployment(body: Body) -> DeploymentView:
         digest=intern(annotations_of(body).get(meta.ANNOTATION_DIGEST, "")),
         version=intern(labels_of(body).get(meta.LABEL_VERSION, "")),
         content=content,
-        image=intern(next((container.get("image", "") for container in containers if container["name"] == SERVER), "")),
+        image=intern(
+            next((container.get("image", "") for container in containers if container["name"] in SERVERS), "")
+        ),
         created_at=created(body),
-        edited=edited,
+        # What is asked for in a Deployment of KServe's was asked of the InferenceService.
+        edited=edited and not lent_by,
         serving_key=annotations_of(body).get(meta.ANNOTATION_SERVING_KEY, ""),
         owner_uid=owner(metadata),
         replicas=spec.get("replicas", 1),
@@ -54,7 +58,13 @@ def deployment(body: Body) -> DeploymentView:
         failure=_failure(status),
         overdue=any(c.get("reason") == "ProgressDeadlineExceeded" for c in entries(status, "conditions")),
         deleting="deletionTimestamp" in metadata,
+        lent_by=lent_by,
     )
+
+
+def _lent_by(metadata: Body) -> str:
+    makers = (one["name"] for one in entries(metadata, "ownerReferences") if one["kind"] == "InferenceService")
+    return intern(next(makers, ""))
 
 
 def _failure(status: Body) -> str:

@@ -90,7 +90,7 @@ class Stores:
         self.routes: Store[RouteView] = Store(kinds.HTTPROUTE, self._route, parent=_model_in_label)
         self.seldon_models: Store[ModelView] = Store(kinds.MODEL, othersviews.model, parent=_model_in_label)
         self.inference_services: Store[DeploymentView] = Store(
-            kinds.INFERENCESERVICE, othersviews.inference_service, parent=_model_in_label, tally=self.rollout.count
+            kinds.INFERENCESERVICE, othersviews.inference_service, parent=_model_in_label
         )
         self.workloads: tuple[Store[Any], ...] = (self.deployments, self.seldon_models, self.inference_services)
         self.splits: Store[ExperimentView] = Store(kinds.EXPERIMENT, self._split, parent=_model_in_label)

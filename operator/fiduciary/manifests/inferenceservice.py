@@ -14,6 +14,7 @@ from fiduciary.manifests import versionnames
 from fiduciary.manifests.companions import DEFAULT_CPU_PERCENT
 from fiduciary.manifests.content import sealed
 from fiduciary.manifests.deployment import pod_spec, serving_key
+from fiduciary.manifests.quantity import parse_quantity
 
 if TYPE_CHECKING:
     from fiduciary.api.serving import ServingSpec
@@ -27,11 +28,14 @@ CONTAINER = "kserve-container"
 MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
 VISIBILITY = "networking.kserve.io/visibility"
+SHIPPED = {"cpu": "1", "memory": "2Gi"}
+"""Limits that KServe's own ConfigMap gives to a container without."""
 
 
 def inference_service(plan: VersionPlan, serving: ServingSpec) -> Body:
-    """One version. The number of replicas is part of it, unlike a Deployment's: in KServe's smaller CRD the spec is one
-    value, and two managers of it would take away each other's."""
+    """One version. The number of replicas is applied with it, unlike a Deployment's: in KServe's smaller CRD a spec is
+    one value, and two managers of it would take away each other's. A fixed number is no part of the content: KServe
+    copies annotations to the pods, which would all be made anew for another number."""
     own = versionnames.selector(plan.model, plan.version, meta.KSERVE)
     metadata = versionnames.version_metadata(plan, versionnames.version_name(plan.model.metadata.name, _digest(plan)))
     # Cluster-local: KServe makes no Ingress, the route is ours.
@@ -41,8 +45,11 @@ def inference_service(plan: VersionPlan, serving: ServingSpec) -> Body:
         MODE: "Standard",
         AUTOSCALER: "hpa" if plan.autoscaled else "none",
     }
+    pod = pod_spec(plan, serving, CONTAINER)
+    server = pod["containers"][0]
     predictor: Body = {
-        **pod_spec(plan, serving, CONTAINER),
+        **pod,
+        "containers": [{**server, "resources": stated(server["resources"])}],
         "labels": {**serving.pod_template.labels, **own, meta.LABEL_VERSION: plan.version.version or ""},
         "annotations": {**serving.pod_template.annotations, meta.ANNOTATION_DIGEST: _digest(plan)},
         "deploymentStrategy": {
@@ -50,7 +57,7 @@ def inference_service(plan: VersionPlan, serving: ServingSpec) -> Body:
             "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"},
         },
     }
-    predictor |= {"minReplicas": plan.replicas, "maxReplicas": plan.replicas}
+    fixed: Body = {"minReplicas": plan.replicas, "maxReplicas": plan.replicas}
     autoscaling = serving.autoscaling
     if plan.autoscaled and autoscaling is not None:
         percents = [metric.cpu_utilization for metric in autoscaling.metrics if metric.cpu_utilization is not None]
@@ -60,14 +67,26 @@ def inference_service(plan: VersionPlan, serving: ServingSpec) -> Body:
             "scaleMetric": "cpu",
             "scaleTarget": percents[0] if percents else DEFAULT_CPU_PERCENT,
         }
-    return sealed(
-        {
-            "apiVersion": API_VERSION,
-            "kind": "InferenceService",
-            "metadata": metadata,
-            "spec": {"predictor": predictor},
-        }
-    )
+        fixed = {}
+    body: Body = {
+        "apiVersion": API_VERSION,
+        "kind": "InferenceService",
+        "metadata": metadata,
+        "spec": {"predictor": predictor},
+    }
+    return {**sealed(body), "spec": {"predictor": {**predictor, **fixed}}}
+
+
+def stated(resources: Body) -> Body:
+    """Requests and limits of CPU and memory, all of them: KServe fills in what is missing by numbers of its own
+    (``inferenceservice-config``: 1 CPU and 2Gi as shipped), and a request above that limit is a pod that nobody can
+    make. Where the user has set no limit, it is what KServe ships, or the request if that is more."""
+    requests, limits = dict(resources.get("requests", {})), dict(resources.get("limits", {}))
+    for name, shipped in SHIPPED.items():
+        if name not in requests:
+            requests[name] = limits[name]  # as Kubernetes does
+        limits.setdefault(name, max(requests[name], shipped, key=parse_quantity))
+    return {**resources, "requests": requests, "limits": limits}
 
 
 def _digest(plan: VersionPlan) -> str:

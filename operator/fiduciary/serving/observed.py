@@ -73,6 +73,7 @@ class DeploymentView:
     pods: tuple[ServingPod, ...] = ()
     api_version: str = "apps/v1"
     kind: str = "Deployment"
+    lent_by: str = ""  # the InferenceService that KServe made this Deployment of; empty where it is our own
 
     @property
     def able(self) -> int:

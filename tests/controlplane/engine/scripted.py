@@ -242,52 +242,71 @@ class OtherNode(ServingNode):
     def _kserve(self, namespace: str) -> None:
         for body in self.api.get(services(namespace))["items"]:
             metadata, predictor = body["metadata"], body["spec"]["predictor"]
+            path = services(namespace, metadata["name"])
             if "deletionTimestamp" in metadata:
+                if metadata.get("finalizers"):
+                    self.api.merge(path, {"metadata": {"finalizers": None}})
                 continue
+            if not metadata.get("finalizers"):
+                self.api.merge(path, {"metadata": {"finalizers": ["inferenceservice.finalizers"]}})
             name = f"{metadata['name']}-predictor"
-            labels = {**metadata.get("labels", {}), **predictor.get("labels", {}), "app": f"isvc.{name}"}
+            own = {"serving.kserve.io/inferenceservice": metadata["name"], "component": "predictor"}
+            copied = {
+                "labels": {
+                    **metadata.get("labels", {}), **predictor.get("labels", {}), **own, "app": f"isvc.{name}",
+                },
+                "annotations": {**metadata.get("annotations", {}), **predictor.get("annotations", {})},
+            }  # fmt: skip
+            owner = {
+                "apiVersion": KSERVE, "kind": "InferenceService", "name": metadata["name"],
+                "uid": metadata["uid"], "controller": True, "blockOwnerDeletion": True,
+            }  # fmt: skip
             wanted: dict[str, Any] = {
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",
-                "metadata": {
-                    "name": name,
-                    "namespace": namespace,
-                    "labels": labels,
-                    "annotations": metadata.get("annotations", {}),
-                    "ownerReferences": [
-                        {
-                            "apiVersion": KSERVE, "kind": "InferenceService", "name": metadata["name"],
-                            "uid": metadata["uid"], "controller": True, "blockOwnerDeletion": True,
-                        }
-                    ],
-                },
+                "metadata": {"name": name, "namespace": namespace, **copied, "ownerReferences": [owner]},
                 "spec": {
                     "replicas": predictor["minReplicas"],
                     "selector": {"matchLabels": {"app": f"isvc.{name}"}},
+                    "strategy": predictor["deploymentStrategy"],
                     "template": {
-                        "metadata": {"labels": labels, "annotations": predictor.get("annotations", {})},
+                        "metadata": copied,
                         "spec": {key: value for key, value in predictor.items() if key not in OWN},
                     },
                 },
-            }  # fmt: skip
+            }
             self.api.apply(apps(namespace, name), copy.deepcopy(wanted), manager="kserve")
             live = self.api.get(apps(namespace, name))
             for pod in self.api.request(
                 "GET", f"/api/v1/namespaces/{namespace}/pods", params={"labelSelector": f"app=isvc.{name}"}
             )["items"]:
                 self._run(namespace, pod)
-            ready = live.get("status", {}).get("readyReplicas", 0) >= predictor["minReplicas"]
-            said = [_condition(kind, "True" if ready else "False", "", "") for kind in ("PredictorReady", "Ready")]
-            before = body.get("status") or {}
-            if [c["status"] for c in before.get("conditions", ())] != [c["status"] for c in said]:
-                status = {"observedGeneration": metadata["generation"], "conditions": said}
-                self.api.merge(services(namespace, metadata["name"]) + "/status", {"status": status})
-            elif before.get("observedGeneration") != metadata["generation"]:
-                status = {"observedGeneration": metadata["generation"]}
-                self.api.merge(services(namespace, metadata["name"]) + "/status", {"status": status})
-            if ready:
-                own = metadata["labels"]["fiduciary.dev/version"], metadata["annotations"]["fiduciary.dev/digest"]
-                self.versions = {**self.versions, f"{metadata['name']}-ks.{namespace}": own}
+            deployed = live.get("status", {})
+            self._kserve_says(path, body.get("status") or {}, deployed)
+            if deployed.get("readyReplicas", 0) >= predictor["minReplicas"]:
+                version = metadata["labels"]["fiduciary.dev/version"], metadata["annotations"]["fiduciary.dev/digest"]
+                self.versions = {**self.versions, f"{metadata['name']}-ks.{namespace}": version}
+
+    def _kserve_says(self, path: str, before: Body, deployed: Body) -> None:
+        """Its conditions follow the Deployment's, and the generation that it writes is the Deployment's own."""
+        found = {entry["type"]: entry for entry in deployed.get("conditions", ())}
+        available, progressing = found.get("Available", {}), found.get("Progressing", {})
+        why = available if "status" in available else progressing
+        if progressing.get("reason") == "NewReplicaSetAvailable" and available.get("status") == "True":
+            why = progressing
+        status = "True" if available.get("status") == "True" else "False" if available else "Unknown"
+        said = [
+            _condition("IngressReady", "True", "", ""),
+            _condition("PredictorReady", status, why.get("reason", ""), why.get("message", "")),
+            _condition("Ready", status, why.get("reason", ""), why.get("message", "")),
+            _condition("Stopped", "False", "", ""),
+        ]
+        made: Body = {"observedGeneration": deployed.get("observedGeneration", 0), "deploymentMode": "Standard"}
+        known = [(entry["type"], entry["status"]) for entry in before.get("conditions", ())]
+        if known != [(entry["type"], entry["status"]) for entry in said]:
+            made["conditions"] = said
+        if any(before.get(key) != value for key, value in made.items()):
+            self.api.merge(path + "/status", {"status": made})
 
 
 def _condition(kind: str, status: str, reason: str, message: str) -> Body:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from fiduciary.api.versions import VersionRef
-from fiduciary.engine import othersviews
+from fiduciary.engine import othersviews, served
 from fiduciary.manifests import seldon
 from fiduciary.manifests.inferenceservice import inference_service
 from fiduciary.manifests.plans import Arm, VersionPlan
@@ -133,8 +134,11 @@ def test_a_server_with_what_its_configuration_gives() -> None:
     assert nobody.capabilities is None
 
 
-def an_inference_service(status: dict[str, Any] | None = None) -> dict[str, Any]:
+def an_inference_service(
+    status: dict[str, Any] | None = None, *, image: str = "fiduciary-server:0.1.0", replicas: int = 2
+) -> dict[str, Any]:
     given = plan({"backend": "KServe", "gateway": {"parentRefs": [{"name": "contour"}]}})
+    given = replace(given, environment=replace(given.environment, image=image), replicas=replicas)
     assert given.model.spec.serving is not None
     return stored(inference_service(given, given.model.spec.serving), status)
 
@@ -147,25 +151,99 @@ def test_an_inference_service() -> None:
     ready = {"observedGeneration": 1, "conditions": [said("PredictorReady", "True"), said("Ready", "True")]}
     view = othersviews.inference_service(an_inference_service(ready))
     assert (view.ready, view.rolled_out) == (2, True)
-    refused = said("PredictorReady", "False", "ReplicaFailure", "pods is forbidden: exceeded quota: desk")
+    refused = said("PredictorReady", "False", "ReconcileFailed", "Deployment is invalid: must be less than cpu limit")
     view = othersviews.inference_service(an_inference_service({"conditions": [refused]}))
-    assert "exceeded quota: desk" in view.failure
-    waits = said(
-        "PredictorReady", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability"
-    )
+    assert "must be less than cpu limit" in view.failure
+
+
+@pytest.mark.parametrize("reason", ["MinimumReplicasUnavailable", "ProgressDeadlineExceeded"])
+def test_what_a_deployment_says_of_itself_is_no_refusal_by_kserve(reason: str) -> None:
+    waits = said("PredictorReady", "False", reason, "Deployment does not have minimum availability.")
     assert othersviews.inference_service(an_inference_service({"conditions": [waits]})).failure == ""
 
 
+def kserves_deployment(service: dict[str, Any], status: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """As v0.20 makes it: labels and annotations are copied, the predictor's own are added."""
+    metadata, predictor = service["metadata"], service["spec"]["predictor"]
+    copied = {
+        "labels": {**metadata["labels"], **predictor["labels"], "app": f"isvc.{metadata['name']}-predictor"},
+        "annotations": {**metadata["annotations"], **predictor["annotations"]},
+    }
+    owners = [{"kind": "InferenceService", "name": metadata["name"], "uid": metadata["uid"], "controller": True}]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": f"{metadata['name']}-predictor", "namespace": metadata["namespace"], "uid": "d1",
+            "resourceVersion": "9", "generation": 1, "creationTimestamp": THEN, "ownerReferences": owners, **copied,
+        },
+        "spec": {"replicas": 2, "template": {"spec": {"containers": predictor["containers"]}}, **spec},
+        "status": status,
+    }  # fmt: skip
+
+
+ALL_READY = {"observedGeneration": 1, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+
+
+def joined(service: dict[str, Any], deployment: dict[str, Any]) -> Any:
+    return othersviews.served_by(othersviews.inference_service(service), served.deployment(deployment))
+
+
+def test_an_inference_service_has_the_numbers_of_its_deployment() -> None:
+    """One of two pods is ready: KServe says that the predictor is not, which does not make it none."""
+    waits = said(
+        "PredictorReady", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."
+    )
+    service = an_inference_service({"observedGeneration": 1, "conditions": [waits]})
+    view = joined(service, kserves_deployment(service, {**ALL_READY, "readyReplicas": 1}))
+    assert (view.ready, view.updated, view.total, view.observed) == (1, 2, 2, True)
+    assert not view.rolled_out
+    assert joined(service, kserves_deployment(service, ALL_READY)).rolled_out
+    alone = othersviews.served_by(othersviews.inference_service(service), None)
+    assert (alone.ready, alone.observed) == (0, False)
+
+
+def test_an_autoscaler_that_writes_to_the_deployment_leaves_an_inference_service_rolled_out() -> None:
+    """KServe's observedGeneration is the Deployment's, which an autoscaler's every step increases."""
+    said_by_kserve = {"observedGeneration": 7, "conditions": [said("PredictorReady", "True")]}
+    service = an_inference_service(said_by_kserve)
+    scaled = {key: 3 if key != "observedGeneration" else 7 for key in ALL_READY}
+    deployment = kserves_deployment(service, scaled, replicas=3)
+    deployment["metadata"]["generation"] = 7
+    view = joined(service, deployment)
+    assert (view.replicas, view.rolled_out) == (3, True)
+
+
+def test_pods_of_what_an_inference_service_asked_for_before_are_not_new() -> None:
+    """Until KServe has taken an edit over its conditions and its Deployment are those of the state before."""
+    service = an_inference_service({"observedGeneration": 1, "conditions": [said("PredictorReady", "True")]})
+    deployment = kserves_deployment(service, ALL_READY)
+    edited = an_inference_service(service["status"], image="fiduciary-server:0.2.0")
+    view = joined(edited, deployment)
+    assert (view.ready, view.updated, view.rolled_out) == (2, 0, False)
+
+
+def test_pods_are_not_made_anew_for_another_number_of_them() -> None:
+    """KServe copies annotations of an InferenceService to the pods' template, what we asked for among them."""
+    one, other = (an_inference_service(replicas=number) for number in (1, 2))
+    assert one["spec"]["predictor"]["minReplicas"] != other["spec"]["predictor"]["minReplicas"]
+    assert one["metadata"]["annotations"] == other["metadata"]["annotations"]
+
+
 def test_kserves_children_are_not_taken_for_ours() -> None:
-    """It copies the labels of an InferenceService to its Deployment and Service, which our watches must not tell of."""
+    """It copies the labels of an InferenceService to all that it makes; the Deployment is watched, as KServe's."""
     from fiduciary.engine import kinds
 
-    labels = an_inference_service()["metadata"]["labels"]
-    copied = {"metadata": {"name": "x-predictor", "namespace": "quant", "labels": labels}}
+    service = an_inference_service()
+    copied = kserves_deployment(service, ALL_READY)
     assert kinds.watched(kinds.INFERENCESERVICE, copied)
-    assert not kinds.watched(kinds.DEPLOYMENT, copied)
     assert not kinds.watched(kinds.SERVICE, copied)
     assert kinds.watched(kinds.POD, copied), "pods are KServe's, and explain why a version is not ready"
+    assert kinds.watched(kinds.DEPLOYMENT, copied)
+    view = served.deployment(copied)
+    assert (view.lent_by, view.edited) == (service["metadata"]["name"], False)
+    copied["metadata"]["ownerReferences"] = []
+    assert served.deployment(copied).lent_by == ""
 
 
 def test_a_model_of_a_mesh_is_looked_at_when_kinds_come_although_it_names_no_gateway() -> None:

@@ -38,7 +38,7 @@ def not_ready(view: DeploymentView, need: int, now: datetime) -> Note | None:
     if view.failure:
         message = f"the cluster refuses pods of {what}: {view.failure}. Lower spec.serving.resources, or have it raised"
         return Note(reasons.POD_REFUSED, message, stalled=True)
-    worst = _worst(view, what, now)
+    worst = _worst(view, what, now) or _unnoticed(view, what, now)
     if worst is not None:
         return worst
     return Note(reasons.STARTING, f"{what} is being loaded: {view.able} of {need} replicas are ready")
@@ -59,9 +59,25 @@ def rolling_out(view: DeploymentView, now: datetime) -> Note | None:
     return Note(reasons.STARTING, message, view.overdue)
 
 
+def _unnoticed(view: DeploymentView, what: str, now: datetime) -> Note | None:
+    """An InferenceService that KServe has never looked at: its kinds are there and its controller is not."""
+    if not _waits_for_kserve(view) or now - view.created_at < PATIENCE:
+        return None
+    message = (
+        f"KServe has not looked at InferenceService {view.name} of {what} since {view.created_at:%H:%M:%S} UTC: start "
+        "its controller (docs/kserve.md), or read its log: kubectl -n kserve logs deployment/kserve-controller-manager"
+    )
+    return Note(reasons.CONTROL_PLANE_DISCONNECTED, message, stalled=True)
+
+
+def _waits_for_kserve(view: DeploymentView) -> bool:
+    return view.kind == "InferenceService" and not view.observed and not view.pods
+
+
 def next_look(view: DeploymentView, now: datetime) -> datetime | None:
-    """When a pod that runs and is not ready becomes something to tell."""
-    moments = [
+    """When a pod that runs and is not ready, or a controller that says nothing, becomes something to tell."""
+    moments = [view.created_at + PATIENCE] if _waits_for_kserve(view) and view.created_at + PATIENCE > now else []
+    moments += [
         pod.created_at + PATIENCE
         for pod in view.pods
         if not pod.ready and pod.created_at is not None and pod.created_at + PATIENCE > now

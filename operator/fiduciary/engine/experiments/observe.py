@@ -18,7 +18,6 @@ from fiduciary.engine.experiments.asking import Want
 from fiduciary.engine.experiments.counts import NOWHERE, Place, blind, plan_of, read
 from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, Stored, followed, stored
 from fiduciary.engine.experiments.log import Logs
-from fiduciary.engine.othersviews import predictor
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.serving.observed import ServingPod
 
@@ -261,12 +260,10 @@ class ExperimentObserver:
     def _arm(self, key: Key, model: FinancialModel, digest: str, before: tuple[Suffered, ...]) -> Arm:
         """The pods of one version."""
         stores, name = self._stores, (key.namespace, model.metadata.name)
-        makers = [(one, one.name) for one in stores.deployments.of(name)]
-        makers += [(one, predictor(one.name)) for one in stores.inference_services.of(name)]
         arms = [Arm(one.able, (), before) for one in stores.seldon_models.of(name) if one.digest == digest]
-        for one, maker in makers:
+        for one in stores.deployments.of(name):
             if one.digest == digest:
-                found = map(stores.pods.get, stores.pods.indexed(("Deployment", key.namespace, maker)))
+                found = map(stores.pods.get, stores.pods.indexed(("Deployment", key.namespace, one.name)))
                 pods = tuple(pod for pod in found if isinstance(pod, ServingPod))
                 ready = min(one.ready, sum(pod.ready and not pod.deleting for pod in pods))
                 arms.append(Arm(ready, pods, before))

@@ -1,0 +1,35 @@
+"""What is said of a version whose pods do not come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fiduciary.decide import reasons
+from fiduciary.decide.serving import podfacts
+from fiduciary.serving.observed import DeploymentView, ServingPod
+
+MADE = datetime(2026, 11, 27, 16, 13, tzinfo=UTC)
+SILENT = DeploymentView(
+    "ks-live-eafca6bebf73", "u1", "5", "sha256:eafc", "1", "c", "image", MADE, kind="InferenceService"
+)
+POD = ServingPod("ks-live-eafca6bebf73-predictor-bd8f7fc4-n52wp", "Pending", created_at=MADE)
+
+
+@pytest.mark.parametrize(("seconds", "reason"), [(119, reasons.STARTING), (120, reasons.CONTROL_PLANE_DISCONNECTED)])
+def test_a_controller_that_never_looks_is_told(seconds: int, reason: str) -> None:
+    """KServe's CRDs without its controller, as seen on v0.20: no status, no Deployment, for ever."""
+    note = podfacts.not_ready(SILENT, 1, MADE + timedelta(seconds=seconds))
+    assert note is not None
+    assert note.reason == reason
+    assert ("kserve-controller-manager" in note.message) == note.stalled
+    assert podfacts.next_look(SILENT, MADE) == MADE + podfacts.PATIENCE
+
+
+def test_pods_say_more_than_silence() -> None:
+    seen = replace(SILENT, pods=(POD,))
+    note = podfacts.not_ready(seen, 1, MADE + timedelta(seconds=600))
+    assert note is not None
+    assert note.reason == reasons.STARTING
