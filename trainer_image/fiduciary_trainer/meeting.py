@@ -132,7 +132,7 @@ class Meeting:
 
     def _opened(self) -> dist.TCPStore:
         if self._store is None:
-            self._store = dist.TCPStore("localhost", self._place.port, None, True, _TRY, wait_for_workers=False)
+            self._store = _store("localhost", self._place.port, serves=True)
         return self._store
 
     def _entered(self, until: float) -> dist.TCPStore | None:
@@ -140,7 +140,7 @@ class Meeting:
         while True:
             self._heed_stop()
             try:
-                store = dist.TCPStore(self._place.address, self._place.port, None, False, _TRY, wait_for_workers=False)
+                store = _store(self._place.address, self._place.port, serves=False)
                 if store.check(["done"]):
                     store.add("bye", 1)
                     return None
@@ -178,3 +178,8 @@ class Meeting:
             f"{absent} within {self._patience:.0f} s; all {place.count} pods of spec.training.nodes must run at the "
             f"same time and reach {place.address}:{place.port} and each other",
         )
+
+
+def _store(address: str, port: int, *, serves: bool) -> dist.TCPStore:
+    # Debian's torch has no libuv, and a server of the one kind does not understand a client of the other.
+    return dist.TCPStore(address, port, None, serves, _TRY, wait_for_workers=False, use_libuv=False)

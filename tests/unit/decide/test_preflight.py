@@ -88,8 +88,8 @@ def test_a_quota_must_have_room_for_all_workers() -> None:
 
 @pytest.mark.parametrize("all_needed", [True, False])
 def test_workers_wait_for_each_other_and_trials_do_not(all_needed: bool) -> None:
-    waiting = pod("Pending", name="j-1-x", reason="Unschedulable", message="0/1 nodes")
-    found = preflight.pod_obstacle(job(model(), pods=(pod("Running", name="j-0-x"), waiting)), all_needed=all_needed)
+    waiting = pod(phase="Pending", name="j-1-x", reason="Unschedulable", message="0/1 nodes")
+    found = preflight.pod_obstacle(job(model(), pods=(pod(name="j-0-x"), waiting)), all_needed=all_needed)
     assert (found is not None) is all_needed
 
 
