@@ -13,7 +13,7 @@ from fiduciary.manifests import contract
 from fiduciary.manifests.engines import training_objects
 from fiduciary.manifests.job import FATAL_EXIT_CODES, PEER_LOST, limits, requests
 from fiduciary.manifests.networkpolicy import LABEL_EGRESS, egress_id, network_policy
-from fiduciary.manifests.quantity import parse_quantity
+from fiduciary.manifests.quantity import parse_quantity, times
 from fiduciary.manifests.serviceaccount import service_account
 from tests.unit.decide.worlds import NAMESPACE, PLATFORM, UID, merged, model
 
@@ -360,6 +360,12 @@ def test_resources(resources: dict[str, Any], expected: dict[str, str], threads:
 )
 def test_quantities(text: str, value: str) -> None:
     assert parse_quantity(text) == parse_quantity(value)
+
+
+@pytest.mark.parametrize("text", ["200m", "1Gi", "0.5", "1.25Mi", "1e3", "2"])
+def test_quantities_of_several_pods(text: str) -> None:
+    assert times(text, 1) == text
+    assert parse_quantity(times(text, 3)) == 3 * parse_quantity(text)
 
 
 def test_network_policy_denies_all_but_dns_mlflow_and_storage() -> None:
