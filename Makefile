@@ -164,6 +164,10 @@ TRAININGS ?= 200
 bench-training: $(VENV)/complete  ## what gates accept falsely, what they find, how fast networks are fitted (PART=speed for one)
 	@$(PY) -m bench.training --seeds $(SEEDS) --trainings $(TRAININGS) $(if $(PART),--part $(PART))
 
+.PHONY: bench-workers
+bench-workers: $(VENV)/complete  ## what a second pod is worth to one network
+	@$(PY) -m bench.workers
+
 .PHONY: bench-experiment
 bench-experiment: sandbox-up $(PROMETHEUS)  ## promotions and rollbacks by experiments on the node; 200 of them on a control plane
 	$(call say,bench-experiment)

@@ -20,7 +20,7 @@ REASONS = ROOT / "operator" / "fiduciary" / "decide" / "reasons.py"
 REGISTRY = ROOT / "operator" / "fiduciary"
 TRAINER = (ROOT / "trainer_image" / "fiduciary_trainer", ROOT / "trainer_image" / "fiduciary_features")
 PAGE = ROOT / "docs" / "conditions.md"
-OUTCOMES = ("DataRefused", "BadContract", "Diverged", "OutOfMemory", "Retryable", "TrainingEnded")
+OUTCOMES = ("DataRefused", "BadContract", "Diverged", "OutOfMemory", "Retryable", "TrainingEnded", "WorkerLost")
 
 Row = tuple[str, str, str]  # word, meaning, what to do
 
@@ -48,6 +48,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "DataChanged": (
         "The data up to asOf are not those that the version was measured on (comparison).",
         "Train the version again.",
+    ),
+    "DataDiffer": (
+        "Two pods that train together have read different data: they changed in between, or a volume is not the same.",
+        "Wait: it is retried. If it stays, mount the same data everywhere.",
     ),
     "DifferentLabels": (
         "The two versions predict different things (comparison).",
@@ -204,6 +208,14 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
     "UnsupportedContractVersion": (
         "Operator and trainer image are of different releases.",
         "Use an image of the operator's release.",
+    ),
+    "WorkerLost": (
+        "A pod ended since another that it trains with is gone; that one's end says why.",
+        "Wait: all begin again, from the checkpoint where there is one.",
+    ),
+    "WorkersMissing": (
+        "Not all pods of `training.nodes` ran at the same time and reached each other within half an hour.",
+        "Make room for all of them (a Kueue queue admits all or none), and look at network policies.",
     ),
 }
 

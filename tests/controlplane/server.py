@@ -116,6 +116,9 @@ _PLURALS = {
     "ClusterRoleBinding": "clusterrolebindings",
     "Namespace": "namespaces",
     "Job": "jobs",
+    "JobSet": "jobsets",
+    "TrainJob": "trainjobs",
+    "TrainingRuntime": "trainingruntimes",
     "Gateway": "gateways",
     "Server": "servers",
 }

@@ -54,7 +54,7 @@ def load(path: Path) -> tuple[World, datetime]:
     pods = of("Pod")
     jobs = [
         replace(job, pods=tuple(kinds.pod(pod) for pod in pods if kinds.job_of_pod(pod) == job.name))
-        for body in of("Job")
+        for body in [*of("Job"), *of("JobSet"), *of("TrainJob")]
         if (job := kinds.job(body)) is not None
     ]
     present = {(body["kind"], body["metadata"]["name"]): kinds.labels_of(body) for body in resources}
@@ -69,6 +69,7 @@ def load(path: Path) -> tuple[World, datetime]:
         platform=replace(PLATFORM, experiments=head.get("experiments", False)),
         records=tuple(ModelDecision.model_validate(body) for body in of("ModelDecision")),
         jobs=tuple(jobs),
+        runtimes=tuple(kinds.runtime(body) for body in of("TrainingRuntime")),
         approvals=tuple(ModelApproval.model_validate(body) for body in of("ModelApproval")),
         experiments=tuple(ModelExperiment.model_validate(body) for body in of("ModelExperiment")),
         policies=tuple(DriftPolicy.model_validate(body) for body in of("DriftPolicy")),

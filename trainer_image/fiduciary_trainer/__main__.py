@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.meeting import Meeting
     from fiduciary_trainer.search.run import Count
 
 START_PATIENCE = 15.0
@@ -101,10 +102,17 @@ class _Process:
         share = _share(contract)
         if share.index:
             return self._help(contract, tracking, share)
+        meeting, first = _meeting(contract, self._stop)
+        if meeting is not None and not first:
+            return self._work_along(contract, tracking, meeting)
         delivered = tracking.start(START_PATIENCE)
-        if delivered is not None:
-            return outcome.fit(delivered)
+        message = self._train(contract, tracking, share, meeting) if delivered is None else outcome.fit(delivered)
+        if meeting is not None:
+            meeting.done()
+        return message
 
+    def _train(self, contract: Contract, tracking: Tracking, share: Share, meeting: Meeting | None) -> bytes:
+        """Train, unless an earlier attempt left its work; then deliver it."""
         state = self._state(contract)
         done = finished.load(state, contract.training_key)
         if done is None:
@@ -112,7 +120,15 @@ class _Process:
 
             shown = _Shown(tracking)
             done = pipeline.train(
-                contract, self._locations, state, self._given.work, shown, self._stop, share, shown.trial
+                contract,
+                self._locations,
+                state,
+                self._given.work,
+                shown,
+                self._stop,
+                share,
+                shown.trial,
+                None if meeting is None else meeting.gather(),
             )
         kept = contract.checkpoint is not None
         message = tracking.deliver(done, PATIENCE_WITH_CHECKPOINT if kept else PATIENCE_WITHOUT)
@@ -135,6 +151,25 @@ class _Process:
                 "outcome": "Searched",
                 "trainingKey": contract.training_key,
                 "trials": trials,
+            }
+        )
+
+    def _work_along(self, contract: Contract, tracking: Tracking, meeting: Meeting) -> bytes:
+        """One of several pods that train together: the first of them measures and delivers, the others fit with it."""
+        delivered = tracking.delivered(START_PATIENCE)
+        if delivered is not None:
+            return outcome.fit(delivered)
+        from fiduciary_trainer import pipeline
+
+        workers = meeting.gather()
+        if workers is not None:
+            pipeline.work_along(contract, self._locations, workers, self._stop)
+            meeting.stay()
+        return outcome.encode(
+            {
+                "contractVersion": outcome.CONTRACT_VERSION,
+                "outcome": "Helped",
+                "trainingKey": contract.training_key,
             }
         )
 
@@ -173,6 +208,16 @@ def _share(contract: Contract) -> Share:
     search, index = contract.training.search, os.environ.get("JOB_COMPLETION_INDEX", "")
     several = search is not None and search.parallelism > 1 and contract.checkpoint is not None
     return Share(int(index)) if several and index.isdecimal() else Share()
+
+
+def _meeting(contract: Contract, stop: threading.Event) -> tuple[Meeting | None, bool]:
+    """Where the pods of this training meet, and whether this is the first of them; None where it trains alone."""
+    if contract.training.nodes == 1:
+        return None, True
+    from fiduciary_trainer.meeting import Meeting, Place  # torch
+
+    place = Place.of(contract.training.nodes)
+    return (None, True) if place is None else (Meeting(place, stop), place.rank == 0)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -22,6 +22,7 @@ from fiduciary_trainer.data.locations import Locations
 from fiduciary_trainer.durable import Folder, sealed, unsealed
 from fiduciary_trainer.outcome import Retryable
 from fiduciary_trainer.search.trials import Trials
+from fiduciary_trainer.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +77,8 @@ class Attempt:
         every: epochs between two writes.
         header: what a checkpoint must have been made with to be used.
         resumed: whether an earlier attempt's checkpoint was found and used.
-        writes: whether this process writes the file: one that only carries out trials does not.
+        writes: whether this process writes the file: one that only helps does not.
+        workers: with whom networks are trained; what the first of them knows from earlier counts for all.
     """
 
     folder: Folder | None
@@ -86,6 +88,7 @@ class Attempt:
     resumed: bool = False
     asked_to_stop: bool = False
     writes: bool = True
+    workers: Workers = ALONE
     _done: dict[tuple[int, int], Done] = field(default_factory=dict)
     _running: Running | None = None
 
@@ -109,7 +112,7 @@ class Attempt:
         }
         folder = None if checkpoint is None else Folder(checkpoint.uri.rstrip("/"), locations or Locations())
         every = 1 if checkpoint is None else checkpoint.every
-        attempt = cls(folder, f"{key}.checkpoint.npz", every, header)
+        attempt = cls(folder, f"{key}.checkpoint.npz", every, header, workers=Workers(contract.training.nodes))
         attempt._load()
         return attempt
 
@@ -152,13 +155,21 @@ class Attempt:
         raise Retryable("Terminated", f"the pod was told to stop (SIGTERM){where}; the next attempt resumes there")
 
     def trained(self, number: int, member: int) -> Done | None:
-        """A member that an earlier attempt has trained."""
-        return self._done.get((number, member))
+        """A member that an earlier attempt has trained. Raises :class:`WorkerLost`."""
+        found = self._done.get((number, member))
+        if self.workers.rank is None:
+            return found
+        told = self.workers.content(lambda: _encode({}, {} if found is None else {(number, member): found}, None))
+        return _decode(told)[1].get((number, member))
 
     def begun(self, number: int, member: int) -> Running | None:
-        """A member that an earlier attempt had begun."""
+        """A member that an earlier attempt had begun. Raises :class:`WorkerLost`."""
         found = self._running
-        return found if found is not None and (found.number, found.member) == (number, member) else None
+        if found is not None and (found.number, found.member) != (number, member):
+            found = None
+        if self.workers.rank is None:
+            return found
+        return _decode(self.workers.content(lambda: _encode({}, {}, found)))[2]
 
     def keep(self, running: Running) -> None:
         """A whole epoch has ended; every few of them it is written."""
@@ -170,6 +181,10 @@ class Attempt:
         """A member is trained."""
         self._done[number, member] = done
         self._running = None
+
+    def secure(self) -> None:
+        """Write what is known now, whenever it would be written next."""
+        self._write()
 
     def forget(self) -> None:
         """Remove the file, and those of trials, once the work is safe elsewhere."""

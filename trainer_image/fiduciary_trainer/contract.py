@@ -43,6 +43,7 @@ LABELS_OF: Mapping[str, tuple[LabelKind, ...]] = {
 FORMATS = ("CSV", "Parquet")
 SCHEMES = ("WalkForward", "CombinatorialPurged")
 MAX_SEED = 2**31 - 1
+MAX_NODES = 64
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,14 @@ class Validation:
 @dataclass(frozen=True)
 class Training:
     """``training``; ``settings`` are the user's hyperparameters and the architecture's defaults for the others; with a
-    ``search``, what the rows of all its trials are prepared for."""
+    ``search``, what the rows of all its trials are prepared for. ``nodes``: shares that each batch is cut into."""
 
     architecture: str
     settings: Settings
     seed: int
     validation: Validation
     search: Search | None = None
+    nodes: int = 1
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -352,7 +354,17 @@ def _training(node: _Node) -> Training:
             test_folds=test_folds,
         ),
         search=search,
+        nodes=_nodes(node, architecture, search),
     )
+
+
+def _nodes(node: _Node, architecture: str, search: Search | None) -> int:
+    nodes: int = node.get("nodes", int, default=1, low=1, high=MAX_NODES)
+    if nodes > 1 and architecture not in NETWORKS:
+        raise node.wrong("nodes", f"1: {architecture} is solved in one go, there are no batches to share")
+    if nodes > 1 and search is not None:
+        raise node.wrong("nodes", "1 with a search, whose trials are shared out by search.parallelism")
+    return nodes
 
 
 def _cutoff(as_of: str) -> np.datetime64:

@@ -62,6 +62,14 @@ class Retryable(TrainingEnded):
     outcome = "Retryable"
 
 
+class WorkerLost(TrainingEnded):
+    """One of several workers that train together is gone: the others cannot go on. Whose fault it was counts against
+    the retries with its own exit code; this one does not."""
+
+    exit_code = 76
+    outcome = "WorkerLost"
+
+
 class Diverged(TrainingEnded):
     """A loss or a prediction is no number. The same document and data give the same bits, and so the same end."""
 

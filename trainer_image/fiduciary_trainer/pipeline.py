@@ -20,7 +20,7 @@ from fiduciary_trainer import artifacts, data, finished, limits, measuring, proc
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.contract import Dataset, Feast, Files
 from fiduciary_trainer.finished import Finished, Point
-from fiduciary_trainer.outcome import CONTRACT_VERSION, Diverged, encode, significant
+from fiduciary_trainer.outcome import CONTRACT_VERSION, Diverged, Retryable, WorkerLost, encode, significant
 from fiduciary_trainer.report import Report, write_report
 from fiduciary_trainer.search.share import Share
 from fiduciary_trainer.validation import results
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fiduciary_trainer.measure import Measurement, Rows
     from fiduciary_trainer.search.run import Count
     from fiduciary_trainer.walkforward import Progress, WalkForward
+    from fiduciary_trainer.workers import Workers
 
 
 def train(
@@ -46,6 +47,7 @@ def train(
     stop: threading.Event,
     share: Share | None = None,
     tell: Callable[[Count, Mapping[str, Any]], None] = lambda count, trial: None,
+    workers: Workers | None = None,
 ) -> Finished:
     """Carry out a job document up to finished work on disk; MLflow is not needed.
 
@@ -59,15 +61,18 @@ def train(
             seconds.
         share: of the search's trials, where other pods carry out some; None: all of them are this one's.
         tell: told after each trial of a search.
+        workers: pods that fit together, of which this is the first; None: it fits alone.
 
     Raises:
-        DataRefused, BadContract, Retryable, Diverged, OutOfMemory: see :mod:`fiduciary_trainer.outcome`.
+        DataRefused, BadContract, Retryable, WorkerLost, Diverged, OutOfMemory: see :mod:`fiduciary_trainer.outcome`.
     """
     began, began_ms = time.monotonic(), time.time_ns() // 1_000_000
     limits.keep_within(limits.of_pod(), accelerated=torch.cuda.is_available())
     with step("data"):
         loaded = data.load(contract, locations)
     attempt = Attempt.begin(contract, loaded.digest, locations)
+    if workers is not None:
+        _join(attempt, workers, loaded.digest)
     if attempt.resumed:
         say(resumed=True)
     if removed := retention.forget_old(contract, locations, datetime.now(UTC)):
@@ -180,6 +185,39 @@ def carry_out_trials(contract: Contract, locations: Locations, share: Share, sto
     return 0 if searched is None else len(searched.trials)
 
 
+def work_along(contract: Contract, locations: Locations, workers: Workers, stop: threading.Event) -> None:
+    """Fit what the first worker fits, in the same order, and keep nothing of it.
+
+    Raises:
+        DataRefused, Diverged, Retryable, WorkerLost, OutOfMemory: as :func:`train`.
+    """
+    limits.keep_within(limits.of_pod(), accelerated=torch.cuda.is_available())
+    with step("data"):
+        loaded = data.load(contract, locations)
+    attempt = replace(Attempt.begin(contract, loaded.digest, locations), writes=False)
+    _join(attempt, workers, loaded.digest)
+    with step("walk-forward"), _listening(attempt, stop):
+        run_walk_forward(loaded.bars, contract, _unseen, attempt, selection={})
+    with step("final fit"), _listening(attempt, stop):
+        fit_final(loaded.bars, contract, _unseen, attempt, {})
+    if contract.training.validation.test_folds is not None:
+        with step("combinatorial purged"), _listening(attempt, stop):
+            run_combinatorial(loaded.bars, contract, _unseen, attempt, {})
+
+
+def _join(attempt: Attempt, workers: Workers, digest: str) -> None:
+    """All fit the same rows, or none does. Raises Retryable, WorkerLost."""
+    attempt.workers = workers
+    say(worker=workers.rank, of=workers.shares)
+    first = workers.content(lambda: digest.encode()).decode()
+    if first != digest:
+        raise Retryable(
+            "DataDiffer",
+            f"this worker read data with digest {digest}, the first one {first}: they changed in between, or a volume "
+            "of the pods is not the same one; all read again",
+        )
+
+
 def _unseen(**_: object) -> None:
     """The pod that trains shows the progress."""
 
@@ -202,6 +240,9 @@ def _listening(attempt: Attempt, stop: threading.Event) -> Iterator[None]:
     attempt.asked_to_stop = attempt.asked_to_stop or stop.is_set()
     try:
         yield
+    except WorkerLost:
+        attempt.secure()
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
         if attempt.asked_to_stop:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from fiduciary_trainer.checkpoint import Attempt, Done, Running
 from fiduciary_trainer.outcome import Diverged
+from fiduciary_trainer.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,6 +110,7 @@ def train_member(
     key: tuple[int, int, int],
     steps: Steps,
     attempt: Attempt | None,
+    workers: Workers = ALONE,
 ) -> Trained:
     """Train one member.
 
@@ -120,9 +122,11 @@ def train_member(
         key: (seed, number of the fit, member); all randomness is derived from it.
         steps: told after every epoch.
         attempt: earlier state and where to keep more.
+        workers: how batches are shared, and with whom; all of them call this for the same members in the same order.
 
     Raises:
         Retryable: SIGTERM; the state after the last whole epoch has been kept.
+        WorkerLost: another worker is gone.
         Diverged: a loss is no number.
     """
     epochs = int(settings["epochs"] or 0)
@@ -139,8 +143,9 @@ def train_member(
     )
     running = attempt.begun(number, member) if attempt is not None else None
     if running is None:
+        workers.same(network.module)
         state = _state(network.module)
-        running = Running(number, member, 0, 0, network.watched(), state, state, {}, [])
+        running = Running(number, member, 0, 0, workers.number(network.watched), state, state, {}, [])
         demand_numbers(key, 0, settings, running.best_loss)
     else:
         steps.skip(running.epoch)
@@ -150,8 +155,9 @@ def train_member(
     patience = int(settings["patience"] or epochs)
     while running.epoch < epochs and running.epoch - running.best_epoch < patience:
         epoch = running.epoch + 1
-        train_loss = _epoch(network, optimizer, settings, derived_seed(*key, epoch), attempt)
-        inner_loss = network.watched()
+        train_loss = _epoch(network, optimizer, settings, derived_seed(*key, epoch), attempt, workers)
+        workers.same(network.module)
+        inner_loss = workers.number(network.watched)
         demand_numbers(key, epoch, settings, train_loss, inner_loss)
         running = _after(running, epoch, train_loss, inner_loss, network, optimizer)
         if attempt is not None:
@@ -199,21 +205,21 @@ def _epoch(
     settings: Mapping[str, int | float | str | None],
     seed: int,
     attempt: Attempt | None,
+    workers: Workers,
 ) -> float:
     """One pass over the rows in an order drawn from ``seed``; the mean loss."""
     torch.manual_seed(seed)
     network.module.train()
     order = network.fit_rows[torch.randperm(len(network.fit_rows)).to(network.fit_rows.device)]
+    parameters: list[nn.Parameter] = optimizer.param_groups[0]["params"]
     total = 0.0
     for rows in order.split(int(settings["batchSize"] or 1)):
         if attempt is not None and attempt.asked_to_stop:
             attempt.stop()  # what this epoch has done is given up: a pod has seconds, an epoch may take minutes
-        optimizer.zero_grad()
-        loss = network.loss(rows)
-        loss.backward()
+        loss = workers.gradient(parameters, network.loss, rows)
         nn.utils.clip_grad_norm_(network.module.parameters(), GRADIENT_NORM)
         optimizer.step()
-        total += float(loss.detach()) * len(rows)
+        total += loss * len(rows)
     return total / len(order)
 
 

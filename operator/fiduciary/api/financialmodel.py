@@ -161,6 +161,12 @@ class FinancialModel(Resource):
             field_path=".metadata.name",
         ),
         Rule(
+            "!(self.spec.training.engine in ['JobSet', 'TrainJob']) || size(self.metadata.name) <= 35",
+            "with spec.training.engine JobSet or TrainJob the name must have at most 35 characters, because the names "
+            "of their pods are made from it; choose a shorter one, or engine Job",
+            field_path=".metadata.name",
+        ),
+        Rule(
             "!has(oldSelf.status) || !has(oldSelf.status.champion) || self.spec.registry == oldSelf.spec.registry",
             "spec.registry cannot be changed once there is a champion: the versions that the log names are numbers of "
             "that registered model; create another FinancialModel instead",

@@ -215,8 +215,17 @@ class TrainingSpec(ApiModel):
             "external belongs to engine External, which needs it",
         ),
         Rule(
-            "self.nodes == 1 || self.engine in ['JobSet', 'TrainJob']",
-            "more than one node needs engine JobSet or TrainJob",
+            "self.nodes == 1 || (has(self.architecture) && self.architecture in "
+            "['MLP', 'LSTM', 'GRU', 'TCN', 'Transformer', 'Ensemble'])",
+            "more than one node needs an architecture that is trained in batches, which the nodes share: MLP, LSTM, "
+            "GRU, TCN, Transformer or Ensemble",
+            field_path=".nodes",
+        ),
+        Rule(
+            "self.nodes == 1 || !has(self.search)",
+            "more than one node and a search exclude each other: its trials are shared out by search.parallelism, "
+            "which gains more",
+            field_path=".nodes",
         ),
         Rule(
             "!has(self.search) || self.search.parallelism == 1 || has(self.checkpoint)",
@@ -234,8 +243,9 @@ class TrainingSpec(ApiModel):
     )
 
     engine: Literal["Job", "JobSet", "TrainJob", "External"] = "Job"
-    """What runs the training: a Job, a JobSet or a Kubeflow TrainJob (several nodes), or External: versions are
-    trained elsewhere and proposed by an alias in the registry. Default: Job."""
+    """What runs the training: a Job, a JobSet, or a TrainJob of Kubeflow Trainer v2 (its controller has to be in the
+    cluster; with a JobSet, activeDeadline counts anew after each restart), or External: versions are trained elsewhere
+    and proposed by an alias in the registry. Default: Job."""
     external: ExternalTraining | None = None
     """How versions are proposed; engine External only."""
     image: (
@@ -268,7 +278,10 @@ class TrainingSpec(ApiModel):
     pod_template: PodTemplate = Field(default_factory=PodTemplate)
     """Scheduling and labels of the training pods."""
     nodes: Annotated[int, Field(ge=1, le=64, json_schema_extra={"format": "int32"})] = 1
-    """Number of nodes; more than one needs engine JobSet or TrainJob. Default: 1."""
+    """Pods that train one network together, each on its share of every batch; all must run at the same time, and each
+    gets spec.training.resources. It pays for networks of which one step takes far longer than a message between the
+    pods (see docs/training.md); for several small fits it costs time. Another number sums in another order, and so is
+    another training. Default: 1."""
     queue_name: DnsLabel | None = None
     """Kueue queue that admits the Job. The operator sets the label and never touches Job.spec.suspend."""
     schedule: Schedule | None = None

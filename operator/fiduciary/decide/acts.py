@@ -11,13 +11,14 @@ from fiduciary.decide.decision import Delete, Event
 from fiduciary.decide.serving.routing import routing
 from fiduciary.decide.serving.waysback import ways_back
 from fiduciary.decide.step import Step
+from fiduciary.manifests.engines import API_VERSIONS, RUNTIME
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.decide.case import Case
-    from fiduciary.decide.world import JobView
+    from fiduciary.decide.world import JobView, RuntimeView
 
 
 def engage(case: Case) -> Step | None:
@@ -130,7 +131,11 @@ def answering_resume(case: Case) -> ModelApproval | None:
 
 
 def deletion(job: JobView) -> Delete:
-    return Delete("batch/v1", "Job", job.name, job.uid)
+    return Delete(API_VERSIONS[job.kind], job.kind, job.name, job.uid)
+
+
+def runtime_deletion(runtime: RuntimeView) -> Delete:
+    return Delete(API_VERSIONS[RUNTIME], RUNTIME, runtime.name, runtime.uid)
 
 
 def _effect(case: Case, previous: VersionRef | None) -> str:

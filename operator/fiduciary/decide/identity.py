@@ -116,5 +116,6 @@ def _procedure(spec: FinancialModelSpec) -> dict[str, Any]:
         for kind, part in source.items()
     }
     everything = set_fields(spec.training)
-    kept = ("architecture", "hyperparameters", "validation", "search", "seed", "image")
+    # The nodes are in it since the gradients of a batch's shares are rounded before they are added.
+    kept = ("architecture", "hyperparameters", "validation", "search", "seed", "image", "nodes")
     return {"data": data, "training": {name: everything[name] for name in kept if name in everything}}

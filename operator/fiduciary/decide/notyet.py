@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, ...]:
     """Fields of a FinancialModel that are set and have no effect in this release."""
     fields: list[str] = []
-    if spec.training.engine != "Job":
-        fields.append(f"spec.training.engine {spec.training.engine} (nothing is trained)")
+    if spec.training.engine == "External":
+        fields.append("spec.training.engine External (no alias proposes a version)")
     if spec.promotion.experiment is not None and not platform.experiments:
         why = "the operator's settings name no Prometheus, so a challenger is promoted by people"
         fields.append(f"spec.promotion.experiment ({why})")
@@ -23,6 +23,4 @@ def inactive_fields(spec: FinancialModelSpec, platform: Platform) -> tuple[str, 
             "spec.promotion.experiment.traffic.sticky (no route keeps clients with one arm yet: an experiment with it "
             "is Stalled and gives its challenger no request; leave it out)"
         )
-    if spec.training.nodes != 1:
-        fields.append("spec.training.nodes")
     return tuple(fields)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fiduciary.decide import reasons
 from fiduciary.decide.measurement import as_result, parse_result
-from fiduciary.manifests.job import FATAL_EXIT_CODES
+from fiduciary.manifests.job import FATAL_EXIT_CODES, PEER_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,10 @@ IDENTIFIERS = {
 SAID_ENOUGH = ("DataRefused", "Diverged", "OutOfMemory", "BadContract")
 """Ends of the trainer contract whose message needs no word about pod and Job."""
 SIGKILL = 137
+HELPERS = ("Searched", "Helped")
+"""What pods say that carried out trials, or their share of each batch, for the one that trains."""
+FINAL = ("PodFailurePolicy", "FailJobSetFailurePolicyAction")
+"""Reasons of a Job, JobSet or TrainJob that one pod's exit code has ended for good."""
 FAILED_INDEXES = "FailedIndexes"
 """Of a search in several pods: each has ended, and one at least has used up its retries."""
 
@@ -167,11 +171,11 @@ def _trained(job: JobView) -> bool:
 
 
 def _own_result(job: JobView) -> Mapping[str, Any] | None:
-    """What the pod that trained has left. Pods that only carried out trials of its search say ``Searched``."""
+    """What the pod that trained has left, not those that helped it."""
     for pod in job.pods:
         if pod.exit_code == 0:
             result = parse_result(pod.termination_message)
-            if result is not None and result.get("trainingKey") == job.key and result.get("outcome") != "Searched":
+            if result is not None and result.get("trainingKey") == job.key and result.get("outcome") not in HELPERS:
                 return result
     return None
 
@@ -183,9 +187,10 @@ def _complete(result: Mapping[str, Any] | None) -> bool:
 
 def _last_pod(job: Ended) -> PodView | None:
     ended = [pod for pod in job.pods if pod.finished_at is not None and pod.exit_code != 0]
-    # One pod's end was final: the others of a search were stopped for it, and have ended later.
-    final = [pod for pod in ended if job.reason == "PodFailurePolicy" and pod.exit_code in FATAL_EXIT_CODES]
-    ended = final or ended
+    # One pod's end was final: the others were stopped for it, and have ended later.
+    final = [pod for pod in ended if job.reason in FINAL and pod.exit_code in FATAL_EXIT_CODES]
+    # Those that a worker left alone have nothing to say of why it went.
+    ended = final or [pod for pod in ended if pod.exit_code != PEER_LOST] or ended
     return max(ended, key=lambda pod: (pod.finished_at, pod.name), default=None)
 
 

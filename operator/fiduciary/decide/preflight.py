@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING, Protocol
 
 from fiduciary.decide import reasons
 from fiduciary.decide.case import Case
+from fiduciary.manifests import engines, mounts, workers
 from fiduciary.manifests import job as manifest
-from fiduciary.manifests import mounts
-from fiduciary.manifests.quantity import parse_quantity
+from fiduciary.manifests.quantity import parse_quantity, times
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from fiduciary.decide.world import Claim, PodView, QuotaView, World
+
+
+INSTALL = {
+    "JobSet": "install JobSet v0.12 or newer (https://jobset.sigs.k8s.io/docs/installation)",
+    "TrainJob": "install Kubeflow Trainer v2.3 or newer (https://www.kubeflow.org/docs/components/trainer)",
+}
+"""How a kind comes into a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +70,27 @@ def connection_unknown(case: Case) -> Obstacle | None:
 
 
 def engine_not_active(case: Case) -> Obstacle | None:
-    engine = case.spec.training.engine
-    if engine == "Job":
+    if case.spec.training.engine != "External":
         return None
     return Obstacle(
         reasons.ENGINE_NOT_ACTIVE,
-        f"spec.training.engine is {engine}; this release trains with engine Job only. Nothing is trained until it "
-        "says Job, or the operator is updated",
+        "spec.training.engine is External; this release takes no versions that were trained elsewhere. Nothing is done "
+        "until it says Job, JobSet or TrainJob, or the operator is updated",
     )
+
+
+def engine_missing(case: Case) -> Obstacle | None:
+    """JobSets and TrainJobs are of projects that a cluster need not have."""
+    engine = case.spec.training.engine
+    for kind in (engine, engines.RUNTIME) if engine == "TrainJob" else (engine,):
+        if kind in case.world.missing_kinds:
+            return Obstacle(
+                reasons.ENGINE_MISSING,
+                f"spec.training.engine is {engine}, and the cluster does not know the kind {kind} "
+                f"({engines.API_VERSIONS[kind]}): {INSTALL[engine]}, or set spec.training.engine to Job. It is "
+                "noticed when it is there",
+            )
+    return None
 
 
 def feast_image_missing(case: Case) -> Obstacle | None:
@@ -149,6 +169,7 @@ CHECKS: tuple[Callable[[Case], Obstacle | None], ...] = (
     registry_taken,  # two models that write one registered model would undo each other's aliases
     connection_unknown,  # a result that cannot be registered is work for nothing
     engine_not_active,
+    engine_missing,
     feast_image_missing,
     uri_not_allowed,  # before any reference is looked at: an address that is refused needs no credentials
     reference_unusable,
@@ -181,16 +202,20 @@ class Started(Protocol):
     def pods(self) -> tuple[PodView, ...]: ...
 
 
-def pod_obstacle(job: Started) -> Obstacle | None:
-    """Why a Job that was started does not run: quoted from the cluster, with what to do."""
+def pod_obstacle(job: Started, *, all_needed: bool = False) -> Obstacle | None:
+    """Why a Job that was started does not run: quoted from the cluster, with what to do.
+
+    ``all_needed``: its pods train together, and none does before all run. Those of a search carry out the trials of
+    those that do not.
+    """
     if job.finished or job.suspended:
         return None
     if not job.pods:
         if job.message:
             return Obstacle(reasons.POD_REFUSED, f"Job {job.name} has no pod: {job.message}")
         return None
-    if any(pod.phase == "Running" for pod in job.pods):
-        return None  # the pods of a search: those that run carry out the trials of those that do not
+    if not all_needed and any(pod.phase == "Running" for pod in job.pods):
+        return None
     pod = max(job.pods, key=lambda pod: pod.name if pod.started_at is None else pod.started_at.isoformat())
     waiting = next((candidate for candidate in job.pods if candidate.phase == "Pending"), pod)
     return _pending(waiting) if waiting.phase == "Pending" and waiting.reason else None
@@ -229,12 +254,15 @@ def _uris(case: Case) -> list[tuple[str, str]]:
 
 
 def _needed(case: Case) -> dict[str, str]:
-    needed = {"pods": "1", "count/pods": "1", "count/jobs.batch": "1"}
-    for name, value in manifest.requests(case.world.model).items():
-        needed[f"requests.{name}"] = value
+    """Of all pods without which nothing is trained; a search does with one."""
+    model = case.world.model
+    pods = model.spec.training.nodes if workers.several(model) else 1
+    needed = {"pods": str(pods), "count/pods": str(pods), "count/jobs.batch": "1"}
+    for name, value in manifest.requests(model).items():
+        needed[f"requests.{name}"] = times(value, pods)
         if name in ("cpu", "memory"):
-            needed[name] = value
-    needed |= {f"limits.{name}": value for name, value in manifest.limits(case.world.model).items()}
+            needed[name] = times(value, pods)
+    needed |= {f"limits.{name}": times(value, pods) for name, value in manifest.limits(model).items()}
     return needed
 
 

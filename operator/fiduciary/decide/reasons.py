@@ -91,7 +91,11 @@ URI_NOT_ALLOWED = "UriNotAllowed"
 QUOTA_EXCEEDED = "QuotaExceeded"
 """A ResourceQuota leaves too little for the training. Lower spec.training.resources, or have the quota raised."""
 ENGINE_NOT_ACTIVE = "EngineNotActive"
-"""spec.training.engine is accepted, but this release trains with engine Job only. Use Job, or wait."""
+"""spec.training.engine External is accepted, but this release takes no versions that were trained elsewhere. Use
+another engine, or wait."""
+ENGINE_MISSING = "EngineMissing"
+"""The cluster does not know the kind that spec.training.engine names; the message says how it is installed. It is
+noticed when it is there."""
 FEAST_IMAGE_MISSING = "FeastImageMissing"
 """The data come from Feast, and the operator's settings name no trainer with Feast. Have trainerFeastImage set, or name
 an image in spec.training.image."""

@@ -10,14 +10,16 @@ from fiduciary.decide import identity, preflight, reasons
 from fiduciary.decide.decision import Create, Event
 from fiduciary.decide.measurement import parse_result
 from fiduciary.decide.step import Note, Step
+from fiduciary.manifests import workers
 from fiduciary.manifests.contract import Training
-from fiduciary.manifests.job import training_job
+from fiduciary.manifests.engines import training_objects
 from fiduciary.manifests.networkpolicy import egress_id, network_policy
 from fiduciary.manifests.serviceaccount import service_account
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fiduciary.api.training import TrainingSpec
     from fiduciary.decide.case import Case
     from fiduciary.decide.due import Due
     from fiduciary.decide.world import JobView
@@ -36,7 +38,8 @@ def claim(case: Case, wanted: Due) -> Step:
         phase=reasons.CLAIMED,
         since=case.now,
     )
-    note = Note(reasons.TRAINING, f"Job {name} is about to be created, with data up to {wanted.as_of}")
+    what = f"{case.spec.training.engine} {name}"
+    note = Note(reasons.TRAINING, f"{what} is about to be created, with data up to {wanted.as_of}")
     return Step(training=training, note=note, claim=True, again=True)
 
 
@@ -62,9 +65,12 @@ def start(case: Case, training: TrainingStatus) -> Step:
     children = (
         Create(service_account(model)),
         Create(network_policy(model, platform.mlflow_egress)),
-        Create(training_job(model, attempt, egress_id(model, platform.mlflow_egress))),
+        *map(Create, training_objects(model, attempt, egress_id(model, platform.mlflow_egress))),
     )
-    message = f"Job {name} trains {spec.architecture} with data up to {attempt.as_of} ({training.key}, image {image})"
+    message = (
+        f"{spec.engine} {name} trains {spec.architecture} with data up to {attempt.as_of} ({training.key}, image "
+        f"{image}){_together(spec)}"
+    )
     return Step(
         training=_phase(case, training, reasons.PENDING, None),
         note=Note(reasons.TRAINING, message),
@@ -79,7 +85,8 @@ def watch(case: Case, job: JobView) -> Step:
     training = known if known is not None and known.key == job.key else adopted(case, job)
     if training.attempt != job.attempt or training.job != job.name:
         training = training.model_copy(update={"attempt": job.attempt, "job": job.name})
-    blocked = preflight.pod_obstacle(job)
+    blocked = preflight.pod_obstacle(job, all_needed=workers.several(case.world.model))
+    what = f"{job.kind} {job.name}"
     phase = _phase_of(job)
     training = _phase(case, training, phase, blocked.message if blocked is not None else None)
     training = _progress(case, training)
@@ -87,10 +94,10 @@ def watch(case: Case, job: JobView) -> Step:
     if blocked is not None:
         return Step(training=training, note=Note(blocked.reason, blocked.message), wake_at=poll)
     message = {
-        reasons.QUEUED: f"Job {job.name} waits for admission by its queue",
-        reasons.PENDING: f"the pod of Job {job.name} is being started",
-        reasons.RETRYING: f"an attempt of Job {job.name} failed{_last_words(job)}; the next one is on its way",
-    }.get(phase, f"Job {job.name} trains {case.spec.training.architecture} with data up to {job.as_of}")
+        reasons.QUEUED: f"{what} waits for admission by its queue",
+        reasons.PENDING: f"the pod of {what} is being started",
+        reasons.RETRYING: f"an attempt of {what} failed{_last_words(job)}; the next one is on its way",
+    }.get(phase, f"{what} trains {case.spec.training.architecture} with data up to {job.as_of}")
     registry = case.registry
     if registry is not None and not registry.reachable:
         away = f"{message}; MLflow is away ({registry.message}): the training keeps its result until it is back"
@@ -98,6 +105,10 @@ def watch(case: Case, job: JobView) -> Step:
     if training.search is not None and training.search.trials < training.search.total:
         message += f"; {_trials(training.search)}"
     return Step(training=training, note=Note(reasons.TRAINING, message), wake_at=poll)
+
+
+def _together(spec: TrainingSpec) -> str:
+    return f", in {spec.nodes} pods that share its batches" if spec.nodes > 1 else ""
 
 
 def _trials(search: SearchProgress) -> str:

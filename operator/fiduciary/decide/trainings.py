@@ -38,7 +38,7 @@ def superseded(case: Case) -> Step | None:
     job = next((job for job in case.live_jobs if job.spec_key != case.spec_key), None)
     if job is None:
         return None
-    message = f"Job {job.name} trains what the spec no longer asks for and is deleted"
+    message = f"{job.kind} {job.name} trains what the spec no longer asks for and is deleted"
     note, children = Note(reasons.TRAINING, message), (acts.deletion(job),)
     last = case.world.records[-1].spec if case.world.records else None
     if last is not None and last.action == "Abort" and last.evidence.summary.get("superseded") == job.uid:
@@ -70,11 +70,16 @@ def taken(case: Case) -> Step | None:
 
 
 def tidy(case: Case) -> Step | None:
-    """A Job goes when its verdict is stored: at once if it was aborted, after its TTL if it ended."""
+    """A Job goes when its verdict is stored: at once if it was aborted, after its TTL if it ended. What only a TrainJob
+    needed goes after it."""
     gone = [job for job in case.world.jobs if (end := expires(case, job)) is not None and end <= case.now]
-    if not gone:
-        return None
-    return Step(training=case.claim, children=tuple(acts.deletion(job) for job in gone), again=True)
+    if gone:
+        return Step(training=case.claim, children=tuple(acts.deletion(job) for job in gone), again=True)
+    needed = {*(job.name for job in case.world.jobs), case.claim.job if case.claim is not None else None}
+    left = [runtime for runtime in case.world.runtimes if runtime.name not in needed]
+    if left:
+        return Step(training=case.claim, children=tuple(acts.runtime_deletion(runtime) for runtime in left), again=True)
+    return None
 
 
 def judged(case: Case) -> Step | None:

@@ -51,7 +51,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A training Job that carries our label, with the pods that it made."""
+    """A training Job, JobSet or TrainJob that carries our label, with the pods that it made."""
 
     name: str
     uid: str
@@ -71,10 +71,19 @@ class JobView:
     finished_at: datetime | None = None
     deleting: bool = False
     pods: tuple[PodView, ...] = ()
+    kind: str = "Job"
 
     @property
     def finished(self) -> bool:
         return self.succeeded or self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeView:
+    """A TrainingRuntime of ours: the pods of the TrainJob that has its name."""
+
+    name: str
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +211,7 @@ class World:
     platform: Platform
     records: tuple[ModelDecision, ...] = ()  # this model's log (same uid or, after a restore, same name), by sequence
     jobs: tuple[JobView, ...] = ()
+    runtimes: tuple[RuntimeView, ...] = ()
     approvals: tuple[ModelApproval, ...] = ()  # for this model, oldest first
     experiments: tuple[ModelExperiment, ...] = ()  # of this model, ended ones included
     policies: tuple[DriftPolicy, ...] = ()  # that watch this model

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Resource
-from fiduciary.decide.world import JobView, PodView, QuotaView
+from fiduciary.decide.world import JobView, PodView, QuotaView, RuntimeView
+from fiduciary.manifests.engines import API_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,9 @@ DRIFTPOLICY = Resource(meta.API_VERSION, "DriftPolicy", "driftpolicies")
 MODELAPPROVAL = Resource(meta.API_VERSION, "ModelApproval", "modelapprovals")
 MODELDECISION = Resource(meta.API_VERSION, "ModelDecision", "modeldecisions")
 JOB = Resource("batch/v1", "Job", "jobs")
+JOBSET = Resource(API_VERSIONS["JobSet"], "JobSet", "jobsets")
+TRAINJOB = Resource(API_VERSIONS["TrainJob"], "TrainJob", "trainjobs")
+TRAININGRUNTIME = Resource(API_VERSIONS["TrainingRuntime"], "TrainingRuntime", "trainingruntimes")
 POD = Resource("v1", "Pod", "pods")
 RESOURCEQUOTA = Resource("v1", "ResourceQuota", "resourcequotas")
 POLICY = Resource("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False)
@@ -59,6 +63,9 @@ WATCHED = (
     MODELAPPROVAL,
     MODELDECISION,
     JOB,
+    JOBSET,
+    TRAINJOB,
+    TRAININGRUNTIME,
     POD,
     RESOURCEQUOTA,
     POLICY,
@@ -79,7 +86,23 @@ WATCHED = (
 )
 
 #: Kinds that a cluster need not have: the operator works without them and notices when they come or go.
-OPTIONAL = frozenset({HTTPROUTE, GATEWAY, MODEL, EXPERIMENT, SERVER, SERVERCONFIG, INFERENCESERVICE})
+OPTIONAL = frozenset(
+    {
+        JOBSET,
+        TRAINJOB,
+        TRAININGRUNTIME,
+        HTTPROUTE,
+        GATEWAY,
+        MODEL,
+        EXPERIMENT,
+        SERVER,
+        SERVERCONFIG,
+        INFERENCESERVICE,
+    }
+)
+
+#: What runs a training.
+TRAININGS = (JOB, JOBSET, TRAINJOB)
 
 #: What loads one version, by backend.
 WORKLOADS = (DEPLOYMENT, MODEL, INFERENCESERVICE)
@@ -90,11 +113,22 @@ COMPANIONS = (SERVICE, BUDGET, AUTOSCALER, NETWORKPOLICY, SERVICEACCOUNT)
 #: Children that a decision may name, by (apiVersion, kind).
 CHILDREN = {
     (r.api_version, r.kind): r
-    for r in (JOB, CONFIGMAP, CLAIM, *WORKLOADS, *COMPANIONS, HTTPROUTE, EXPERIMENT, MODELEXPERIMENT)
+    for r in (
+        *TRAININGS,
+        TRAININGRUNTIME,
+        CONFIGMAP,
+        CLAIM,
+        *WORKLOADS,
+        *COMPANIONS,
+        HTTPROUTE,
+        EXPERIMENT,
+        MODELEXPERIMENT,
+    )
 }
 
 MANAGED: Mapping[str, str] = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
 SERVES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.SERVING}
+TRAINS: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.TRAINING}
 SCORES: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.OUTCOMES}
 #: InferenceServices, and what KServe makes of them: it copies their labels.
 LENT: Mapping[str, str] = {**MANAGED, meta.LABEL_COMPONENT: meta.KSERVE}
@@ -104,6 +138,7 @@ PART = {"app.kubernetes.io/part-of": "fiduciary"}
 LABELS: Mapping[Resource, tuple[Mapping[str, str], ...]] = {
     JOB: (MANAGED,),
     POD: (MANAGED,),
+    **dict.fromkeys((JOBSET, TRAINJOB, TRAININGRUNTIME), (TRAINS,)),
     POLICY: (PART,),
     BINDING: (PART,),
     **dict.fromkeys((HTTPROUTE, MODEL, EXPERIMENT), (SERVES,)),
@@ -122,6 +157,9 @@ def _selector(alternatives: tuple[Mapping[str, str], ...]) -> str:
 
 #: The same as the API server takes it.
 SELECTORS = {resource: _selector(alternatives) for resource, alternatives in LABELS.items()}
+
+COMPLETE = ("Complete", "Completed")
+"""Condition of a Job or TrainJob, and of a JobSet, that succeeded."""
 
 _BULKY = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -170,7 +208,8 @@ def moment(text: str | None) -> datetime | None:
 
 
 def job(body: Body) -> JobView | None:
-    """A training Job; None for one that carries our label but not our annotations (somebody else's, by mistake)."""
+    """A training Job, JobSet or TrainJob; None for one that carries our label but not our annotations (somebody else's,
+    by mistake)."""
     metadata, annotations = body["metadata"], annotations_of(body)
     try:
         as_of = date.fromisoformat(annotations[meta.ANNOTATION_AS_OF])
@@ -195,20 +234,25 @@ def job(body: Body) -> JobView | None:
         created_at=created(body),
         owner_uid=owners[0]["uid"] if owners else "",
         suspended=bool(part(body, "spec").get("suspend", False)),
-        succeeded=ended.get("type") == "Complete",
+        succeeded=ended.get("type") in COMPLETE,
         failed=ended.get("type") == "Failed",
         reason=ended.get("reason", ""),
         message=ended.get("message", ""),
         finished_at=moment(ended.get("lastTransitionTime")),
         deleting="deletionTimestamp" in metadata,
+        kind=body["kind"],
     )
 
 
+def runtime(body: Body) -> RuntimeView:
+    return RuntimeView(body["metadata"]["name"], body["metadata"]["uid"])
+
+
 def job_end(body: Body) -> Body:
-    """The condition with which a Job ended; empty while it has not."""
+    """The condition with which a Job, JobSet or TrainJob ended; empty while it has not."""
     ended: Body = {}
     for condition in entries(part(body, "status"), "conditions"):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+        if condition["type"] in (*COMPLETE, "Failed") and condition["status"] == "True":
             ended = condition
     return ended
 
@@ -245,9 +289,9 @@ def pod(body: Body) -> PodView:
 
 
 def job_of_pod(body: Body) -> str:
-    """Name of the Job that made this pod, or empty."""
-    labels = labels_of(body)
-    return labels.get("batch.kubernetes.io/job-name") or labels.get("job-name") or ""
+    """Name of the Job that made this pod, or of the JobSet that made the Job, which a TrainJob shares; or empty."""
+    labels, names = labels_of(body), ("jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-name", "job-name")
+    return next((labels[name] for name in names if labels.get(name)), "")
 
 
 def quota(body: Body) -> QuotaView:

@@ -157,9 +157,9 @@ class Loop:
         self._look_again()
 
     def _look_again(self) -> None:
-        """Every model that names a Gateway: what there is to route with has changed."""
+        """Every model that asks for a kind that comes and goes."""
         for name in self.stores.models.names() if self._synced.is_set() else ():
-            if self.stores.names_gateway(name):
+            if self.stores.names_optional(name):
                 self.queue.add(Key(kinds.FINANCIALMODEL.kind, *name), Priority.RESYNC)
 
     def _check_synced(self) -> None:

@@ -70,12 +70,14 @@ class Observer:
         records = sorted(stores.records.of(name), key=lambda record: record.spec.sequence)
         approvals = sorted(stores.approvals.of(name), key=lambda approval: _age(approval.metadata))
         platform = self.platform()
-        jobs = [self._with_pods(job, key.namespace) for job in stores.jobs.of(name) if isinstance(job, JobView)]
+        trainings = [job for store in stores.trainings for job in store.of(name) if isinstance(job, JobView)]
+        jobs = [self._with_pods(job, key.namespace) for job in trainings]
         return World(
             model=model,
             platform=platform,
             records=tuple(records),
             jobs=tuple(sorted(jobs, key=lambda job: (job.created_at, job.name))),
+            runtimes=tuple(sorted(stores.runtimes.of(name), key=lambda runtime: runtime.name)),
             approvals=tuple(approvals),
             experiments=tuple(sorted(stores.experiments.of(name), key=lambda one: _age(one.metadata))),
             policies=tuple(sorted(stores.policies.of(name), key=lambda policy: policy.metadata.name)),
@@ -123,8 +125,10 @@ class Observer:
             return
         # Records carry the label because we made them; a restored log keeps it.
         mine = f"{meta.LABEL_MODEL}={key.name}"
-        for resource, store in ((kinds.MODELDECISION, stores.records), (kinds.JOB, stores.jobs)):
-            listing = await cluster.list(resource, key.namespace, labels=mine)
+        for store in (stores.records, *stores.trainings):
+            if store.resource.kind in stores.missing:
+                continue
+            listing = await cluster.list(store.resource, key.namespace, labels=mine)
             for body in listing.items:
                 store.put(body)
 

@@ -34,7 +34,8 @@ def settled_until(stores: Stores, name: Name) -> datetime | None:
         return None
     if stores.experiments.indexed(("Open", *name)):
         return None  # an experiment may have been ruled while nobody looked
-    if "training" in status or stores.jobs.count(name) or stores.approvals.count(name):
+    trains = (*stores.trainings, stores.runtimes)
+    if "training" in status or stores.approvals.count(name) or any(store.count(name) for store in trains):
         return None
     if part(status, "lastDecision").get("sequence", 0) != stores.records.count(name):
         return None

@@ -10,7 +10,7 @@ from fiduciary.api import meta
 from fiduciary.api.financialmodel import FinancialModel
 from fiduciary.api.modelapproval import ModelApproval
 from fiduciary.api.modeldecision import ModelDecision
-from fiduciary.decide.world import Claim, JobView, PodView, QuotaView
+from fiduciary.decide.world import Claim, JobView, PodView, QuotaView, RuntimeView
 from fiduciary.engine import kinds, othersviews, served
 from fiduciary.engine.comparisons import comparison_job
 from fiduciary.engine.mirror import Name, Store, name_of
@@ -76,6 +76,10 @@ class Stores:
             kinds.MODELDECISION, ModelDecision.model_validate, keep=kinds.trimmed, parent=_model_in_spec
         )
         self.jobs: Store[JobView | ComparisonJob | None] = Store(kinds.JOB, _job, parent=_model_in_label)
+        self.jobsets: Store[JobView | None] = Store(kinds.JOBSET, kinds.job, parent=_model_in_label)
+        self.trainjobs: Store[JobView | None] = Store(kinds.TRAINJOB, kinds.job, parent=_model_in_label)
+        self.runtimes: Store[RuntimeView] = Store(kinds.TRAININGRUNTIME, kinds.runtime, parent=_model_in_label)
+        self.trainings: tuple[Store[Any], ...] = (self.jobs, self.jobsets, self.trainjobs)
         self.pods: Store[PodView | ServingPod] = Store(kinds.POD, _pod, parent=_model_in_label, index=_maker)
         self.quotas: Store[QuotaView] = Store(kinds.RESOURCEQUOTA, kinds.quota, parent=_namespace)
         self.guards: Store[Body] = Store(kinds.POLICY, _guard)
@@ -107,7 +111,8 @@ class Stores:
                 self.policies,
                 self.approvals,
                 self.records,
-                self.jobs,
+                *self.trainings,
+                self.runtimes,
                 self.pods,
                 self.quotas,
                 self.guards,
@@ -144,8 +149,8 @@ class Stores:
         """Kinds that were not yet listed completely; those that the cluster does not know need not be."""
         return [kind for kind, store in self.by_kind.items() if not store.synced and kind not in self.missing]
 
-    def names_gateway(self, name: Name) -> bool:
-        """Whether the model wants a route."""
+    def names_optional(self, name: Name) -> bool:
+        """Whether the model asks for a kind that a cluster need not have: for its route, its pods, its training."""
         return len(self.models.index_of(name)) > 1
 
     def concerned(self, resource: Resource, name: Name, parent: Hashable, index: tuple[Hashable, ...]) -> Iterator[Key]:
@@ -232,13 +237,15 @@ def _namespace(body: Body) -> Hashable:
 
 def _wanted(body: Body) -> tuple[Hashable, ...]:
     """What a model shares with others: first the registered model that it claims, then the Gateways that it names, and
-    another backend than the default, whose kinds may come and go."""
+    another backend or engine than the default, whose kinds may come and go."""
     registry, serving = kinds.part(body["spec"], "registry"), kinds.part(body["spec"], "serving")
     gateway, backend = kinds.part(serving, "gateway"), serving.get("backend", "Gateway")
     namespace, name = name_of(body["metadata"])
     claimed = ("Claim", registry.get("connection", "mlflow"), registry.get("model") or f"{namespace}.{name}")
     named = [(ref.get("namespace") or namespace, ref["name"]) for ref in kinds.entries(gateway, "parentRefs")]
+    engine = kinds.part(body["spec"], "training").get("engine", "Job")
     other = [("Backend", backend)] if backend != "Gateway" else []
+    other += [("Engine", engine)] if engine in ("JobSet", "TrainJob") else []
     return (claimed, *(("Gateway", *gateway) for gateway in dict.fromkeys(named)), *other)
 
 

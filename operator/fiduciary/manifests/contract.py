@@ -50,6 +50,7 @@ def document(model: FinancialModel, training: Training) -> dict[str, Any]:
         source.pop("configSecretRef", None)
     everything = model.spec.training.body()
     kept = ("architecture", "hyperparameters", "validation", "search", "seed")
+    nodes = {"nodes": model.spec.training.nodes} if model.spec.training.nodes > 1 else {}
     metadata = model.metadata
     return {
         "contractVersion": CONTRACT_VERSION,
@@ -66,7 +67,7 @@ def document(model: FinancialModel, training: Training) -> dict[str, Any]:
         "trigger": dict(training.trigger),
         "asOf": training.as_of,
         "data": data,
-        "training": {name: everything[name] for name in kept if name in everything},
+        "training": {name: everything[name] for name in kept if name in everything} | nodes,
         "checkpoint": everything.get("checkpoint"),
         "mlflow": {"trackingUri": training.tracking_uri, "experiment": f"{metadata.namespace}.{metadata.name}"},
         "provenance": {"image": training.image, "operatorVersion": training.operator_version},

@@ -1,4 +1,5 @@
-"""What training pods may talk to: DNS, MLflow, and the storage that the spec names. Nobody may talk to them.
+"""What training pods may talk to: DNS, MLflow, and the storage that the spec names. Nobody may talk to them but, where
+several train together, the others of them.
 
 The policy is named after its content and selects pods by that name, so that each pod keeps the policy that it was
 started with, and another data source makes another policy instead of changing one under a running training.
@@ -10,6 +11,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api import meta
+from fiduciary.manifests import workers
 from fiduciary.manifests.json_text import compact
 from fiduciary.manifests.mounts import data_uri
 from fiduciary.manifests.owned import labels, metadata
@@ -42,20 +44,24 @@ def egress_rules(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any
 
 
 def egress_id(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any]]) -> str:
-    """Name of the rules: eight hexadecimal digits of their hash."""
-    return hashlib.sha256(compact(egress_rules(model, mlflow_egress)).encode()).hexdigest()[:8]
+    """Name of the rules: eight hexadecimal digits of their hash. That workers may talk to each other is one too."""
+    rules = [*egress_rules(model, mlflow_egress), *([{"workers": True}] if workers.several(model) else [])]
+    return hashlib.sha256(compact(rules).encode()).hexdigest()[:8]
 
 
 def network_policy(model: FinancialModel, mlflow_egress: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Default deny for the training pods of this model, with the rules above."""
     rules = egress_id(model, mlflow_egress)
+    pods = {**labels(model, meta.TRAINING), LABEL_EGRESS: rules}
+    with_each_other = workers.peers(model, pods)
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": metadata(model, f"{model.metadata.name}-training-{rules}"),
         "spec": {
-            "podSelector": {"matchLabels": {**labels(model, meta.TRAINING), LABEL_EGRESS: rules}},
+            "podSelector": {"matchLabels": pods},
             "policyTypes": ["Ingress", "Egress"],
-            "egress": egress_rules(model, mlflow_egress),
+            **({"ingress": [{"from": with_each_other}]} if with_each_other else {}),
+            "egress": [*egress_rules(model, mlflow_egress), *({"to": [peer]} for peer in with_each_other)],
         },
     }

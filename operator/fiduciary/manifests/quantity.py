@@ -25,3 +25,17 @@ def parse_quantity(text: str | int) -> Decimal:
     if match is None or (match[2] or "") not in _SUFFIXES:
         raise ValueError(f"{text!r} is no Kubernetes quantity such as 250m, 2 or 1.5Gi")
     return Decimal(match[1]) * _SUFFIXES[match[2] or ""]
+
+
+def times(text: str, count: int) -> str:
+    """A quantity ``count`` times over, in its own unit.
+
+    Raises:
+        ValueError: not a quantity.
+    """
+    if count == 1:
+        return text
+    parse_quantity(text)
+    match = _QUANTITY.fullmatch(text)
+    assert match is not None
+    return f"{(Decimal(match[1]) * count).normalize():f}{match[2] or ''}"

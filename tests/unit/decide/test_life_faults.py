@@ -167,9 +167,8 @@ def test_second_claim_on_a_registered_model_is_stalled_and_touches_no_alias() ->
     assert "desk/spx" in sim.condition("Stalled")[2]
 
 
-@pytest.mark.parametrize("engine", ["JobSet", "TrainJob"])
-def test_engines_that_do_not_run_yet_train_nothing(engine: str) -> None:
-    sim = SimulatedWorld({"training": {"engine": engine}})
+def test_an_engine_that_does_not_run_yet_trains_nothing() -> None:
+    sim = SimulatedWorld({"training": {"engine": "External", "external": {"alias": "proposed"}, "architecture": None}})
     sim.settle()
     assert sim.created == []
     assert sim.condition("NotYetActive")[0] == "True"

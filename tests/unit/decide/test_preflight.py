@@ -54,9 +54,43 @@ def test_unknown_connection() -> None:
     named(obstacle({"registry": {"connection": "prod"}}), reasons.CONNECTION_UNKNOWN, "'prod'", "mlflow")
 
 
-@pytest.mark.parametrize("engine", ["JobSet", "TrainJob"])
-def test_engines_that_do_not_run_yet(engine: str) -> None:
-    named(obstacle({"training": {"engine": engine}}), reasons.ENGINE_NOT_ACTIVE, engine)
+def test_versions_from_elsewhere_are_not_taken_yet() -> None:
+    external = {"engine": "External", "external": {"alias": "proposed"}, "architecture": None}
+    named(obstacle({"training": external}), reasons.ENGINE_NOT_ACTIVE, "External")
+
+
+ENGINES = [
+    ("JobSet", {"JobSet"}, "jobset.x-k8s.io/v1alpha2", "https://jobset.sigs.k8s.io"),
+    ("TrainJob", {"TrainJob", "TrainingRuntime"}, "kind TrainJob (trainer.kubeflow.org/v1alpha1)", "kubeflow.org"),
+    ("TrainJob", {"TrainingRuntime"}, "kind TrainingRuntime", "Kubeflow Trainer v2.3"),
+]
+
+
+@pytest.mark.parametrize(("engine", "absent", "kind", "how"), ENGINES)
+def test_an_engine_that_the_cluster_does_not_have(engine: str, absent: set[str], kind: str, how: str) -> None:
+    spec = {"training": {"engine": engine}}
+    named(obstacle(spec, missing_kinds=frozenset(absent)), reasons.ENGINE_MISSING, engine, kind, how, "noticed")
+    assert (
+        obstacle(spec, missing_kinds=frozenset({"JobSet", "TrainJob", "TrainingRuntime"} - absent - {engine})) is None
+    )
+    assert obstacle(missing_kinds=frozenset(absent)) is None, "engine Job needs none of them"
+
+
+def test_a_quota_must_have_room_for_all_workers() -> None:
+    """Half of them would wait for the other half, which never comes."""
+    spec = {"training": {"architecture": "LSTM", "nodes": 3, "resources": {"requests": {"memory": "1Gi"}}}}
+    room = QuotaView("desk", hard={"requests.memory": "3Gi", "pods": "3"}, used={"requests.memory": "0", "pods": "0"})
+    assert obstacle(spec, quotas=(room,)) is None
+    short = replace(room, hard={"requests.memory": "2500Mi"})
+    named(obstacle(spec, quotas=(short,)), reasons.QUOTA_EXCEEDED, "needs 3Gi")
+    named(obstacle(spec, quotas=(replace(room, hard={"pods": "2"}),)), reasons.QUOTA_EXCEEDED, "needs 3")
+
+
+@pytest.mark.parametrize("all_needed", [True, False])
+def test_workers_wait_for_each_other_and_trials_do_not(all_needed: bool) -> None:
+    waiting = pod(phase="Pending", name="j-1-x", reason="Unschedulable", message="0/1 nodes")
+    found = preflight.pod_obstacle(job(model(), pods=(pod(name="j-0-x"), waiting)), all_needed=all_needed)
+    assert (found is not None) is all_needed
 
 
 FEAST = {

@@ -231,4 +231,4 @@ def test_a_gateway_concerns_the_models_that_name_it() -> None:
     assert edge == {Key("FinancialModel", "ns", "both")}
     assert inner == {Key("FinancialModel", "ns", "both"), Key("FinancialModel", "ns", "inner")}
     assert not set(stores.concerned(kinds.GATEWAY, ("gw", "inner"), None, ()))
-    assert [stores.names_gateway(("ns", name)) for name in ("both", "inner", "none")] == [True, True, False]
+    assert [stores.names_optional(("ns", name)) for name in ("both", "inner", "none")] == [True, True, False]

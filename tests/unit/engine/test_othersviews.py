@@ -255,5 +255,5 @@ def test_a_model_of_a_mesh_is_looked_at_when_kinds_come_although_it_names_no_gat
         given = model(spec, name=name).body()
         given["metadata"] |= {"resourceVersion": "1", "uid": name}
         stores.models.put({"apiVersion": "fiduciary.dev/v1alpha1", "kind": "FinancialModel", **given})
-    assert stores.names_gateway(("quant", "mesh"))
-    assert not stores.names_gateway(("quant", "plain"))
+    assert stores.names_optional(("quant", "mesh"))
+    assert not stores.names_optional(("quant", "plain"))

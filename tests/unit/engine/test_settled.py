@@ -69,6 +69,17 @@ def test_a_person_s_act_is_worked_on_now() -> None:
     assert settled_until(found, NAME) is None
 
 
+@pytest.mark.parametrize("kind", ["jobs", "jobsets", "trainjobs", "runtimes"])
+def test_what_trains_or_did_is_looked_at_now(kind: str) -> None:
+    """A verdict may be due, and what is left has to be tidied up."""
+    found = stores()
+    labels = {"app.kubernetes.io/managed-by": "fiduciary", "fiduciary.dev/model": "m"}
+    metadata = {"namespace": "quant", "name": "m-0-1", "uid": "j", "resourceVersion": "3", "labels": labels}
+    store = getattr(found, kind)
+    store.put({"apiVersion": store.resource.api_version, "kind": store.resource.kind, "metadata": metadata, "spec": {}})
+    assert settled_until(found, NAME) is None
+
+
 SERVES = {"app.kubernetes.io/managed-by": "fiduciary", "fiduciary.dev/component": "serving", "fiduciary.dev/model": "m"}
 SERVED = {"conditions": [{"type": "Served", "status": "True"}]}
 

@@ -10,9 +10,10 @@ import pytest
 from fiduciary.api import meta
 from fiduciary.decide import identity
 from fiduciary.manifests import contract
-from fiduciary.manifests.job import FATAL_EXIT_CODES, limits, requests, training_job
+from fiduciary.manifests.engines import training_objects
+from fiduciary.manifests.job import FATAL_EXIT_CODES, PEER_LOST, limits, requests
 from fiduciary.manifests.networkpolicy import LABEL_EGRESS, egress_id, network_policy
-from fiduciary.manifests.quantity import parse_quantity
+from fiduciary.manifests.quantity import parse_quantity, times
 from fiduciary.manifests.serviceaccount import service_account
 from tests.unit.decide.worlds import NAMESPACE, PLATFORM, UID, merged, model
 
@@ -40,6 +41,10 @@ SHARED_CLAIM: dict[str, Any] = {
 
 
 def job(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
+    return objects(spec, **metadata)[-1]
+
+
+def objects(spec: dict[str, Any] | None = None, **metadata: Any) -> tuple[dict[str, Any], ...]:
     given = model(spec, metadata=metadata or None)
     key = identity.training_key(given.spec, "2017-12-29", {})
     training = contract.Training(
@@ -55,7 +60,7 @@ def job(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
         tracking_uri="http://mlflow.mlflow.svc:5000",
         operator_version="0.1.0",
     )
-    return training_job(given, training, egress_id(given, PLATFORM.mlflow_egress))
+    return training_objects(given, training, egress_id(given, PLATFORM.mlflow_egress))
 
 
 def pod(body: dict[str, Any]) -> dict[str, Any]:
@@ -122,6 +127,75 @@ def test_a_parallel_search_is_one_job_of_numbered_pods_that_ends_with_the_one_th
     alone = merged(SEARCH, {"training": {"search": {"parallelism": 1}}})
     assert "completionMode" not in job(alone)["spec"]
     assert job(alone)["spec"]["backoffLimit"] == 4
+
+
+WORKERS: dict[str, Any] = {"training": {"architecture": "LSTM", "nodes": 3, "retry": {"limit": 4}}}
+
+
+def test_workers_are_numbered_pods_none_of_which_can_be_missed() -> None:
+    spec = job(WORKERS)["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
+    assert (spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 0)
+    assert spec["successPolicy"] == {"rules": [{"succeededIndexes": "0"}]}
+    lost = spec["podFailurePolicy"]["rules"][-1]
+    assert (lost["action"], lost["onExitCodes"]["values"]) == ("Ignore", [PEER_LOST])
+    assert PEER_LOST not in FATAL_EXIT_CODES
+
+
+def test_workers_meet_at_the_first_of_them_under_a_name_that_fits() -> None:
+    given = merged(WORKERS, {"training": {"nodes": 64}})
+    body = job(given, name="m" * 40)
+    environment = {entry["name"]: entry["value"] for entry in container(body)["env"]}
+    host, _, service = environment["MASTER_ADDR"].partition(".")
+    assert host == f"{body['metadata']['name']}-0"
+    assert service == pod(body)["subdomain"] == objects(given, name="m" * 40)[0]["metadata"]["name"]
+    assert len(f"{body['metadata']['name']}-63") <= 63, "a host name is a label"
+    assert environment["MASTER_PORT"] == "29500"
+    assert "MASTER_ADDR" not in {entry["name"] for entry in container(job())["env"]}
+    assert "subdomain" not in pod(job())
+
+
+def test_workers_talk_to_each_other_and_to_nobody_else() -> None:
+    given = model(WORKERS)
+    policy, alone = (network_policy(each, PLATFORM.mlflow_egress)["spec"] for each in (given, model()))
+    [peer] = policy["ingress"][0]["from"]
+    assert peer["podSelector"] == policy["podSelector"], "the pods of this very policy, in this namespace"
+    assert peer.keys() == {"podSelector"}
+    assert len(policy["ingress"]) == 1
+    assert policy["egress"] == [*alone["egress"], {"to": [peer]}]
+    assert "ingress" not in alone
+    assert egress_id(given, PLATFORM.mlflow_egress) != egress_id(model(), PLATFORM.mlflow_egress)
+    labels = job(WORKERS)["spec"]["template"]["metadata"]["labels"]
+    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("engine", ["JobSet", "TrainJob"])
+def test_other_engines_run_the_same_confined_pod(engine: str) -> None:
+    given = merged(WORKERS, {"training": {"engine": engine}})
+    *_, last = objects(given)
+    assert last["kind"] == engine
+    first = objects(given)[0]
+    spec = first["spec"] if engine == "JobSet" else first["spec"]["template"]["spec"]
+    [replicated] = spec["replicatedJobs"]
+    inner, plain = replicated["template"]["spec"], job(WORKERS)["spec"]
+    assert (inner["completions"], inner["parallelism"], inner["backoffLimit"]) == (3, 3, 0)
+    assert not {"backoffLimitPerIndex", "maxFailedIndexes"} & inner.keys(), "all are restarted, not one of them"
+    assert spec["failurePolicy"]["maxRestarts"] == 4
+    assert inner["podFailurePolicy"] == plain["podFailurePolicy"]
+    mine, theirs = inner["template"]["spec"], dict(plain["template"]["spec"])
+    del theirs["subdomain"]
+    assert {**mine, "containers": []} == {**theirs, "containers": []}
+    environment = {entry["name"]: entry["value"] for entry in mine["containers"][0]["env"]}
+    name = last["metadata"]["name"]
+    assert environment["MASTER_ADDR"] == f"{name}-node-0-0.{name}"
+    assert last["metadata"]["annotations"].keys() == job(WORKERS)["metadata"]["annotations"].keys()
+
+
+def test_the_names_of_a_jobsets_pods_fit() -> None:
+    """JobSet's webhook refuses names of which a pod's would be longer than a label."""
+    [body] = objects({"training": {"engine": "JobSet", "architecture": "LSTM", "nodes": 64}}, name="m" * 35)
+    attempt = body["metadata"]["name"].removesuffix("1") + "21"
+    assert len(f"{attempt}-node-0-63-abcde") <= 63
 
 
 def test_the_operator_deletes_the_job_not_a_timer() -> None:
@@ -286,6 +360,12 @@ def test_resources(resources: dict[str, Any], expected: dict[str, str], threads:
 )
 def test_quantities(text: str, value: str) -> None:
     assert parse_quantity(text) == parse_quantity(value)
+
+
+@pytest.mark.parametrize("text", ["200m", "1Gi", "0.5", "1.25Mi", "1e3", "2"])
+def test_quantities_of_several_pods(text: str) -> None:
+    assert times(text, 1) == text
+    assert parse_quantity(times(text, 3)) == 3 * parse_quantity(text)
 
 
 def test_network_policy_denies_all_but_dns_mlflow_and_storage() -> None:

@@ -14,6 +14,7 @@ from fiduciary_trainer import baselines, splits
 from fiduciary_trainer.models import modules, ridge, sequences, together
 from fiduciary_trainer.models.hyperparameters import NETWORKS
 from fiduciary_trainer.training import Network, derived_seed, train_member
+from fiduciary_trainer.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +77,11 @@ class Fitter:
     calendar: splits.Calendar
     steps: Steps
     attempt: Attempt | None
+
+    @property
+    def workers(self) -> Workers:
+        """How batches are shared: with others where they have met, as the document says in any case."""
+        return Workers(self.contract.training.nodes) if self.attempt is None else self.attempt.workers
 
     def configured(self, settings: Settings) -> Fitter:
         """The same rows with other settings of the architecture; windows are at most as long as those here."""
@@ -170,7 +176,8 @@ class Fitter:
             return [self.fit(number, train) for number, train in trains]
         plans = [self._plan(number, train) for number, train in trains]
         networks = [network for plan in plans for network in plan.networks]
-        if not together.can_train(networks):
+        # Workers share the batches of one network after the other.
+        if self.contract.training.nodes > 1 or not together.can_train(networks):
             return [self._assembled(plan, self._one_by_one(plan)) for plan in plans]
         keys = [key for plan in plans for key in plan.keys]
         trained = together.train(networks, self.contract.training.settings, keys, self.steps, self.attempt)
@@ -220,7 +227,7 @@ class Fitter:
     def _one_by_one(self, plan: _Plan) -> list[Trained]:
         settings = self.contract.training.settings
         return [
-            train_member(network, settings, key, self.steps, self.attempt)
+            train_member(network, settings, key, self.steps, self.attempt, self.workers)
             for network, key in zip(plan.networks, plan.keys, strict=True)
         ]
 
