@@ -28,6 +28,7 @@ ROWS, FEATURES, WINDOW = 600, 5, 11
 CORES: dict[str, Callable[[int], torch.nn.Module]] = {
     "MLP": lambda _: modules.Perceptron(FEATURES, 6),
     "TCN": lambda window: sequences.TemporalConvolution(FEATURES, 6, window),
+    "GRU": lambda _: sequences.Recurrent("GRU", FEATURES, 6),
 }
 
 
@@ -72,7 +73,7 @@ def test_the_same_weights_epochs_and_losses_as_one_by_one(probability: bool, bal
     make_deterministic()
     alone, keys = networks(probability, balanced, architecture)
     # A rectifier that one rounding turns the other way is another network: small steps keep such moments rare.
-    settings = SETTINGS if architecture == "MLP" else {**SETTINGS, "learningRate": 0.002}
+    settings = {**SETTINGS, "learningRate": 0.002} if architecture == "TCN" else SETTINGS
     joined = [copy.deepcopy(each) for each in alone]
     for one, other in zip(joined, alone, strict=True):  # members of a fold share their inputs
         object.__setattr__(one, "inputs", other.inputs)
@@ -102,11 +103,15 @@ def test_who_is_trained_beside_it_does_not_matter_beyond_rounding() -> None:
             assert torch.allclose(one, other, atol=1e-4)
 
 
-@pytest.mark.parametrize("window", [2, 3, 4, 6, 7, 8, 13, 20, 33])
-def test_a_stack_of_convolutions_has_the_scores_and_gradients_of_each(window: int) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "window"),
+    [*(("TCN", window) for window in (2, 3, 4, 6, 7, 8, 13, 20, 33)), ("GRU", 2), ("GRU", 9)],
+)
+def test_a_stack_has_the_scores_and_gradients_of_each(architecture: str, window: int) -> None:
     torch.manual_seed(window)
-    cores = [sequences.TemporalConvolution(FEATURES, 4, window) for _ in range(3)]
-    stack = stacks.Convolutions()
+    cores = [CORES[architecture](window) for _ in range(3)]
+    stack = stacks.of(cores)
+    assert stack is not None
     for core in cores:
         torch.nn.init.normal_(core.out.weight)
     x, slope = torch.randn(3, 9, window, FEATURES), torch.randn(3, 9)
@@ -149,7 +154,7 @@ def test_a_group_that_is_trained_is_not_trained_again() -> None:
     made, keys = made * 2, [*keys, *((4, number, 0) for number in range(6))]
     made = [copy.deepcopy(each) for each in made]
     attempt = Attempt(None, "", 1, {})
-    limit = stacks.Convolutions.at_once
+    limit = stacks.Convolutions(6).at_once
     together.train(made[:limit], SETTINGS, keys[:limit], steps(12), attempt)
     kept = attempt.trained(*keys[0][1:])
     seen: list[int] = []

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fiduciary_trainer.models.gated import GatedUnits
 from fiduciary_trainer.models.modules import Perceptron
-from fiduciary_trainer.models.sequences import TemporalConvolution
+from fiduciary_trainer.models.sequences import Recurrent, TemporalConvolution
 
 Weights = tuple[Tensor, ...]
 """Of A models: each tensor is ``(A, ...)``."""
@@ -92,7 +93,8 @@ class Convolutions:
     fills a tensor of zeros for every slice.
     """
 
-    at_once = 8
+    def __init__(self, hidden: int) -> None:
+        self.at_once = 8 if hidden <= 64 else 4
 
     def read(self, core: nn.Module) -> Weights:
         assert isinstance(core, TemporalConvolution)
@@ -195,8 +197,13 @@ def _spread(above: Tensor, three: Tensor, shape: torch.Size) -> Tensor:
 
 
 def of(cores: Sequence[nn.Module]) -> Stack | None:
-    """For networks that can be computed together; None: these cannot."""
-    for kind, stack in ((Perceptron, Perceptrons()), (TemporalConvolution, Convolutions())):
-        if all(isinstance(core, kind) for core in cores):
-            return stack
+    """For networks that can be computed together; None: these cannot, or it was measured not to pay."""
+    if all(isinstance(core, Perceptron) for core in cores):
+        return Perceptrons()
+    convolutions = [core for core in cores if isinstance(core, TemporalConvolution)]
+    if len(convolutions) == len(cores):
+        return Convolutions(convolutions[0].inward.out_channels)
+    layers = [core.layer for core in cores if isinstance(core, Recurrent)]
+    if len(layers) == len(cores) and all(isinstance(layer, nn.GRU) for layer in layers):
+        return GatedUnits(layers[0].hidden_size)
     return None
