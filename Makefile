@@ -162,7 +162,7 @@ bench-serving: sandbox-up  ## the server beside bare ONNX Runtime and stock MLfl
 SEEDS ?= 2000
 TRAININGS ?= 200
 bench-training: $(VENV)/complete  ## what gates accept falsely, what they find, how fast networks are fitted (PART=speed for one)
-	@$(PY) -m bench.training --seeds $(SEEDS) --trainings $(TRAININGS) $(if $(PART),--part $(PART))
+	@$(PY) -m bench.training --seeds $(SEEDS) --trainings $(TRAININGS) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(PART),--part $(PART))
 
 .PHONY: bench-workers
 bench-workers: $(VENV)/complete  ## what a second pod is worth to one network

@@ -1,6 +1,6 @@
 """How fast the trainer fits its networks, beside the loop that everybody writes. Runs inside the trainer's image.
 
-    python -m bench.training_speed RESULT.json [--splits 15 --seeds 3 --epochs 3]
+    python -m bench.training_speed SHELF [--splits 15 --seeds 3 --epochs 3]
 
 Real data (`arch/sp500`), combinatorial splits times seeds, batches of 64, one thread. The usual loop: windows written
 out, a TensorDataset and a DataLoader for each split, torch's AdamW, one model after the other. Both take the same rows
@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from bench import kept
 from fiduciary_trainer import contract as contracts
 from fiduciary_trainer import data, splits
 from fiduciary_trainer.models.fitting import Fitter
@@ -159,7 +160,7 @@ def operations(architecture: str, width: int, rows: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("result", type=Path)
+    parser.add_argument("shelf", type=Path)
     parser.add_argument("--splits", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
@@ -177,13 +178,15 @@ def main() -> None:
         print(json.dumps({"way": way, "architecture": architecture, "models": len(chosen) * given.seeds, **found,
                           "flops": work / found["cpu_seconds"], "limit": limit()}))  # fmt: skip
         return
-    rows = [_alone(way, name, given) for name in given.architectures for way in ("usual", "ours")]
-    given.result.write_text(json.dumps(rows))
+    for name in given.architectures:
+        for way in ("usual", "ours"):
+            size = f"{given.splits}-{given.seeds}-{given.epochs}"
+            kept.piece(given.shelf, f"{name}-{way}-{size}", lambda way=way, name=name: _alone(way, name, given))
 
 
 def _alone(way: str, architecture: str, given: argparse.Namespace) -> dict[str, Any]:
     """In a process of its own, so that its peak of memory is its own."""
-    command: list[str] = [sys.executable, "-m", "bench.training_speed", str(given.result), "--one", way, architecture]
+    command: list[str] = [sys.executable, "-m", "bench.training_speed", str(given.shelf), "--one", way, architecture]
     command += ["--splits", str(given.splits), "--seeds", str(given.seeds), "--epochs", str(given.epochs)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     print(said.strip(), file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """The whole trainer on simulated markets: how often the operator's gates accept what has no skill, and what has some.
 
-Runs inside the trainer's image: ``python -m bench.gates.whole --seeds 200 RESULT.json``. Everything runs but the plots
-and MLflow: data digest, walk-forward, measuring, leakage, final fit, export and its replay, the termination message,
-and from it the verdict.
+Runs inside the trainer's image: ``python -m bench.gates.whole --seeds 200 SHELF``, which keeps every ten trainings.
+Everything runs but the plots and MLflow: data digest, walk-forward, measuring, leakage, final fit, export and its
+replay, the termination message, and from it the verdict.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import kept
 from fiduciary.decide import gates, measurement
 from fiduciary_features import Bars
 from fiduciary_features.series import GARMAN_KLASS_BODY
@@ -184,33 +185,48 @@ def _document(market: Market) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run(seeds: int, markets: Sequence[Market] = MARKETS) -> list[dict[str, Any]]:
-    """One line a market: accepted share, and for the refused ones the reasons."""
-    lines: list[dict[str, Any]] = []
-    for market in markets:
-        began, accepted, reasons, skills = time.monotonic(), 0, dict[str, int](), list[float]()
-        for seed in range(seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                verdict, skill = judged(market, seed, Path(folder))
-            skills.append(skill)
-            accepted += verdict.passed
-            for reason in {failed.reason for failed in verdict.failures}:
-                reasons[reason] = reasons.get(reason, 0) + 1
-        lines.append({
-            "market": market.name, "planted": market.size, "label": market.label, "model": market.architecture,
-            "seeds": seeds, "accepted": accepted / seeds, "mean skill": float(np.mean(skills)), "refused for": reasons,
-            "seconds a training": (time.monotonic() - began) / seeds,
-        })  # fmt: skip
-        print(json.dumps(lines[-1]), file=sys.stderr, flush=True)
-    return lines
+CHUNK = 10
+
+
+def play(shelf: Path, seeds: int, minutes: float, markets: Sequence[Market] = MARKETS) -> None:
+    """Ten seeds of every market, then the next ten, until all are kept or the minutes are over."""
+    end = time.monotonic() + 60.0 * minutes
+    for first in range(0, seeds, CHUNK):
+        if time.monotonic() > end:
+            return
+        for market in markets:
+            made = kept.piece(shelf, _name(market, first), lambda market=market, first=first: _chunk(market, first))
+            shown = {name: made[name] for name in ("market", "planted", "first", "accepted", "cpu_seconds")}
+            print(json.dumps(shown), file=sys.stderr, flush=True)
+
+
+def _chunk(market: Market, first: int) -> dict[str, Any]:
+    began, accepted, reasons, skills = time.process_time(), 0, dict[str, int](), list[float]()
+    for seed in range(first, first + CHUNK):
+        with tempfile.TemporaryDirectory() as folder:
+            verdict, skill = judged(market, seed, Path(folder))
+        skills.append(skill)
+        accepted += verdict.passed
+        for reason in {failed.reason for failed in verdict.failures}:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    return {
+        "market": market.name, "planted": market.size, "label": market.label, "model": market.architecture,
+        "first": first, "seeds": CHUNK, "accepted": accepted, "reasons": reasons, "skills": skills,
+        "cpu_seconds": time.process_time() - began,
+    }  # fmt: skip
+
+
+def _name(market: Market, first: int) -> str:
+    return "-".join([*market.name.split(), market.label, f"{market.size:g}", str(first)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("result", type=Path)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("shelf", type=Path)
     given = parser.parse_args()
-    given.result.write_text(json.dumps(run(given.seeds)))
+    play(given.shelf, given.seeds, given.minutes)
 
 
 if __name__ == "__main__":

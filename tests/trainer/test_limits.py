@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fiduciary_trainer import limits
 from fiduciary_trainer.limits import Limits
@@ -86,3 +87,11 @@ def test_memory_beyond_the_limit_is_refused_and_the_process_lives() -> None:
     environment = os.environ | {"PYTHONPATH": str(PACKAGES)}
     done = subprocess.run([sys.executable, "-c", ALLOCATES], env=environment, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("refused\ntaken back\n", 0), done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the image with CUDA brings its own libraries")
+def test_torch_multiplies_with_openblas() -> None:
+    """Debian's torch works with the reference BLAS too, at a sixteenth of the speed, and says nothing."""
+    torch.randn(64, 64) @ torch.randn(64, 64)
+    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "blas" in line}
+    assert any("openblas-serial/libblas" in path for path in loaded), loaded

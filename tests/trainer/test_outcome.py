@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class OutOfMemoryError(RuntimeError):
     """As torch names that of a GPU."""
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -53,8 +59,14 @@ class OutOfMemoryError(RuntimeError):
             ("the pod's", "549755813888 bytes more"),
         ),
         (OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB."), ("the accelerator's", "2.50 GiB more")),
+        (RuntimeError("CUDA error: out of memory"), ("the accelerator's", "batchSize")),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+         ("the accelerator's", "batchSize")),
+        (RuntimeError("std::bad_alloc"), ("the pod's", "more was asked for")),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), ("the pod's", "limits.memory")),
+        (caused(ValueError("the file cannot be read"), MemoryError()), ("the pod's", "limits.memory")),
     ],
-    ids=["numpy", "python", "torch", "gpu"],
+    ids=["numpy", "python", "torch", "gpu", "driver", "cublas", "c++", "system", "cause"],
 )  # fmt: skip
 def test_memory_that_is_refused_is_no_bug(error: Exception, words: tuple[str, ...]) -> None:
     code, document = outcome.failure(error, "sha256:ab")

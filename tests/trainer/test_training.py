@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fiduciary_features import Bars
-from fiduciary_trainer import contract
+from fiduciary_trainer import contract, provenance
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.data import Locations
 from fiduciary_trainer.outcome import Diverged, Retryable
@@ -255,12 +255,16 @@ def stopped_after(count: int, made: contract.Contract, frame: Bars, places: Loca
     return file
 
 
-@pytest.mark.parametrize("other", ["data", "key", "damaged"])
-def test_a_checkpoint_of_something_else_is_not_used(tmp_path: Path, other: str) -> None:
+@pytest.mark.parametrize("other", ["data", "key", "code", "damaged"])
+def test_a_checkpoint_of_something_else_is_not_used(
+    tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     places, made, frame = Locations(checkpoints=tmp_path), checkpointed(), bars()
     file = stopped_after(3, made, frame, places)
     if other == "damaged":
         file.write_bytes(file.read_bytes()[:-200])
+    if other == "code":
+        monkeypatch.setattr(provenance, "code_sha256", lambda: "f" * 64)
     key = "sha256:" + "f" * 64 if other == "key" else made.training_key
     again = Attempt.begin(checkpointed(trainingKey=key), "sha256:e" if other == "data" else "sha256:d", places)
     assert not again.resumed

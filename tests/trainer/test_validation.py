@@ -107,6 +107,14 @@ def test_the_splits_of_a_training_are_clean_and_complete() -> None:
     assert splits_document.violations(said) == []
     assert [each["scheme"] for each in said["splits"]].count("CombinatorialPurged") == 10
     assert {inner["scheme"] for inner in said["splits"][0]["inner"]} == {"EarlyStopping", "Penalty"}
+    final = said["splits"][-1]
+    assert (final["scheme"], final["trainRows"], final["test"]) == ("Final", 2000, [])
+    assert final["inner"][0]["test"][-1]["last"] == final["train"][-1]["last"], "early stopping watches the newest rows"
+
+
+def test_every_split_names_what_was_split_inside_its_training_rows() -> None:
+    for split in _document(searched=True)["splits"]:
+        assert {inner["scheme"] for inner in split["inner"]} == {"EarlyStopping", "Penalty", "Search"}, split["name"]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +296,7 @@ def test_a_training_logs_its_splits_and_its_validation(tmp_path: Path) -> None:
     done = train(tmp_path, job)
     said = json.loads((done.folder / "validation" / "splits.json").read_bytes())
     assert splits_document.violations(said) == []
-    assert [each["scheme"] for each in said["splits"]] == ["WalkForward"] * 4 + ["CombinatorialPurged"] * 6
+    assert [each["scheme"] for each in said["splits"]] == ["WalkForward"] * 4 + ["CombinatorialPurged"] * 6 + ["Final"]
     assert {each["trainRows"] for each in said["splits"][1:4]} == {400}
     found = json.loads((done.folder / "validation" / "results.json").read_bytes())
     assert found["combinatorial"]["paths"] == 3

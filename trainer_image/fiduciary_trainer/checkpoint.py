@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fiduciary_trainer import provenance
 from fiduciary_trainer.data.locations import Locations
 from fiduciary_trainer.durable import Folder, sealed, unsealed
 from fiduciary_trainer.outcome import Retryable
@@ -96,8 +97,8 @@ class Attempt:
     def begin(cls, contract: Contract, data_digest: str, locations: Locations | None = None) -> Attempt:
         """Look for a checkpoint of the same training on the same data.
 
-        A checkpoint of other data, of another torch or one that cannot be read is left alone, and training starts
-        from the beginning.
+        A checkpoint of other data, another torch or other code, or one that cannot be read, is left alone, and
+        training starts from the beginning.
 
         Raises:
             Retryable: the place of checkpoints cannot be reached.
@@ -109,6 +110,7 @@ class Attempt:
             "trainingKey": contract.training_key,
             "dataDigest": data_digest,
             "torch": torch.__version__,
+            "code": provenance.code_sha256(),
         }
         folder = None if checkpoint is None else Folder(checkpoint.uri.rstrip("/"), locations or Locations())
         every = 1 if checkpoint is None else checkpoint.every

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -143,7 +144,7 @@ def failure(
     and place are reported, but no traceback, whose source lines could hold data, and no quoted value (libraries quote
     the cell that they stumble over). ``secrets`` are strings that must not appear anywhere.
     """
-    if _is_memory(error):
+    if not isinstance(error, TrainingEnded) and _is_memory(error):
         limits.refuse_no_more()
         error = _out_of_memory(error)
     document: dict[str, Any] = {"contractVersion": CONTRACT_VERSION, "trainingKey": training_key}
@@ -162,12 +163,28 @@ def failure(
     return 1, encode(document)
 
 
+_REFUSED = (
+    "DefaultCPUAllocator: can't allocate memory",  # torch
+    "std::bad_alloc",  # C++ behind torch, Arrow and ONNX Runtime, where nobody turned it into a MemoryError
+    "Failed to allocate memory",  # ONNX Runtime
+    "CUDA error: out of memory",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSOLVER
+)
+
+
 def _is_memory(error: BaseException) -> bool:
-    """Whether memory was refused: by Python, numpy and Arrow, by torch on a GPU, or by torch on the CPU, in words."""
+    """Whether memory was refused: by Python, numpy and Arrow, by the system, or by libraries that say it in words.
+
+    A library that raises something of its own because of it names it as the cause.
+    """
+    words = str(error)
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error))
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or any(refused in words for refused in _REFUSED)
+        or (error.__cause__ is not None and _is_memory(error.__cause__))
     )
 
 
@@ -178,7 +195,8 @@ def _out_of_memory(error: BaseException) -> OutOfMemory:
     held = f"{limits.megabytes(own)} were in use at most"
     if limit is not None:
         held += f" and the limit is {limits.megabytes(limit)}"
-    where = "accelerator" if type(error).__name__ == "OutOfMemoryError" else "pod"
+    of_gpu = type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in ("CUDA", "ALLOC_FAILED"))
+    where = "accelerator" if of_gpu else "pod"
     advice = (
         "lower batchSize or hidden in training.hyperparameters, or use one with more memory"
         if where == "accelerator"

@@ -1,11 +1,9 @@
-"""Many perceptrons trained as one: a leading dimension of models instead of one small step after the other.
+"""Many networks trained as one: a leading dimension of models instead of one small step after the other.
 
-A step of one perceptron costs mostly what surrounds its few multiplications. Folds, members and splits of a training
+A step of one small network costs mostly what surrounds its few multiplications. Folds, members and splits of a training
 are independent, so their steps are taken together: each model keeps its own rows, order, moments and early stopping,
 and takes exactly the steps that it would take alone (see :func:`fiduciary_trainer.training.train_member`); sums are
 rounded in another order, nothing else differs. Rows are looked up by index, no window is ever written out.
-
-Gradients are written by hand: two layers do not need a tape.
 """
 
 from __future__ import annotations
@@ -14,14 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fiduciary_trainer.checkpoint import Done
-from fiduciary_trainer.models.modules import Perceptron, Skipped
+from fiduciary_trainer.models import stacks
+from fiduciary_trainer.models.modules import Skipped
 from fiduciary_trainer.training import GRADIENT_NORM, Trained, demand_numbers, derived_seed, finished
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fiduciary_trainer.checkpoint import Attempt, Epochs
     from fiduciary_trainer.steps import Steps
@@ -31,39 +30,35 @@ BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 """Of AdamW (Loshchilov & Hutter 2019), as torch has them."""
 
+_WATCHED = 256
+"""Rows of an inner tail that are looked at at once."""
+
 Key = tuple[int, int, int]
 
 
-@dataclass
 class _Weights:
-    """Parameters of A models, or something of their shapes.
+    """Parameters of A models, or something of their shapes: tensors ``(A, ...)``."""
 
-    Attributes:
-        inward, bias: ``(A, F, H)``, ``(A, 1, H)`` of the hidden layer.
-        outward, level: ``(A, H, 1)``, ``(A, 1, 1)`` of the last one.
-    """
-
-    inward: Tensor
-    bias: Tensor
-    outward: Tensor
-    level: Tensor
-
-    def each(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.inward, self.bias, self.outward, self.level
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self.each = tuple(tensors)
 
     def take(self, models: Tensor) -> _Weights:
-        return _Weights(*(tensor[models] for tensor in self.each()))
+        return _Weights(tensor[models] for tensor in self.each)
 
     def put(self, models: Tensor, values: _Weights) -> None:
-        for own, new in zip(self.each(), values.each(), strict=True):
+        for own, new in zip(self.each, values.each, strict=True):
             own[models] = new
 
     def like(self) -> _Weights:
-        return _Weights(*(torch.zeros_like(tensor) for tensor in self.each()))
+        return _Weights(torch.zeros_like(tensor) for tensor in self.each)
 
     def first(self, count: int) -> _Weights:
         """A view of the first models."""
-        return _Weights(*(tensor[:count] for tensor in self.each()))
+        return _Weights(tensor[:count] for tensor in self.each)
+
+    def of(self, model: int) -> stacks.Weights:
+        """Of one model, without the leading dimension."""
+        return tuple(tensor[model] for tensor in self.each)
 
 
 @dataclass
@@ -73,7 +68,7 @@ class _Data:
     Attributes:
         inputs: ``(G, N, F)``.
         linear: ``(G, T)`` the held linear part's score of every usable row.
-        windows: ``(T,)`` row of ``inputs`` of each usable row.
+        windows: ``(T,)`` row of ``inputs`` of each usable row, or ``(T, W)`` rows.
         target: ``(G, T)``.
         classes: ``(G, 2)`` weights of the classes.
         group: ``(M,)``.
@@ -87,39 +82,46 @@ class _Data:
     group: Tensor
     probability: bool
 
-    def losses(
-        self, weights: _Weights, models: Tensor, rows: Tensor, share: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Inputs, hidden states, derivative by the score, and the loss of each model.
+    def inputs_of(self, models: Tensor, rows: Tensor) -> Tensor:
+        """``(A, B, F)`` or ``(A, B, W, F)`` what the networks ``models`` read of ``rows``, ``(A, B)``."""
+        windows = self.windows[rows]
+        group = self.group[models].reshape(-1, *(1 for _ in windows.shape[1:]))
+        return self.inputs[group, windows]
+
+    def losses(self, scores: Tensor, models: Tensor, rows: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivative by the score, and the loss of each model.
 
         Args:
-            weights: of the models.
+            scores: ``(A, B)`` of the networks, without the linear part.
             models: ``(A,)`` which they are.
             rows: ``(A, B)`` usable rows.
             share: ``(A, B)`` weight of each row in its model's mean; 0 where there is none.
         """
         group = self.group[models][:, None]
-        x = self.inputs[group, self.windows[rows]]
-        hidden = torch.tanh(torch.baddbmm(weights.bias, x, weights.inward))
-        score = torch.baddbmm(weights.level, hidden, weights.outward)[..., 0] + self.linear[group, rows]
+        score = scores + self.linear[group, rows]
         target = self.target[group, rows]
         if not self.probability:
             error = score - target
-            return x, hidden, 2.0 * error * share, (error * error * share).sum(dim=1)
+            return 2.0 * error * share, (error * error * share).sum(dim=1)
         share = share * self.classes[group, target.long()]
         # log(1 + e^s) - y s, without overflow.
         loss = torch.clamp(score, min=0.0) - target * score + torch.log1p(torch.exp(-score.abs()))
-        return x, hidden, (torch.sigmoid(score) - target) * share, (loss * share).sum(dim=1)
+        return (torch.sigmoid(score) - target) * share, (loss * share).sum(dim=1)
 
 
 def can_train(networks: Sequence[Network]) -> bool:
-    """Whether all of them are perceptrons on rows of the same data, on a CPU."""
+    """Whether all of them are of one architecture that can be stacked, on the same data, on a CPU."""
+    cores = _cores(networks)
     return (
         not torch.cuda.is_available()
         and len(networks) > 1
-        and all(isinstance(each.module, Skipped) and isinstance(each.module.network, Perceptron) for each in networks)
-        and all(each.windows.dim() == 1 for each in networks)
+        and len(cores) == len(networks)
+        and stacks.of(cores) is not None
     )
+
+
+def _cores(networks: Sequence[Network]) -> list[nn.Module]:
+    return [each.module.network for each in networks if isinstance(each.module, Skipped)]
 
 
 def train(
@@ -131,11 +133,12 @@ def train(
 ) -> list[Trained]:
     """Train them all; what :func:`fiduciary_trainer.training.train_member` would give, to rounding.
 
-    A later attempt begins these models anew: together they take seconds, and which are trained together may not differ
-    between attempts, since that could move a last digit.
+    They are taken in groups as large as pays for their architecture. A later attempt begins the group that it was in
+    anew: a group takes seconds, and which are trained together may not differ between attempts, since that could move a
+    last digit.
 
     Args:
-        networks: perceptrons (:func:`can_train`); modules are changed in place.
+        networks: that can be (:func:`can_train`); modules are changed in place.
         settings, steps, attempt: as for one.
         keys: (seed, number of the fit, member) of each.
 
@@ -143,13 +146,30 @@ def train(
         Retryable: SIGTERM.
         Diverged: a loss is no number.
     """
+    stack = stacks.of(_cores(networks))
+    assert stack is not None
+    trained: list[Trained] = []
+    for first in range(0, len(networks), stack.at_once):
+        own = slice(first, first + stack.at_once)
+        trained += _group(stack, networks[own], settings, keys[own], steps, attempt)
+    return trained
+
+
+def _group(
+    stack: stacks.Stack,
+    networks: Sequence[Network],
+    settings: Mapping[str, int | float | str | None],
+    keys: Sequence[Key],
+    steps: Steps,
+    attempt: Attempt | None,
+) -> list[Trained]:
     epochs, patience = int(settings["epochs"] or 0), int(settings["patience"] or settings["epochs"] or 0)
     if attempt is not None:
         found = [attempt.trained(number, member) for _, number, member in keys]
         if all(each is not None for each in found):
             steps.skip(epochs * len(keys))
             return [_restored(network, done) for network, done in zip(networks, found, strict=True) if done is not None]
-    training = _Training(networks, settings, keys, attempt)
+    training = _Training(stack, networks, settings, keys, attempt)
     for epoch in range(1, epochs + 1):
         alive = training.alive(epoch, patience)
         if not alive:
@@ -163,16 +183,18 @@ def train(
 class _Training:
     def __init__(
         self,
+        stack: stacks.Stack,
         networks: Sequence[Network],
         settings: Mapping[str, int | float | str | None],
         keys: Sequence[Key],
         attempt: Attempt | None,
     ) -> None:
+        self._stack = stack
         self._networks, self._settings, self._keys, self._attempt = networks, settings, keys, attempt
         self._rate, self._decay = float(settings["learningRate"] or 0), float(settings["weightDecay"] or 0)
         self._batch = int(settings["batchSize"] or 1)
         self._data = _data(networks)
-        self._weights = _stacked([network.module for network in networks])
+        self._weights = _stacked(stack, _cores(networks))
         self._mean, self._square = self._weights.like(), self._weights.like()
         count = len(networks)
         self._steps = torch.zeros(count)
@@ -228,20 +250,15 @@ class _Training:
         steps: Tensor,
     ) -> Tensor:
         """AdamW on clipped gradients, each model by itself; weights and moments are changed in place."""
-        x, hidden, slope, loss = self._data.losses(now, models, rows, share)
-        back = slope[..., None] * now.outward.transpose(1, 2) * (1.0 - hidden * hidden)
-        gradients = (
-            x.transpose(1, 2) @ back,
-            back.sum(dim=1, keepdim=True),
-            hidden.transpose(1, 2) @ slope[..., None],
-            slope.sum(dim=1)[:, None, None],
-        )
+        scores, backward = self._stack.trained(now.each, self._data.inputs_of(models, rows))
+        slope, loss = self._data.losses(scores, models, rows, share)
+        gradients = backward(slope)
         norm = torch.sqrt(sum((each * each).sum(dim=(1, 2)) for each in gradients))
         clip = torch.clamp(GRADIENT_NORM / (norm + 1e-6), max=1.0)[:, None, None]
         first, second = BETAS
         rate = (self._rate / (1.0 - first**steps))[:, None, None]
         root = torch.sqrt(1.0 - second**steps)[:, None, None]
-        for weight, m, v, gradient in zip(now.each(), mean.each(), square.each(), gradients, strict=True):
+        for weight, m, v, gradient in zip(now.each, mean.each, square.each, gradients, strict=True):
             clipped = gradient * clip
             weight.mul_(1.0 - self._rate * self._decay)
             m.lerp_(clipped, 1.0 - first)
@@ -259,7 +276,11 @@ class _Training:
             rows[place, : len(own)] = own
             share[place, : len(own)] = 1.0 / len(own)
         models = torch.tensor(alive)
-        return self._data.losses(self._weights.take(models), models, rows, share)[3].tolist()
+        weights = self._weights.take(models).each
+        scores = [
+            self._stack.scores(weights, self._data.inputs_of(models, part)) for part in rows.split(_WATCHED, dim=1)
+        ]
+        return self._data.losses(torch.cat(scores, dim=1), models, rows, share)[1].tolist()
 
     def _note(self, epoch: int, alive: list[int], train_losses: list[float]) -> float:
         watched = self._watched(alive)
@@ -288,13 +309,8 @@ class _Training:
         result: list[Trained] = []
         for model, network in enumerate(self._networks):
             assert isinstance(network.module, Skipped)
-            core = network.module.network
-            assert isinstance(core, Perceptron)
             with torch.no_grad():
-                core.hidden.weight.copy_(self._best.inward[model].T)
-                core.hidden.bias.copy_(self._best.bias[model, 0])
-                core.out.weight.copy_(self._best.outward[model].T)
-                core.out.bias.copy_(self._best.level[model, 0])
+                self._stack.write(network.module.network, self._best.of(model))
             result.append(finished(network, self._best_epoch[model], self._history[model]))
         if self._attempt is not None:
             for (_, number, member), network, best, history in zip(
@@ -310,16 +326,9 @@ def _restored(network: Network, done: Done) -> Trained:
     return finished(network, done.best_epoch, done.history)
 
 
-def _stacked(made: Sequence[torch.nn.Module]) -> _Weights:
-    cores = [each.network for each in made if isinstance(each, Skipped)]
-    layers = [(core.hidden, core.out) for core in cores if isinstance(core, Perceptron)]
+def _stacked(stack: stacks.Stack, cores: Sequence[nn.Module]) -> _Weights:
     with torch.no_grad():
-        return _Weights(
-            torch.stack([hidden.weight.T for hidden, _ in layers]).clone(),
-            torch.stack([hidden.bias[None] for hidden, _ in layers]).clone(),
-            torch.stack([out.weight.T for _, out in layers]).clone(),
-            torch.stack([out.bias[None] for _, out in layers]).clone(),
-        )
+        return _Weights(torch.stack(each).clone() for each in zip(*(stack.read(core) for core in cores), strict=True))
 
 
 def _data(networks: Sequence[Network]) -> _Data:
@@ -333,7 +342,9 @@ def _data(networks: Sequence[Network]) -> _Data:
     equal = torch.ones(2)
     with torch.no_grad():
         linear = [
-            each.module.linear(each.inputs[each.windows])[:, 0] for each in of_group if isinstance(each.module, Skipped)
+            each.module.linear(each.inputs[_newest(each.windows)])[:, 0]
+            for each in of_group
+            if isinstance(each.module, Skipped)
         ]
     return _Data(
         inputs=torch.stack([each.inputs for each in of_group]),
@@ -344,3 +355,8 @@ def _data(networks: Sequence[Network]) -> _Data:
         group=torch.tensor([groups[id(network.inputs)] for network in networks]),
         probability=networks[0].probability,
     )
+
+
+def _newest(windows: Tensor) -> Tensor:
+    """``(T,)`` the last row of each window."""
+    return windows if windows.dim() == 1 else windows[:, -1]

@@ -32,7 +32,7 @@ def document(
     nested: bool,
     searched: bool = False,
 ) -> dict[str, Any]:
-    """The splits of a training.
+    """The splits of a training; the last one is the final model's, which trains on all rows and tests none.
 
     Args:
         calendar: of all usable rows.
@@ -41,34 +41,30 @@ def document(
         nested: also what was split inside the training rows: the tail of early stopping, the folds of the penalty.
         searched: also the folds inside the training rows on which a search compares its trials.
     """
-    every: list[dict[str, Any]] = []
-    for fold in folds:
-        entry = _entry(calendar, "WalkForward", str(fold.index), fold.train_rows, fold.test_rows)
-        if nested:
-            entry["inner"] = [
-                _entry(calendar, "EarlyStopping", "tail", *splits.inner_tail(calendar, fold.train_rows)),
-                *(
-                    _entry(calendar, "Penalty", str(number), fit, watch)
-                    for number, (fit, watch) in enumerate(splits.inner_walk_forward(calendar, fold.train_rows))
-                ),
-            ]
-        if searched:
-            entry["inner"] = entry.get("inner", []) + _search(calendar, fold.train_rows)
-        every.append(entry)
-    for split in combined:
-        name = "-".join(str(fold) for fold in split.tested)
-        entry = _entry(calendar, "CombinatorialPurged", name, split.train, split.test)
-        if searched:
-            entry["inner"] = _search(calendar, split.train)
-        every.append(entry)
-    return {"sessions": len(calendar.days), "purge": calendar.purge, "embargo": calendar.embargo, "splits": every}
-
-
-def _search(calendar: Calendar, train: Ints) -> list[dict[str, Any]]:
-    return [
-        _entry(calendar, "Search", str(number), fit, watch)
-        for number, (fit, watch) in enumerate(splits.inner_walk_forward(calendar, train))
+    whole = np.arange(len(calendar.dates))
+    every = [
+        *((("WalkForward", str(fold.index)), fold.train_rows, fold.test_rows) for fold in folds),
+        *((("CombinatorialPurged", "-".join(map(str, each.tested))), each.train, each.test) for each in combined),
+        (("Final", "all rows"), whole, whole[:0]),
     ]
+    entries: list[dict[str, Any]] = []
+    for (scheme, name), train, test in every:
+        entry = _entry(calendar, scheme, name, train, test)
+        if inner := _inner(calendar, train, nested=nested, searched=searched):
+            entry["inner"] = inner
+        entries.append(entry)
+    return {"sessions": len(calendar.days), "purge": calendar.purge, "embargo": calendar.embargo, "splits": entries}
+
+
+def _inner(calendar: Calendar, train: Ints, *, nested: bool, searched: bool) -> list[dict[str, Any]]:
+    """What is split inside the training rows; penalties and trials are compared on the same folds."""
+    found = [_entry(calendar, "EarlyStopping", "tail", *splits.inner_tail(calendar, train))] if nested else []
+    for scheme in ("Penalty",) * nested + ("Search",) * searched:
+        found += [
+            _entry(calendar, scheme, str(number), fit, watch)
+            for number, (fit, watch) in enumerate(splits.inner_walk_forward(calendar, train))
+        ]
+    return found
 
 
 def _entry(calendar: Calendar, scheme: str, name: str, train: Ints, test: Ints) -> dict[str, Any]:
