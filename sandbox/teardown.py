@@ -37,7 +37,8 @@ def note_machine(directory: Path) -> None:
     if file.exists():
         return
     settings = {name: _read(Path("/proc/sys", name)) for name in SYSCTLS}
-    state.write(file, {"sysctls": settings, "new": [path for path in FIXED if not Path(path).exists()]})
+    new = [path for path in FIXED if not Path(path).exists()]
+    state.write(file, {"at": time.time(), "sysctls": settings, "new": new})
 
 
 def remove(name: str, run: Run) -> None:
@@ -96,7 +97,18 @@ def _unmount_below(directory: Path) -> None:
 
 
 def _restore_machine(directory: Path) -> None:
+    """As it was before the first of the sandboxes that are there; while there are others, that is left to them.
+
+    A node's mounts on a directory end when the machine's directory is removed, although they are in a namespace of its
+    own: its kubelet then works in another directory, and containers do not find their volumes.
+    """
     notes = state.read(directory / "machine.json")
+    others = [file for file in directory.parent.glob("*/machine.json") if file.parent != directory]
+    if others:
+        heir = min(others, key=_noted_at)
+        if notes.get("at", 0) < _noted_at(heir):
+            state.write(heir, notes)
+        return
     settings: dict[str, str | None] = notes.get("sysctls", {})
     for name, value in settings.items():
         path = Path("/proc/sys", name)
@@ -107,6 +119,10 @@ def _restore_machine(directory: Path) -> None:
     for path in new:
         with contextlib.suppress(OSError):  # somebody else's files came into it
             Path(path).rmdir()
+
+
+def _noted_at(file: Path) -> float:
+    return float(state.read(file).get("at", 0))
 
 
 def _read(path: Path) -> str | None:

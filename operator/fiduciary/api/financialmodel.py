@@ -156,8 +156,8 @@ class FinancialModel(Resource):
         Rule(
             "!has(self.spec.serving) || !has(self.spec.serving.backend) || self.spec.serving.backend != 'KServe' || "
             "size(self.metadata.name) <= 35",
-            "with backend KServe the name must have at most 35 characters, because KServe makes a label of 28 more from "
-            "it; choose a shorter one, or another backend",
+            "with backend KServe the name must have at most 35 characters, because KServe makes a label of 28 more "
+            "from it; choose a shorter one, or another backend",
             field_path=".metadata.name",
         ),
         Rule(

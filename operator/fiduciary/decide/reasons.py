@@ -215,7 +215,7 @@ SCHEDULER_SPLIT_BRAIN = "SchedulerSplitBrain"
 """An Experiment becomes ready and unready without an edit: two schedulers undo each other's routes. Let one run."""
 CONTROL_PLANE_DISCONNECTED = "ControlPlaneDisconnected"
 """Seldon or KServe says nothing of an object since it was written, or Seldon's operator has lost the scheduler. Look at
-seldon-v2-controller-manager and seldon-scheduler, or at kserve-controller-manager; conditions that are True from before
+seldon-controller-manager and seldon-scheduler, or at kserve-controller-manager; conditions that are True from before
 are worth nothing."""
 SCHEDULER_UNREACHABLE = "SchedulerUnreachable"
 """Connections to seldon-scheduler time out or are refused. See that its pod runs in the model's namespace."""

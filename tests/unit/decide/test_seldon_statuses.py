@@ -85,7 +85,15 @@ STATES: list[tuple[str, Said | None, tuple[ServerView, ...], float, str, str]] =
     ),
     ("server not ready", failed("ScheduleFailed", "failed to schedule model a. []"), (replace(SERVER, ready=False, message="StatefulSet replicas does not match desired replicas"),), 1, reasons.SERVER_NOT_READY, "does not match"),
     ("server at 0", failed("ScheduleFailed", "... [failed server filter DeletedServerFilter for server replica mlserver : expected replicas 0 != 0]"), (replace(SERVER, replicas=0),), 1, reasons.SERVER_NOT_READY, "0 replicas"),
-    ("stale schedule", failed("ScheduleFailed", "failed to schedule model a. []"), (SERVER,), 1, reasons.STALE_SCHEDULE, "rollout restart"),
+    ("no pod of a Ready server", failed("ScheduleFailed", "failed to schedule model a. []"), (SERVER,), 1, reasons.SERVER_NOT_READY, "Pod Security"),
+    (
+        "stale schedule",
+        failed("ScheduleFailed", "failed to schedule model a. [failed server filter DeletedServerFilter for server replica mlserver : expected replicas 0 != 0]"),
+        (SERVER,),
+        1,
+        reasons.STALE_SCHEDULE,
+        "rollout restart",
+    ),
     (
         "stale schedule, as later releases say it",
         failed("ScheduleFailed", "Failed to schedule model as no matching servers are available"),

@@ -147,10 +147,17 @@ def _unscheduled(case: Case, view: ModelView, said: Said) -> Note:
         told = "; ".join(f"{server.name}: {server.message or 'not Ready'}" for server in waiting)
         quota = explained(told)
         return quota or Note(reasons.SERVER_NOT_READY, f"{what} waits for its Server ({told}); Seldon said: {text}")
+    names = " ".join(server.name for server in servers)
+    if said.reason.rstrip().endswith("[]"):  # not one replica was looked at
+        message = (
+            f"{what} waits for a replica of Server {names}: Seldon's scheduler knows of none ({text}), although the "
+            "Server says Ready, as it does while none of its pods exists. Look whether they do (kubectl get pods -l "
+            "app=seldon-server); if not, kubectl describe statefulset says why (Pod Security, a quota, no room)"
+        )
+        return Note(reasons.SERVER_NOT_READY, message)
     message = (
         f"{what} found no place ({text}), and a Server that fits is Ready now: Seldon tries again only when a server "
-        "replica connects. Restart one: kubectl rollout restart statefulset "
-        + " ".join(server.name for server in servers)
+        f"replica connects. Restart one: kubectl rollout restart statefulset {names}"
     )
     return Note(reasons.STALE_SCHEDULE, message, stalled=True)
 
@@ -166,7 +173,7 @@ def _own_words(what: str, text: str) -> Note | None:
 def _silent(view: ModelView) -> Note:
     message = (
         f"nothing is said of Model {view.name} since it was created at {view.created_at:%H:%M:%S} UTC: Seldon's "
-        "operator or the scheduler of this namespace is away. Look at seldon-v2-controller-manager and at "
+        "operator or the scheduler of this namespace is away. Look at seldon-controller-manager and at "
         "seldon-scheduler"
     )
     return Note(reasons.CONTROL_PLANE_DISCONNECTED, message, stalled=True)
@@ -203,7 +210,7 @@ _ANYWHERE: tuple[tuple[str, Callable[[str], Note]], ...] = (
         _noted(
             reasons.CONTROL_PLANE_DISCONNECTED,
             "Seldon's operator has no scheduler in this namespace: create a SeldonRuntime here, or restart the "
-            "operator (seldon-v2-controller-manager), which keeps a broken connection",
+            "operator (seldon-controller-manager), which keeps a broken connection",
         ),
     ),
     (

@@ -36,7 +36,8 @@ def not_in_force(case: Case, view: ExperimentView) -> tuple[Note | None, datetim
     if view.flips >= FLIPS:
         message = (
             f"{name} became ready and unready {view.flips} times without an edit: two schedulers undo each other's "
-            "routes. Let one seldon-scheduler run in this namespace (kubectl get pods -l app=seldon-scheduler)"
+            "routes. Let one seldon-scheduler run in this namespace (kubectl get pods -l "
+            "app.kubernetes.io/name=seldon-scheduler)"
         )
         return Note(reasons.SCHEDULER_SPLIT_BRAIN, message, stalled=True), None
     ready, rejected = view.said("ExperimentReady"), view.said("ModelReady")
@@ -49,7 +50,7 @@ def not_in_force(case: Case, view: ExperimentView) -> tuple[Note | None, datetim
             return _rejected(name, rejected), None
         message = (
             f"{name} was written at {since:%H:%M:%S} UTC, and nothing is said of it since: Seldon's operator or the "
-            "scheduler of this namespace is away. Look at seldon-v2-controller-manager and at seldon-scheduler"
+            "scheduler of this namespace is away. Look at seldon-controller-manager and at seldon-scheduler"
         )
         return Note(reasons.CONTROL_PLANE_DISCONNECTED, message, stalled=True), None
     for kind in ("CandidatesReady", "ExperimentReady", "MirrorReady"):
