@@ -13,12 +13,16 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sandbox import cgroups, process, state
 from sandbox.kind import Kind
 from sandbox.namespaces import Addresses, Namespaces
 from sandbox.node_init import FIXED
 from sandbox.steps import Run, StepFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # What the kubelet sets for the whole machine when it starts.
 SYSCTLS = (
@@ -55,7 +59,7 @@ def remove(name: str, run: Run) -> None:
         if isinstance(place, int):
             _remove_cable(Addresses(place).interface)
         _unmount_below(directory)
-        _restore_machine(directory)
+        restore_machine(directory)
     run.detail("removing files")
     shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
@@ -95,8 +99,11 @@ def _unmount_below(directory: Path) -> None:
             subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
 
 
-def _restore_machine(directory: Path) -> None:
+def restore_machine(directory: Path) -> None:
+    """Settings and directories of the machine as they were noted, once no other sandbox needs them."""
     notes = state.read(directory / "machine.json")
+    if _hand_over(directory, notes):
+        return
     settings: dict[str, str | None] = notes.get("sysctls", {})
     for name, value in settings.items():
         path = Path("/proc/sys", name)
@@ -107,6 +114,22 @@ def _restore_machine(directory: Path) -> None:
     for path in new:
         with contextlib.suppress(OSError):  # somebody else's files came into it
             Path(path).rmdir()
+
+
+def _hand_over(directory: Path, notes: Mapping[str, object]) -> bool:
+    """Leave the machine to other sandboxes that are there: whoever goes last restores it as the first one found it.
+
+    A directory that is removed here takes along what other nodes have mounted upon it: the kernel detaches mounts in
+    all namespaces. Their pods would find their volumes empty from then on.
+    """
+    mine = directory / "machine.json"
+    others = [file for name in state.names() if (file := state.directory(name) / "machine.json") != mine]
+    others = [file for file in others if file.exists()]
+    began = mine.stat().st_mtime_ns if mine.exists() else 0
+    for file in others:
+        if notes and file.stat().st_mtime_ns > began:  # it found what this one had changed
+            state.write(file, notes)
+    return bool(others)
 
 
 def _read(path: Path) -> str | None:
