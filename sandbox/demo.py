@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from sandbox import experiment, forecasts, inference, replay
+from sandbox import drift, experiment, forecasts, inference, replay
 from sandbox.account import Account
 from sandbox.console import duration
+from sandbox.drift import Counter, DriftView, Months
 from sandbox.experiment import ExperimentView
 from sandbox.kubectl import Kubectl, Object, condition, is_true, said, settled
 from sandbox.running import Running, held_out, trainer_image
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "deploy" / "samples"
 NAMESPACE = "quant"
-VOLATILITY, DIRECTION = "spx-volatility", "spx-direction"
+VOLATILITY, DIRECTION, ROLLING = "spx-volatility", "spx-direction", "spx-rolling"
 TRAINING_SECONDS, SERVING_SECONDS, JUDGED_SECONDS = 600, 180, 900
 AS_OF = "2017-12-29"  # of the samples: no version saw a later day
 WEEK = ("2018-02-01", "2018-02-02", "2018-02-05", "2018-02-06", "2018-02-07", "2018-02-08", "2018-02-09")
 RATE, DWELL = 220.0, 2.0  # of the replay: requests per second, and seconds that a day lasts
+TRAINED_TO, LEHMAN = "2006-12-29", "2008-09-15"  # of spx-rolling: its file's last row at first, and what comes
+BEFORE, AFTER = 2, 4  # months of sessions that pass around it, at most
+DRIFT_SECONDS = 180
 
 
 def sandbox(*words: str) -> None:
@@ -121,16 +125,16 @@ def first_forecast(story: Story, model: Object, market: Market, gateway: str) ->
 
 def challenger(story: Story, kubectl: Kubectl, model: Object) -> Object:
     """The model once a new version has become challenger of `model`'s. Raises StepFailed where none does."""
-    before = model["status"]["champion"]["digest"]
+    name, before = model["metadata"]["name"], model["status"]["champion"]["digest"]
 
     def done(models: dict[str, Object]) -> bool:
-        return VOLATILITY in models and judged_anew(models[VOLATILITY], before)
+        return name in models and judged_anew(models[name], before)
 
     states = kubectl.follow(
         "financialmodels", NAMESPACE, done, seconds=TRAINING_SECONDS, what="A verdict on the new version"
     )
-    only = ({VOLATILITY: seen[VOLATILITY]} for seen in states if VOLATILITY in seen)
-    found = TrainingView(story.console).follow(only)[VOLATILITY]
+    only = ({name: seen[name]} for seen in states if name in seen)
+    found = TrainingView(story.console).follow(only)[name]
     if "challenger" not in found["status"]:
         raise StepFailed(f"the new version did not become challenger. {refusal(found)}")
     story.say(f"Version {found['status']['challenger']['version']} is [green]challenger[/]:")
@@ -152,6 +156,16 @@ def judged_anew(model: Object, champion: str) -> bool:
     runs = status.get("runs") or [{}]
     rejected = runs[0].get("outcome") in ("Rejected", "Failed", "Aborted")
     return status.get("challenger", {}).get("digest") not in (None, champion) or rejected
+
+
+def rolling(story: Story, kubectl: Kubectl, market: Market) -> None:
+    """A model on a file that ends in 2006, which trains while others do."""
+    story.say(f"Another model trains meanwhile, on a file that ends on {TRAINED_TO}: its market is still to come.")
+    path = SAMPLES / "spx-drift.yaml"
+    planned = kubectl.documents("apply", "--dry-run=server", "-f", str(path))
+    with replay.Rows(kubectl, planned[0], trainer_image().tag) as rows:
+        rows.begin(market, TRAINED_TO)
+    story.command(kubectl, "apply", "-f", _shown(path))
 
 
 def linear(story: Story, kubectl: Kubectl, model: Object) -> Object:
@@ -231,6 +245,40 @@ def rolled_back(story: Story, kubectl: Kubectl, model: Object, played: Replay) -
     story.say(f"Clients: {_failed(until)} until then, {_failed(since)} since, of {len(report.sent):,}.")
 
 
+def drifted(story: Story, kubectl: Kubectl, place: Running, market: Market) -> None:
+    """Months of a crisis on the model of 2006: its policy finds what it was not trained on, and asks for a retrain."""
+    story.say(
+        f"[bold]{ROLLING}[/] knows the years to 2006. A DriftPolicy compares what it is asked with those: how far is a "
+        "month of sessions usually from the rest of them? One false alarm in 200 months is allowed. Now 2008:"
+    )
+    what = f"{ROLLING} behind the Gateway"
+    states = kubectl.follow("financialmodels", NAMESPACE, _rolling_serves, seconds=SERVING_SECONDS, what=what)
+    *_, models = states
+    months = Months.around(market, LEHMAN, BEFORE, AFTER)
+    counter = Counter(place.variables["PROMETHEUS_URL"], f"{NAMESPACE}.{ROLLING}")
+    with replay.Rows(kubectl, models[ROLLING], trainer_image().tag) as rows:
+        rows(market, [day for day in market.time if TRAINED_TO < day < months.days[0][0]])
+        with drift.passing(models[ROLLING], place.gateway, months, counter, rows) as passed:
+            policies = kubectl.follow(
+                "driftpolicies",
+                NAMESPACE,
+                lambda found: ROLLING in found and drift.drifted(found[ROLLING]),
+                seconds=DRIFT_SECONDS,
+                what="An alarm of the policy",
+            )
+            found = DriftView(story.console, passed, "inputs").follow(ROLLING, policies)
+    story.command(kubectl, "get", "dp", "-n", NAMESPACE)
+    story.say("[red]The inputs have drifted[/], says the policy:")
+    story.quote(condition(found, "Drifted")["message"])
+    story.say("Drift alone never changes who answers. The policy asks for a [bold]retrain[/] with the rows up to now:")
+    challenger(story, kubectl, models[ROLLING])
+    story.say("An experiment has begun, and decides about it as about any other version.")
+
+
+def _rolling_serves(models: dict[str, Object]) -> bool:
+    return ROLLING in models and serves(models[ROLLING])
+
+
 def _failed(count: int) -> str:
     return f"[{'red' if count else 'green'}]{count or 'none'} failed[/]"
 
@@ -289,6 +337,7 @@ def main() -> int:
             market = held_out()
             before = first_forecast(story, first, market, gateway)
         with story.chapter("The spec changes: a better model becomes challenger"):
+            rolling(story, kubectl, market)
             waits = linear(story, kubectl, first)
         days = market.after(AS_OF)
         target = replay.target_of(first, gateway, market, days)
@@ -298,6 +347,8 @@ def main() -> int:
                 second = promoted(story, kubectl, waits, played)
             with story.chapter("A broken challenger is rolled back"):
                 rolled_back(story, kubectl, second, played)
+        with story.chapter("The crisis of 2008 comes to a model of 2006: drift"):
+            drifted(story, kubectl, place, market)
         with story.chapter("Every decision is a record"):
             records(story, kubectl, place.variables)
         with story.chapter("The same week, asked of the new champion"):

@@ -39,6 +39,13 @@ class Kubectl:
         """`kubectl get ... -o json`, decoded."""
         return json.loads(self("get", *words, "-o", "json"))
 
+    def documents(self, *words: str) -> list[Object]:
+        """What a command prints of each object that it is about, `-o json`."""
+        found: list[Object] = []
+        for document in documents(self(*words, "-o", "json").splitlines(keepends=True)):
+            found += document["items"] if document["kind"] == "List" else [document]
+        return found
+
     def follow(
         self, kind: str, namespace: str, done: Callable[[dict[str, Object]], bool], *, seconds: float, what: str
     ) -> Iterator[dict[str, Object]]:

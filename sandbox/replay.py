@@ -203,11 +203,14 @@ class Rows:
         self._kubectl("delete", "pod", self._pod, "-n", self._namespace, "--wait=false", "--ignore-not-found")
 
     def __call__(self, market: Market, days: Sequence[str]) -> None:
-        rows = [
-            {"date": day, **{name: values[at] for name, values in market.columns.items()}}
-            for day, at in ((day, market.time.index(day)) for day in days)
-        ]
-        words = ("exec", "-i", self._pod, "-n", self._namespace, "--", "python3", "-c", APPEND, f"/data/{self._path}")
+        self._run(APPEND, [row(market, day) for day in days])
+
+    def begin(self, market: Market, through: str) -> None:
+        """The file with all rows up to that day, and no other."""
+        self._run(BEGIN, [row(market, day) for day in market.time if day <= through])
+
+    def _run(self, script: str, rows: Sequence[Object]) -> None:
+        words = ("exec", "-i", self._pod, "-n", self._namespace, "--", "python3", "-c", script, f"/data/{self._path}")
         self._kubectl(*words, stdin=json.dumps(rows))
 
     def _body(self) -> Object:
@@ -245,6 +248,19 @@ class Rows:
         }
 
 
+def row(market: Market, day: str) -> Object:
+    at = market.time.index(day)
+    return {"date": day, **{name: values[at] for name, values in market.columns.items()}}
+
+
+BEGIN = """
+import csv, json, sys
+rows = json.load(sys.stdin)
+with open(sys.argv[1], "w", newline="") as file:
+    out = csv.DictWriter(file, rows[0], lineterminator="\\n")
+    out.writeheader()
+    out.writerows(rows)
+"""
 # Rows that are newer than the file's last one, in the order of its header; the whole in one write.
 APPEND = """
 import csv, io, json, sys

@@ -181,6 +181,23 @@ def test_missing_features_are_refused_and_recorded(versions: Path, bars: Bars, s
         assert (record["prediction"], record["predictionBin"], record["jointBin"]) == (None, None, None)
 
 
+def test_features_out_of_range_are_refused_and_recorded_as_missing(versions: Path, bars: Bars, sink: Sink) -> None:
+    """The newest close in cents: nobody knows what the returns are, and a policy on missing rows has to hear of it."""
+    body = at(window(bars, 4000), "2018-01-02")
+    body["inputs"][3]["data"][65] *= 100.0
+    body["inputs"][1]["data"][65] *= 100.0
+    with serving(versions / "linear", records=settings(sink.url)) as served:
+        assert served.infer(body).status_code == 400
+        sink.wait(lambda sink: len(sink.records) == 1)
+        [record] = sink.records
+        features = sink.batches[0]["features"]
+        gone = {features[place] for place in record["missing"]}
+        assert {"ret_1", "abs_ret_1"} <= gone
+        assert "volume_rel" not in gone, "what is in range is what it is"
+        assert [place for place, number in enumerate(record["bins"]) if number is None] == record["missing"]
+        assert (record["prediction"], record["predictionBin"]) == (None, None)
+
+
 def test_probes_and_bad_requests_leave_none(versions: Path, bars: Bars, sink: Sink) -> None:
     from tests.server.test_counting import PUBLIC, base64, header
 

@@ -19,8 +19,8 @@ class NotHere(MLServerError):
         super().__init__(message, 404)
 
 
-class Missing(BadRequest):
-    """The request is well formed, but features of the predicted rows cannot be computed from it: see ``records``."""
+class Unusable(BadRequest):
+    """The request is well formed, but features of its rows cannot be computed, or are out of range: see ``records``."""
 
 
 class Failed(MLServerError):

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fiduciary_server.errors import BadRequest, Missing
+from fiduciary_server.errors import BadRequest, Unusable
 from fiduciary_server.tensors import floats, quoted, shape_of, texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fiduciary_server.reference import Reference
     from fiduciary_server.tensors import Tensor
     from fiduciary_server.version import Version
 
@@ -48,6 +49,11 @@ class Inputs:
         """``(n, F)``: the predicted rows themselves."""
         return self.raw if self.raw.ndim == 2 else self.raw[:, -1]
 
+    def within(self, reference: Reference) -> Floats:
+        """:attr:`last`, NaN where a feature is out of range: nobody knows what it would be in the right unit."""
+        inside = (self.last >= reference.low) & (self.last <= reference.high)
+        return np.where(inside, self.last, np.nan)
+
 
 def read(tensors: Sequence[Tensor], version: Version) -> Inputs:
     """The rows of a request.
@@ -69,8 +75,7 @@ def check(inputs: Inputs, version: Version) -> None:
     """Let complete rows pass that lie where rows of training lay, or not far from there.
 
     Raises:
-        Missing: a feature of a row cannot be computed.
-        BadRequest: a feature is out of range.
+        Unusable: a feature of a row cannot be computed, or is out of range.
     """
     reference = version.reference
     # One comparison for both: a NaN is inside of nothing.
@@ -81,13 +86,13 @@ def check(inputs: Inputs, version: Version) -> None:
     absent = ~np.isfinite(inputs.raw.reshape(-1, len(names))).all(axis=0)
     if absent.any():
         which = ", ".join(np.asarray(names)[absent][:8])
-        raise Missing(
+        raise Unusable(
             f"{which} cannot be computed from the rows sent; expected the last row complete, and at least three "
             "quarters of the rows before it (a session whose prices are all equal has no volatility)"
         )
     where = tuple(np.argwhere(~inside)[0])
     place = where[-1]
-    raise BadRequest(
+    raise Unusable(
         f"{names[place]} is {inputs.raw[where]:.6g}; expected {reference.low[place]:.6g} to "
         f"{reference.high[place]:.6g} (ten times the range of training on either side): check units and order of rows"
     )

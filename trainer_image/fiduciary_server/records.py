@@ -35,9 +35,10 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 
 
 class Record(NamedTuple):
-    """A prediction that was answered, or (``prediction`` None) refused because features were missing.
+    """A prediction that was answered, or (``prediction`` None) refused because features were missing or out of range.
 
-    ``features`` are raw values of the predicted row, shape ``(F,)``, NaN where missing; ``time`` is the row's.
+    ``features`` are raw values of the predicted row, shape ``(F,)``, NaN where missing or out of range; ``time`` is the
+    row's.
     """
 
     prediction_id: str

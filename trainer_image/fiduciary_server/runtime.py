@@ -28,7 +28,7 @@ from mlserver.types import (
 
 from fiduciary_server import contract, example, inputs
 from fiduciary_server.ending import Ended
-from fiduciary_server.errors import BadRequest, Failed, Missing
+from fiduciary_server.errors import BadRequest, Failed, Unusable
 from fiduciary_server.metrics import Metrics
 from fiduciary_server.probes import Probes
 from fiduciary_server.records import Record, Records
@@ -37,6 +37,9 @@ from fiduciary_server.version import BrokenModel, Version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from fiduciary_server.contract import Serving
 
@@ -173,16 +176,17 @@ class FiduciaryRuntime(MLModel):
         identity = f"{self._sender}-{next(self._ids):x}"
         try:
             inputs.check(given, self.loaded)
-        except Missing:
+        except Unusable:
             if live:
-                self._record(identity, asked, given, [None] * len(given.times))
+                features = given.within(self.loaded.reference)
+                self._record(identity, asked, given, features, [None] * len(given.times))
             raise
         try:
             predictions = self.loaded.predict(given.raw).tolist()
         except BrokenModel as error:
             raise Failed(str(error)) from error
         if live:
-            self._record(identity, asked, given, predictions)
+            self._record(identity, asked, given, given.last, predictions)
         return Answer(identity, predictions)
 
     def parameters(self, answer: Answer) -> dict[str, str]:
@@ -228,19 +232,26 @@ class FiduciaryRuntime(MLModel):
             ),
         )
 
-    def _record(self, identity: str, asked: Asked, given: inputs.Inputs, predictions: Sequence[float | None]) -> None:
+    def _record(
+        self,
+        identity: str,
+        asked: Asked,
+        given: inputs.Inputs,
+        features: NDArray[np.float64],
+        predictions: Sequence[float | None],
+    ) -> None:
         if not self.records.enabled:
             return
         traced = asked.identity or asked.trace
         if len(predictions) == 1:
-            only = Record(identity, traced, given.entities[0], given.times[0], predictions[0], given.last[0])
+            only = Record(identity, traced, given.entities[0], given.times[0], predictions[0], features[0])
             self.records.add((only,))
             return
-        rows = enumerate(zip(given.entities, given.times, predictions, given.last, strict=True))
+        rows = enumerate(zip(given.entities, given.times, predictions, features, strict=True))
         self.records.add(
             [
-                Record(f"{identity}-{place}", traced, entity, when, prediction, features)
-                for place, (entity, when, prediction, features) in rows
+                Record(f"{identity}-{place}", traced, entity, when, prediction, own)
+                for place, (entity, when, prediction, own) in rows
             ]
         )
 

@@ -52,7 +52,7 @@ class HistogramSource(ApiModel):
 
 
 class MissingRate(ApiModel):
-    """Rows in which a feature has no value."""
+    """Rows in which a feature has no value, or one that lies far outside of what training saw."""
 
     above: Fraction = "0.02"
     """Alarm where a feature is missing in more than this share of a window's rows, and chance does not explain it.
@@ -116,7 +116,7 @@ class Monitor(ApiModel):
     histogram: HistogramSource | None = None
     """Counts of a histogram, compared with the reference that the version carries."""
     missing: MissingRate | None = None
-    """Rows in which a feature has no value."""
+    """Rows in which a feature has no value, or one that lies far outside of what training saw."""
     query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """PromQL that yields one number per window. It is confined to this namespace."""
     realised_loss: RealisedLoss | None = None
