@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,20 @@ from fiduciary.decide.counters.templates import Owned, Vital, Workload, edge_tex
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+LONGEST = 63
+"""Characters of a pod's name that was cut: 58 of its ReplicaSet's and 5 random ones."""
+LONGEST_TAIL = len("predictor") + 1 + 10 + 1 + 5
+"""What may follow the name of a version and a dash; the hash of a ReplicaSet has 10 characters at most."""
+CUT = re.compile(r"(?P<name>.+-[0-9a-f]{12})-")
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """Our serving runtime: counted in the pod at the start and at the end of each request, probes apart.
 
     A pod belongs to the version that its name begins with: ``<name>-<hash>-<suffix>``, with KServe
-    ``<name>-predictor-<hash>-<suffix>``.
+    ``<name>-predictor-<hash>-<suffix>``. Of a long name Kubernetes keeps 58 characters and adds the suffix without a
+    dash, wherever that cuts it; then the name is all up to the version's 12 hexadecimal digits.
     """
 
     namespace: str = "namespace"
@@ -32,7 +40,7 @@ class Runtime:
         return {
             "__name__": [*names, "process_start_time_seconds"],
             self.namespace: sorted({escaped(workload.namespace) for workload in workloads}),
-            self.pod: [f"{escaped(workload.name)}(-predictor)?-[a-z0-9]+-[a-z0-9]+" for workload in workloads],
+            self.pod: [pods for workload in workloads for pods in _pods(workload.name)],
             "le": ["", *edges],
         }
 
@@ -51,9 +59,18 @@ class Runtime:
         return 22 + 2 * len(thresholds)
 
     def _workload(self, labels: Mapping[str, str]) -> Workload | None:
-        parts = labels.get(self.pod, "").rsplit("-", 2)
-        name = parts[0].removesuffix("-predictor")
-        return Workload(labels.get(self.namespace, ""), name) if len(parts) == 3 else None
+        pod, namespace = labels.get(self.pod, ""), labels.get(self.namespace, "")
+        cut = CUT.match(pod) if len(pod) == LONGEST else None
+        if cut is not None:
+            return Workload(namespace, cut["name"])
+        parts = pod.rsplit("-", 2)
+        return Workload(namespace, parts[0].removesuffix("-predictor")) if len(parts) == 3 else None
+
+
+def _pods(name: str) -> list[str]:
+    """Names of a version's pods, as regular expressions."""
+    whole, left = f"{escaped(name)}(-predictor)?-[a-z0-9]+-[a-z0-9]+", LONGEST - len(name) - 1
+    return [whole] if left >= LONGEST_TAIL else [whole, f"{escaped(name)}-[a-z0-9-]{{{left}}}"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,3 +178,20 @@ def test_pods_and_services_of_kserve_count_for_the_same_version() -> None:
     assert re.fullmatch(pods, POD["pod"])
     clusters = CONTOUR.matchers([MODEL], ())["envoy_cluster_name"]
     assert re.fullmatch(clusters[1], "quant_m-8ab8c9b5-ks-mirror_8080")
+
+
+@pytest.mark.parametrize(
+    "model", ["a" * 23, "a" * 24, "spx-volatility-of-the-next-day-2", "a" * 33, "a" * 34, "a" * 40]
+)
+@pytest.mark.parametrize("inside", ["", "-predictor"])
+@pytest.mark.parametrize("replica_set", ["7d9c5f8b6", "7d9c5f8b6f"])
+def test_pods_of_a_long_name_count_though_kubernetes_cuts_it(model: str, inside: str, replica_set: str) -> None:
+    """As names.SimpleNameGenerator of apiserver: 58 characters of the base, and 5 random ones."""
+    version = Workload("quant", f"{model}-8ab8c9b5d012")
+    pod = f"{version.name}{inside}-{replica_set}-"[:58] + "x2x4z"
+    found = RUNTIME.classify({"__name__": "fiduciary_requests_started_total", "namespace": "quant", "pod": pod}, ())
+    assert isinstance(found, Owned)
+    assert found.workload == version
+    assert any(re.fullmatch(pods, pod) for pods in RUNTIME.matchers([version], ())["pod"])
+    other = Workload("quant", f"{model}-8ab8c9b5d013")
+    assert not any(re.fullmatch(pods, pod) for pods in RUNTIME.matchers([other], ())["pod"])
