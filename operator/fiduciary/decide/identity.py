@@ -94,12 +94,17 @@ def set_fields(part: ApiModel) -> dict[str, Any]:
     return part.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True, mode="json")
 
 
+_AS_THEY_ARE = frozenset({int, str, bool, type(None)})
+
+
 def _whole(value: Any) -> Any:
     match value:
         case float() if value.is_integer():
             return int(value)
         case dict():
             return {name: _whole(part) for name, part in cast("dict[str, Any]", value).items()}
+        case list() | tuple() if _AS_THEY_ARE.issuperset(map(type, cast("list[Any]", value))):
+            return cast("list[Any]", value)  # counts and texts, of which there may be thousands
         case list() | tuple():
             return [_whole(part) for part in cast("list[Any]", value)]
         case _:

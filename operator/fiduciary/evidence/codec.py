@@ -37,7 +37,7 @@ def decode(kind: type[State], data: object) -> State | Refusal:
     Unknown fields are refused too: they would be lost with the next write.
     """
     try:
-        return cast("State", _read(kind, data, kind.__name__))
+        return cast("State", _decoder(kind)(data, kind.__name__))
     except _MalformedError as error:
         return Refusal(Why.MALFORMED, str(error))
 
@@ -103,26 +103,61 @@ def _floats(values: Any) -> list[str]:
     return list(map(repr, map(float, values)))
 
 
-def _read(kind: Any, data: object, where: str) -> object:
-    optional = kind
-    kind, item, state = _shape(kind)
-    if data is None and kind is not optional:
-        return None
+Decoder = Callable[[object, str], object]
+
+
+@functools.cache
+def _decoder(hint: Any) -> Decoder:
+    """How a value of this type is read, made once; ``where`` is told only of what is wrong."""
+    kind, item, state = _shape(hint)
     if item is not None:
-        if not isinstance(data, list):
+        read = _tuple_decoder(item)
+    elif state:
+        read = _state_decoder(kind)
+    elif kind is float:
+        read = _read_float
+    else:
+        read = _exactly(kind)
+    if kind is hint:
+        return read
+    return lambda data, where: None if data is None else read(data, where)
+
+
+def _tuple_decoder(item: Any) -> Decoder:
+    read, plain = _decoder(item), item in (int, str, bool)
+
+    def decoded(data: object, where: str) -> object:
+        if type(data) is not list:
             raise _MalformedError(f"{where} is {data!r:.60}; expected a list")
-        if item is float and (values := _all_floats(cast("list[Any]", data))) is not None:
-            return values
-        if item in (int, str, bool) and set(map(type, cast("list[object]", data))) <= {item}:
-            return tuple(cast("list[object]", data))
-        return tuple(_read(item, one, f"{where}[{i}]") for i, one in enumerate(cast("list[object]", data)))
-    if state:
-        return _read_state(cast("type[Any]", kind), data, where)
-    if kind is float:
-        return _read_float(data, where)
-    if type(data) is not kind:
-        raise _MalformedError(f"{where} is {data!r:.60}; expected {kind.__name__}")
-    return data
+        values = cast("list[Any]", data)
+        if item is float and (floats := _all_floats(values)) is not None:
+            return floats
+        if plain and set(map(type, values)) <= {item}:
+            return tuple(values)
+        return tuple([read(one, f"{where}[{i}]") for i, one in enumerate(values)])
+
+    return decoded
+
+
+def _state_decoder(kind: type[Any]) -> Decoder:
+    fields = {name: (_decoder(hint), f".{name}") for name, hint in _fields(kind).items()}
+
+    def decoded(data: object, where: str) -> object:
+        if type(data) is not dict or cast("dict[str, object]", data).keys() != fields.keys():
+            raise _MalformedError(f"{where} is {data!r:.60}; expected an object with exactly {', '.join(fields)}")
+        values = cast("dict[str, object]", data)
+        return kind(*[read(values[name], where + place) for name, (read, place) in fields.items()])
+
+    return decoded
+
+
+def _exactly(kind: type[Any]) -> Decoder:
+    def decoded(data: object, where: str) -> object:
+        if type(data) is not kind:
+            raise _MalformedError(f"{where} is {data!r:.60}; expected {kind.__name__}")
+        return data
+
+    return decoded
 
 
 def _all_floats(data: list[Any]) -> tuple[float, ...] | None:
@@ -134,7 +169,7 @@ def _all_floats(data: list[Any]) -> tuple[float, ...] | None:
     return values if list(map(repr, values)) == data and all(map(math.isfinite, values)) else None
 
 
-def _read_float(data: object, where: str) -> float:
+def _read_float(data: object, where: str) -> object:
     try:
         value = float(data) if isinstance(data, str) else math.nan
     except ValueError:
@@ -143,11 +178,3 @@ def _read_float(data: object, where: str) -> float:
     if math.isfinite(value) and repr(value) == data:
         return value
     raise _MalformedError(f"{where} is {data!r:.60}; expected the shortest decimal string of a finite number")
-
-
-def _read_state(kind: type[Any], data: object, where: str) -> object:
-    fields = _fields(kind)
-    if not isinstance(data, dict) or set(cast("dict[str, object]", data)) != set(fields):
-        raise _MalformedError(f"{where} is {data!r:.60}; expected an object with exactly {', '.join(fields)}")
-    values = cast("dict[str, object]", data)
-    return kind(**{name: _read(hint, values[name], f"{where}.{name}") for name, hint in fields.items()})

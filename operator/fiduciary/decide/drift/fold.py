@@ -110,20 +110,26 @@ def scored(
             return replace(stream, blind=found.message)
         effect = found
     large = detector.cusum > calibration.height and effect >= gauge.min_effect
-    after = replace(
-        stream,
+    grows, above = detector.cusum > 0.0, stream.above + 1 if large else 0
+    alarm, recovery = stream.alarm, 0.0
+    if alarm is None:
+        alarm = number if above >= gauge.for_windows else None
+    else:
+        recovery = max(0.0, stream.recovery + REFERENCE_VALUE - detector.score)
+    # Written out: hundreds of detectors are folded with each window, and ``replace`` costs as much as the rest of it.
+    after = Stream(
+        monitor=stream.monitor,
+        name=stream.name,
         detector=detector,
-        since=(stream.since if stream.since >= 0 else number) if detector.cusum > 0.0 else -1,
-        counts=merged if detector.cusum > 0.0 or stream.alarm is not None else (),
-        above=stream.above + 1 if large else 0,
+        since=(stream.since if stream.since >= 0 else number) if grows else -1,
+        counts=merged if grows or stream.alarm is not None else (),
+        above=above,
         last=number,
         effect=effect,
-        blind="",
+        alarm=alarm,
+        recovery=recovery,
     )
-    if stream.alarm is None:
-        return replace(after, alarm=number if after.above >= gauge.for_windows else None)
-    recovery = max(0.0, stream.recovery + REFERENCE_VALUE - detector.score)
-    return acted_on(after) if recovery > RECOVERED else replace(after, recovery=recovery)
+    return acted_on(after) if recovery > RECOVERED else after
 
 
 def acted_on(stream: Stream) -> Stream:
