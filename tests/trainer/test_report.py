@@ -13,7 +13,9 @@ from fiduciary_trainer.measure import Rows, measure
 from fiduciary_trainer.measure.measurement import SKILLS
 
 pytest.importorskip("matplotlib", reason="runs in the trainer image")
-from fiduciary_trainer.report import Report, page, write_report
+from matplotlib import pyplot as plt
+
+from fiduciary_trainer.report import Report, page, path_plots, style, write_report
 from fiduciary_trainer.report.validation_plots import market_regimes
 from fiduciary_trainer.validation import calibration, comparison, results, track_record
 
@@ -218,3 +220,32 @@ def test_a_constant_forecast_can_be_drawn(tmp_path: Path) -> None:
     given = rows("Direction", 300)
     given.prediction[:] = 0.9
     assert "calibration.png" in write_report(tmp_path, report("Direction", given))
+
+
+@pytest.mark.parametrize("inches", [7.2, 9.2, 11.0])
+def test_a_subtitle_stays_inside_its_figure(inches: float) -> None:
+    """The longest line that was seen to be cut, at each width."""
+    said = "quant/spx-volatility (Linear): geometric mean of what was realised, with 95% intervals (days taken as " * 3
+    drawn, _ = style.figure("Title", said, size=(inches, 4.0))
+    box = drawn.texts[1].get_window_extent()
+    plt.close(drawn)
+    assert box.x1 <= drawn.bbox.x1
+
+
+def test_the_ends_of_two_equal_curves_are_named_apart() -> None:
+    given = rows("Direction")
+    given.prediction[:] = 0.6  # always long: the model is buy-and-hold
+    drawn = path_plots.profit(given, "Direction", "quant/spx", 0.0, 1)
+    names = [text for text in drawn.axes[0].texts if text.get_text().startswith(("model", "buy"))]
+    one, two = (text.get_window_extent() for text in names)
+    plt.close(drawn)
+    assert not one.overlaps(two)
+
+
+def test_letters_have_one_size_in_all_plots_of_the_page(tmp_path: Path) -> None:
+    """A plot is shown as wide as it was drawn, none stretched to the width of the page."""
+    files = write_report(tmp_path, report("Volatility", rows("Volatility")))
+    text = (tmp_path / "report.html").read_text()
+    widths = [int(found) for found in re.findall(r'<img[^>]*width="(\d+)"', text)]
+    assert len(widths) == len(files) - 2
+    assert {691, 883} <= set(widths), "7.2 and 9.2 inches of 96 pixels"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
 
+from fiduciary_trainer.report.style import PLOT_DPI
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,6 +24,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .6rem; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .7rem; padding-bottom: .3rem; border-bottom: 2px solid var(--ink); }
 h3 { font-size: 1rem; margin: 1.8rem 0 .5rem; }
 p, li { max-width: 50rem; }
+p:has(> img) { max-width: none; }
 nav { font-size: .9rem; margin: 0 0 1.2rem; }
 nav a { margin-right: 1rem; white-space: nowrap; }
 a { color: var(--blue); text-decoration: none; }
@@ -42,6 +45,10 @@ img { display: block; max-width: 100%; height: auto; margin: 1.2rem 0 1.8rem; }
 """
 
 
+_SCREEN_DPI = 96
+"""Pixels of a CSS inch."""
+
+
 def page(card: str, plots: Mapping[str, bytes], title: str) -> bytes:
     """The card as HTML.
 
@@ -53,7 +60,9 @@ def page(card: str, plots: Mapping[str, bytes], title: str) -> bytes:
     body = str(MarkdownIt("commonmark", {"html": False}).enable("table").render(card))
     for name, content in plots.items():
         encoded = base64.b64encode(content).decode()
-        body = body.replace(f'src="{name}"', f'src="data:image/png;base64,{encoded}"')
+        # As wide as it was drawn: letters have one size in all plots.
+        width = round(int.from_bytes(content[16:20], "big") * _SCREEN_DPI / PLOT_DPI)
+        body = body.replace(f'src="{name}"', f'src="data:image/png;base64,{encoded}" width="{width}"')
     sections: list[str] = []
 
     def anchored(found: re.Match[str]) -> str:

@@ -151,10 +151,10 @@ def advantage(rows: Rows, kind: LabelKind, name: str) -> Figure:
         f"{name}: sum of (squared error of the baseline - own) of log volatility. Rising: the model is ahead.",
         size=(9.2, 4.6),
     )
-    _fold_lines(axes, rows)
     axes.axhline(0.0, color=style.INK, linewidth=0.9)
     axes.plot(rows.days, total, color=style.MODEL)
     axes.fill_between(rows.days, total, 0.0, color=style.MODEL, alpha=0.08, linewidth=0)
+    _fold_lines(axes, rows)
     axes.set_ylabel("Squared error saved, log volatility²")
     _label_end(axes, rows, float(total[-1]), f"{total[-1]:+.1f}", style.MODEL)
     _dates(axes)
@@ -179,7 +179,7 @@ def profit(rows: Rows, kind: LabelKind, name: str, cost_bps: float, horizon: int
         below.plot(rows.days, -pnl.drawdown(net), color=color, linewidth=1.1)
     below.fill_between(rows.days, -pnl.drawdown(book.net), 0.0, color=style.MODEL, alpha=0.10, linewidth=0)
     ends = {"model": float(pnl.equity(book.net)[-1]), "buy and hold": float(pnl.equity(book.hold)[-1])}
-    gap = 0.055 * (axes.get_ylim()[1] - axes.get_ylim()[0])
+    gap = 0.15 * (axes.get_ylim()[1] - axes.get_ylim()[0])
     low, high = sorted(ends, key=lambda key: ends[key])
     places = {low: min(ends[low], ends[high] - gap), high: ends[high]}
     for label, color in (("buy and hold", style.SOFT), ("model", style.MODEL)):
@@ -201,6 +201,9 @@ def _fold_lines(axes: Axes, rows: Rows, numbers: bool = True) -> None:
     for number, first, last in fold_bounds(rows):
         if number:
             axes.axvline(first, color="#BDBDBD", linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+        if numbers and not number:  # room for the numbers above whatever is drawn
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high + 0.07 * (high - low))
         if numbers:
             middle = first + (last - first) / 2
             axes.text(middle, 0.985, f"fold {number + 1}", transform=axes.get_xaxis_transform(), ha="center", va="top",

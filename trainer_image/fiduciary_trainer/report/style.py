@@ -32,8 +32,9 @@ INK = "#222222"
 SOFT = "#6B6B6B"
 GRID = "#E3E3E3"
 
+PLOT_DPI = 144
 STYLE: dict[str, Any] = {
-    "figure.dpi": 144,
+    "figure.dpi": PLOT_DPI,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -65,7 +66,7 @@ def figure(
 
     ``size`` is in inches; a subtitle of several lines makes the figure taller, never the plot smaller.
     """
-    lines = textwrap.wrap(subtitle, width=int(size[0] * 15.8))
+    lines = textwrap.wrap(subtitle, width=int((size[0] - 0.2) * 14.6))  # letters of an inch, of ordinary words
     inset = (0.30 if columns == 1 else 0.46) + 0.18 * (len(lines) - 1)  # panels carry titles of their own
     height = size[1] + inset - 0.30
     with mpl.rc_context(STYLE):
@@ -101,7 +102,7 @@ def save(drawn: Figure, path: Path) -> None:
 def note(axes: Axes, x: float, y: float, text: str, color: str = SOFT, **more: Any) -> None:
     """Text at data coordinates that stays readable on lines."""
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2}
-    axes.text(x, y, text, **{"color": color, "fontsize": 9, "bbox": box, **more})
+    axes.text(x, y, text, **{"color": color, "fontsize": 9, "bbox": box, "zorder": 6, **more})
 
 
 def corner(axes: Axes, text: str, where: str = "upper left") -> None:
