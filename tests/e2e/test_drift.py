@@ -69,6 +69,7 @@ def desk(
     return found
 
 
+@pytest.mark.timeout(1200)  # twenty starts of the operator, on a machine that may be busy
 def test_drift_is_found_where_it_is_though_the_operator_is_killed_and_cannot_see(
     desk: Desk, cluster: Cluster, node: Node
 ) -> None:
