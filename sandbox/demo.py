@@ -267,7 +267,6 @@ def drifted(story: Story, kubectl: Kubectl, place: Running, market: Market) -> N
                 what="An alarm of the policy",
             )
             found = DriftView(story.console, passed, "inputs").follow(ROLLING, policies)
-    story.command(kubectl, "get", "dp", "-n", NAMESPACE)
     story.say("[red]The inputs have drifted[/], says the policy:")
     story.quote(condition(found, "Drifted")["message"])
     story.say("Drift alone never changes who answers. The policy asks for a [bold]retrain[/] with the rows up to now:")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MONTH = 21  # sessions: a window of the policy
 COUNTED_SECONDS = 30.0
-WILDEST = 90.0  # percent a year: the longest bar
+WILDEST = 60.0  # percent a year: the longest bar
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fiduciary.clients.prometheus_answers import decoded
 from fiduciary.decide.drift.calibrate import Calibrated, calibrated
 from fiduciary.decide.drift.reference import Reference, parsed
 from fiduciary.decide.drift.report import stored
-from fiduciary.decide.drift.series import Watched, counts_query, reading_of, rows_of
+from fiduciary.decide.drift.series import Watched, counts_query, readings, rows_of
 from fiduciary.decide.drift.state import Reading, State
 from fiduciary.decide.drift.world import ModelFacts, World
 from fiduciary.decide.driftpolicy import decide
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import Service
 
 ROWS = 21  # of a window: a month of sessions
+REACH = 4 * SCRAPE * 1000  # ms in which the last sample of a counter is its value
 FILE = "sp500.csv"
 MONITORING = "monitoring"
 
@@ -118,17 +119,15 @@ class Desk:
 
         answer, _ = self.cluster.poll(lambda: self.counted(version), there, 30, f"{rows} rows are counted", 0.5)
         watched = self.watched(version)
-        first = min(at for at, value in rows_of(answer, watched) if value == rows)
+        first = min(at for at, value in rows_of(answer, watched, REACH) if value == rows)
         step = SCRAPE * 1000
-        found = reading_of(answer, watched, -(-first // step) * step)
-        assert found is not None
-        return found
+        return readings(answer, -(-first // step) * step)[watched.place]
 
     def counted(self, version: Mapping[str, str]) -> tuple[tuple[Series, ...], int]:
         """The samples of a version's counters in the last scrapes, and how many rows there are."""
         watched = self.watched(version)
-        answer = matrix(self.cluster, counts_query([watched], 4 * SCRAPE * 1000))
-        rows = rows_of(answer, watched)
+        answer = matrix(self.cluster, counts_query([watched], REACH))
+        rows = rows_of(answer, watched, REACH)
         return answer, rows[-1][1] if rows else 0
 
     def watched(self, version: Mapping[str, str]) -> Watched:

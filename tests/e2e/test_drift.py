@@ -69,6 +69,7 @@ def desk(
     return found
 
 
+@pytest.mark.timeout(1200)  # twenty starts of the operator, on a machine that may be busy
 def test_drift_is_found_where_it_is_though_the_operator_is_killed_and_cannot_see(
     desk: Desk, cluster: Cluster, node: Node
 ) -> None:
@@ -162,7 +163,8 @@ def test_rows_in_another_unit_after_a_promotion_roll_back_and_an_honest_crisis_d
     service.until_serves(first, within=60 + SERVED)
     alarm, back = service.records()[len(known) :]
     print(cluster.kubectl("get", "md", namespace=service.namespace))
-    assert (alarm["action"], alarm["cause"]["policy"]) == ("Alarm", "broken")
+    assert alarm["action"] == "Alarm"
+    assert alarm["cause"]["message"].startswith("DriftPolicy broken, gone: "), alarm["cause"]
     assert (back["action"], back["cause"]["kind"], back["cause"]["policy"]) == ("RollBack", "Drift", "broken")
     assert (back["from"]["digest"], back["to"]["digest"]) == (second["digest"], first["digest"])
     assert "gone" in back["cause"]["message"]

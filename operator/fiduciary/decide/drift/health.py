@@ -72,11 +72,18 @@ def _no_reference(case: Case) -> Blind | None:
 
 
 def _edges(case: Case) -> Blind | None:
-    if not case.counts_refused or (
-        case.world.reference is None and not case.world.readings and case.world.state is None
-    ):
+    if not case.counts_refused:
         return None
+    if case.world.reference is None and (case.world.health.message or not _rows(case)):
+        return None  # nobody was asked yet, or nobody has answered
     return Blind(reasons.REFERENCE_DIFFERS, case.counts_refused, case.world.reference is not None)
+
+
+def _rows(case: Case) -> bool:
+    """Was any row of this version counted?"""
+    kept, calibrated = case.world.state, case.calibrated
+    known = kept is not None and calibrated is not None and kept.key == calibrated.key and kept.rows > 0
+    return known or any(reading.rows > 0 for reading in case.world.readings)
 
 
 def _prometheus(case: Case) -> Blind | None:

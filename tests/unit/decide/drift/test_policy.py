@@ -209,6 +209,19 @@ def test_windows_in_which_the_exchange_is_closed_make_no_rows_late(now: str, sta
     assert (found.reason == "Stale") is stale
 
 
+def test_a_process_that_cannot_ask_says_so_and_one_that_sees_no_row_waits_for_the_first() -> None:
+    """Neither says that references differ: a process that has just begun knows none of the scorer's edges."""
+    watch = Watch(edges=None)
+    for _ in range(2):
+        assert condition(watch.evaluate(), "Ready").reason == "FirstWindow"
+    watch = Watch()
+    watch.window(np.random.default_rng(3))
+    watch.edges, watch.readings, watch.health = None, (), Health("PrometheusUnreachable: connection refused")
+    found = watch.evaluate()
+    assert condition(found, "Ready").reason == "CountersUnreachable"
+    assert condition(found, "Drifted").status == "Unknown"
+
+
 @pytest.mark.parametrize(("edges", "reason"), [("f" * 64, "ReferenceDiffers"), (None, "ReferenceDiffers")])
 def test_counts_over_other_edges_are_never_compared(edges: str | None, reason: str) -> None:
     its = Watch(edges=edges)
