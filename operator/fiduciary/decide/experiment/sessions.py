@@ -32,7 +32,11 @@ def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow, *, split: boo
     if split and row.source == "Live":
         unasked = replace(row, entities=0, missing_champion=0, missing_challenger=0)
         counted = _counted(terms, evidence.sessions, unasked, row)
-        return replace(evidence, sessions=replace(counted, apart=counted.apart + 1, empty=evidence.sessions.empty))
+        sessions = replace(counted, apart=counted.apart + 1, empty=evidence.sessions.empty)
+        broken = tuple(
+            _broken(terms, its, one, row) for one, its in zip(evidence.objectives, terms.objectives, strict=True)
+        )
+        return replace(evidence, objectives=broken, sessions=sessions)
     objectives: list[ObjectiveEvidence] = []
     for objective, its in zip(evidence.objectives, terms.objectives, strict=True):
         folded = _objective(terms, its, objective, row)
@@ -44,6 +48,14 @@ def fold_session(terms: Terms, evidence: Evidence, row: LedgerRow, *, split: boo
         objectives=tuple(objectives),
         sessions=_counted(terms, evidence.sessions, row, row),
     )
+
+
+def _broken(terms: Terms, its: ObjectiveTerms, state: ObjectiveEvidence, row: LedgerRow) -> ObjectiveEvidence:
+    """Void where a session that both arms saw whole, though by chance, is beyond the declared loss; else as it was."""
+    if row.missing_champion or row.missing_challenger or not row.entities:
+        return state
+    found = _objective(terms, its, state, row)
+    return state if isinstance(found, Refusal) or found.void is None else replace(state, void=found.void)
 
 
 def difference(row: LedgerRow, its: ObjectiveTerms, entity: float | None) -> float | None:
