@@ -194,7 +194,6 @@ def test_a_worker_that_is_killed_ends_all_and_all_go_on_from_the_checkpoint(tmp_
 
     first = team.start(0)
     until_said(first, '"resumed": true')
-    time.sleep(0.5)
     first.kill()
     first.communicate()
     assert ends(replaced) == 76
