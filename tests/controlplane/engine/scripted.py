@@ -223,7 +223,12 @@ class OtherNode(ServingNode):
         weights = {candidate["name"]: candidate.get("weight", 0) for candidate in spec["candidates"]}
         assert any(weights.values()), "an Experiment whose weights are all 0 freezes the mesh"
         assert spec["default"] in weights
-        unready = [_condition(kind, "False", "", "") for kind in ("ExperimentReady", "Ready")]
+        unready = [
+            _condition("CandidatesReady", "True", "Candidates ready", ""),
+            _condition("ExperimentReady", "False", "", ""),
+            _condition("MirrorReady", "True", "Mirror ready", ""),
+            _condition("Ready", "False", "", ""),
+        ]
         self.api.merge(f"{path}/status", {"status": {"conditions": unready}})
         if set(weights) <= set(present):
             self.holds[f"{namespace}/{spec['default']}"] = weights

@@ -246,6 +246,24 @@ def test_ready_everywhere_and_404() -> None:
     assert sim.condition("Ready")[0] == "True"
 
 
+def test_a_model_that_lost_its_place_is_not_called_ready() -> None:
+    """Its second replica's pod was deleted: Seldon took the route away from the first one as well, for 24 s."""
+    sim = served(SELDON)
+    name = next(name for kind, name in sim.serving.objects if kind == "Model")
+    draining = "failed replica filter ReplicaDrainingFilter for server replica fiduciary:1"
+    why = f"failed to schedule model {name}. [{draining} : Replica server 1 is draining check true]"
+    sim.serving.mesh.says = {name: Said(False, why, "ScheduleFailed", sim.now)}
+    sim.serving.mesh.no_route = {name}
+    calm(sim, 20)
+    status, reason, message = sim.condition("Ready")
+    assert (status, reason) == ("False", reasons.SERVER_NOT_READY)
+    assert "ReplicaDrainingFilter" in message
+    assert "one replica more" in message
+    sim.serving.mesh.says, sim.serving.mesh.no_route = {}, set()
+    calm(sim, 30)
+    assert sim.condition("Ready")[0] == "True"
+
+
 def test_ready_and_404_before_any_traffic() -> None:
     from tests.unit.decide.backends import world as begun
     from tests.unit.decide.lives import trained

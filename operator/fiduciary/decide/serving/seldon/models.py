@@ -142,6 +142,12 @@ def _unscheduled(case: Case, view: ModelView, said: Said) -> Note:
     short = too_many(case, view.replicas)
     if short is not None:
         return short
+    if "ReplicaDrainingFilter" in text:
+        message = (
+            f"{what} needs {view.replicas} replicas, and one that would hold it goes ({text}): until it is back Seldon "
+            "answers 404 for all of them. A Server with one replica more than versions need moves it without that"
+        )
+        return Note(reasons.SERVER_NOT_READY, message)
     waiting = [server for server in servers if not server.ready]
     if waiting:
         told = "; ".join(f"{server.name}: {server.message or 'not Ready'}" for server in waiting)

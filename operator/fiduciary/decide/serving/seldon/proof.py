@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from fiduciary.decide import reasons
 from fiduciary.decide.serving import inforce
 from fiduciary.decide.serving.inforce import SETTLING, RouteState, gateway_of, host_of
+from fiduciary.decide.serving.seldon import models
 from fiduciary.decide.serving.seldon.course import course, split_of
 from fiduciary.decide.serving.seldon.splits import not_in_force
 from fiduciary.decide.step import Note
 from fiduciary.manifests import seldon, versionnames
 from fiduciary.serving.observed import ProbeTarget
+from fiduciary.serving.seldonviews import ModelView
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -214,9 +216,12 @@ def _otherwise(target: ProbeTarget, routing: Routing, told: str, look: datetime 
 
 
 def _unrouted(case: Case, target: ProbeTarget, probe: ProbeView, routing: Routing) -> RouteState:
-    """A 404 of the mesh has no route behind it: Ready everywhere, and nobody there."""
+    """A 404 of the mesh has no route behind it: a version that lost its place, or Ready everywhere and nobody there."""
     told = probe.message or (f"status {probe.status}" if probe.status is not None else "no answer")
     if probe.status == 404:
+        lost = _lost(case, routing)
+        if lost is not None:
+            return RouteState(lost, accepted=True)
         settled = max(probe.since or probe.at, routing.at) + MISSING
         message = (
             f"{target.url} answers 404 although Seldon shows everything as ready: the mesh has no such route. Restart "
@@ -226,6 +231,13 @@ def _unrouted(case: Case, target: ProbeTarget, probe: ProbeView, routing: Routin
         look = None if stalled else settled
         return RouteState(Note(reasons.ROUTE_MISSING, message, stalled), accepted=True, look=look)
     return RouteState(Note(reasons.PROBE_FAILED, f"{target.url} gives no prediction: {told}"), accepted=True)
+
+
+def _lost(case: Case, routing: Routing) -> Note | None:
+    """Why Seldon itself says that a version which should answer is loaded nowhere."""
+    names = {seldon.model_name(case.world.model, arm.version) for arm in routing.arms if arm.weight > 0}
+    found = (view for view in case.world.deployments if isinstance(view, ModelView) and view.name in names)
+    return next((note for view in found if (note := models.not_ready(case, view, 1)) is not None), None)
 
 
 def _result(case: Case, target: ProbeTarget) -> ProbeView | None:
