@@ -200,7 +200,7 @@ def series(name: str, labels: dict[str, str]) -> str:
         ("PUT", "/v1/ledgers/x", prequential([]), OPERATOR, 403, "configured as ledgers"),
         ("PUT", "/v1/ledgers/x", prequential([]), JOB, 400, "rows is []; expected at least 1 items"),
         ("PUT", "/v1/ledgers/x", [], JOB, 400, "expected an object"),
-        ("PUT", "/v1/ledgers/x", {"kind": "Other"}, JOB, 400, "kind is 'Other'; expected one of Live, Watch, Prequential"),
+        ("PUT", "/v1/ledgers/x", {"kind": "Other"}, JOB, 400, "kind is 'Other'; expected one of Live, Watch, Preq"),
         ("PUT", "/v1/ledgers/UP", live(), OPERATOR, 400, "a DNS label"),
         ("PUT", "/v1/ledgers/x", live(challenger=live()["champion"]), OPERATOR, 400, "another version"),
         ("PUT", "/v1/ledgers/x", live(paper={"notional": "1", "costBps": "2"}), OPERATOR, 400, "nothing to trade"),
