@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SILENCE = timedelta(seconds=30)
 """How long a controller may take to look at a route before it counts as absent."""
+WRITTEN = timedelta(seconds=3)
+"""When what we write now is looked at, where nobody else has anything to say of it: an own write is no news to us."""
 SETTLING = timedelta(seconds=15)
 """How long a gateway may answer as before after it accepted a route: proxies learn of it later than we do."""
 
@@ -51,9 +53,10 @@ def route_state(case: Case, history: History, able: Able, routing: Routing) -> R
     """
     view = case.world.route
     if view is None or view.deleting:
-        return RouteState(Note(reasons.ROUTE_PENDING, "the route is written next"))
+        return RouteState(Note(reasons.ROUTE_PENDING, "the route is written next"), look=case.now + WRITTEN)
     if view.decision < routing.decision or not _weighs(case, view, routing):
-        return RouteState(Note(reasons.ROUTE_PENDING, f"the route is brought to record {routing.decision}"))
+        message = f"the route is brought to record {routing.decision}"
+        return RouteState(Note(reasons.ROUTE_PENDING, message), look=case.now + WRITTEN)
     late: RouteState | None = None
     for parent in able.gateway.parent_refs:
         lacking = parent_state(case, view, parent, routing)
