@@ -137,6 +137,17 @@ class OtherNode(ServingNode):
         loaded = {one: self.models.get(f"{namespace}/{one}") for one, weight in held.items() if weight > 0}
         return {found[1] for found in loaded.values() if found is not None}
 
+    def stop(self) -> None:
+        """What it kept would outlive it: nobody else takes its finalizers away, and no CRD could be deleted."""
+        super().stop()
+        for namespace in self.namespaces:
+            kept = [services(namespace)] if "KServe" in self.plays else []
+            kept += [seldon(namespace, kind) for kind in ("models", "experiments")] if "Seldon" in self.plays else []
+            for path in filter(self.api.exists, kept):
+                for body in self.api.get(path)["items"]:
+                    if body["metadata"].get("finalizers"):
+                        self.api.merge(f"{path}/{body['metadata']['name']}", {"metadata": {"finalizers": None}})
+
     # -- the controllers
 
     def _turn(self) -> None:
@@ -171,8 +182,8 @@ class OtherNode(ServingNode):
         present: dict[str, tuple[str, str]] = {}
         for one in self.api.get(seldon(namespace, "models"))["items"]:
             self._model(namespace, one, offered, present)
-        self.models = {key: found for key, found in self.models.items() if not key.startswith(f"{namespace}/")}
-        self.models |= {f"{namespace}/{name}": found for name, found in present.items()}
+        others = {key: found for key, found in self.models.items() if not key.startswith(f"{namespace}/")}
+        self.models = others | {f"{namespace}/{name}": found for name, found in present.items()}
         defaults: set[str] = set()
         for one in self.api.get(seldon(namespace, "experiments"))["items"]:
             self._experiment(namespace, one, present, defaults)
@@ -245,6 +256,7 @@ class OtherNode(ServingNode):
         self.api.merge(f"{path}/status", {"status": {"conditions": said}})
 
     def _kserve(self, namespace: str) -> None:
+        loaded: dict[str, tuple[str, str]] = {}
         for body in self.api.get(services(namespace))["items"]:
             metadata, predictor = body["metadata"], body["spec"]["predictor"]
             path = services(namespace, metadata["name"])
@@ -290,7 +302,10 @@ class OtherNode(ServingNode):
             self._kserve_says(path, body.get("status") or {}, deployed)
             if deployed.get("readyReplicas", 0) >= predictor["minReplicas"]:
                 version = metadata["labels"]["fiduciary.dev/version"], metadata["annotations"]["fiduciary.dev/digest"]
-                self.versions = {**self.versions, f"{metadata['name']}-ks.{namespace}": version}
+                loaded[f"{metadata['name']}-ks.{namespace}"] = version
+        # In one assignment: requests are answered from it at any moment.
+        self.lent = {key: found for key, found in self.lent.items() if not key.endswith(f".{namespace}")} | loaded
+        self.versions = {**self.versions, **loaded}
 
     def _kserve_says(self, path: str, before: Body, deployed: Body) -> None:
         """Its conditions follow the Deployment's, and the generation that it writes is the Deployment's own."""

@@ -58,6 +58,7 @@ class ServingNode:
         self.namespaces = namespaces
         self.forces: dict[str, list[tuple[str, int]]] = {}  # "<namespace>.<model>" -> Service, weight
         self.versions: dict[str, tuple[str, str]] = {}  # "<service>.<namespace>" -> version, digest of what is ready
+        self.lent: dict[str, tuple[str, str]] = {}  # the same of pods that other controllers make
         self.hijacked = False
         self.signed = self.unsigned = 0
         self.rest = self.grpc = 0
@@ -161,7 +162,7 @@ class ServingNode:
                 self._program(namespace)
                 for route in self._list(routes(namespace)):
                     forces[f"{namespace}.{route['metadata']['name']}"] = self._take_over(namespace, route)
-        self.versions, self.forces = versions, forces
+        self.versions, self.forces = {**versions, **self.lent}, forces
 
     def _list(self, path: str) -> list[Body]:
         return self.api.request("GET", path, params=SERVES)["items"]
