@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SOME = 60.0  # requests per second: enough to be judged by, and the node has more to do
 SHADOW = {"traffic": {"steps": steps(shadow=0)}}
 SLOW = {
-    "traffic": {"steps": steps(canary=5)},
+    "traffic": {"steps": steps(canary=2)},
     "guardrails": [
         {"name": "errors", "metric": "ErrorRate", "margin": {"absolute": "0.005"}},
         {"name": "latency", "metric": "LatencyAbove", "threshold": "100ms", "margin": {"absolute": "0.01"}},
@@ -80,7 +80,8 @@ def test_challenger_that_eats_its_memory(trial: Trial, fault: str, why: str) -> 
 
 
 def test_challenger_that_answers_slowly(trial: Trial) -> None:
-    """Its answers are right: only the latency guardrail can know."""
+    """Its answers are right: only the latency guardrail can know. One request a second: more of them than its pod can
+    compute would make it unready, which is another verdict."""
     trial.template(SLOW)
     with unharmed(trial):
         ended = rolled_back(trial, trial.train(broken("slow")), "HarmShown")
