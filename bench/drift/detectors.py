@@ -38,13 +38,10 @@ class Calibrated:
         return np.isfinite(self.height)
 
 
-def calibrated(reference: Floats, run_time: float, positions: Floats) -> Calibrated:
-    """As ``fiduciary.evidence.conformal.Calibration.of``, for each row of ``reference``.
-
-    Args: positions: U in (0, 1) of each score among its equals, of the shape of ``reference``.
-    """
+def calibrated(reference: Floats, run_time: float) -> Calibrated:
+    """As ``fiduciary.evidence.conformal.Calibration.of``, for each row of ``reference``."""
     blocks = reference.shape[1]
-    z = ndtri((_ranks(reference, "left") + positions * _equal(reference)) / blocks)
+    z = ndtri((_ranks(reference, "left") + 0.5 * _equal(reference)) / blocks)
     centred = z - z.mean(axis=1, keepdims=True)
     raw = (centred[:, 1:] * centred[:, :-1]).sum(axis=1) / (centred**2).sum(axis=1) + 1.0 / blocks
     rho = (blocks * raw + PRIOR_BLOCKS * PRIOR_CORRELATION) / (blocks + PRIOR_BLOCKS)

@@ -85,7 +85,7 @@ def played(
 def detected(reference: Floats, stream: Floats, run_time: float, seed: int) -> tuple[Calibrated, Flags]:
     """The operator's detector on scores, and its alarms on the paths that it judges."""
     rng = np.random.default_rng([seed, 10**6])
-    its = calibrated(reference, run_time, rng.random(reference.shape))
+    its = calibrated(reference, run_time)
     chosen = its.judged
     part = Calibrated(its.reference[chosen], its.correlation[chosen], its.height[chosen])
     z = normal_scores(part, stream[chosen], rng.random(stream[chosen].shape))

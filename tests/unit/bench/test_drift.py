@@ -40,7 +40,7 @@ def test_the_arrays_are_the_operators_detector_window_by_window() -> None:
     one, other = scored(blocks[None], windows[None])
     rounded = np.vectorize(lambda value: float(f"{value:.6g}"))
     positions = np.array([[uniform(calibration.seed, draw) for draw in range(230)]])
-    arrays = on_arrays(rounded(one), found.run_time, positions[:, :100])
+    arrays = on_arrays(rounded(one), found.run_time)
     assert arrays.correlation[0] == pytest.approx(calibration.correlation, abs=1e-12)
     assert arrays.height[0] == pytest.approx(calibration.height, abs=1e-12)
     z = normal_scores(arrays, rounded(other), positions[:, 100:])
