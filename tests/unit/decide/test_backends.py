@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -244,6 +245,22 @@ def test_kinds_that_are_missing_are_told_until_they_come(backend: str) -> None:
 
 
 # --- another backend -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", [name for name in ALL if name != "Mesh"])
+def test_a_route_that_is_made_again_is_looked_at_soon(backend: str) -> None:
+    """Its label was taken away and put back: for its controller nothing changed, and our own write is no news to us."""
+    sim = served(ALL[backend])
+    sim.serving.route_status = {"accepted": False}
+    calm(sim, 5)
+    assert sim.condition("Served")[0] == "False"
+    sim.serving.route_status = {}
+    sim.serving.delete("HTTPRoute", next(name for kind, name in sim.serving.objects if kind == "HTTPRoute"))
+    decision = sim.step()
+    assert sim.serving.route is not None
+    assert not decision.again
+    assert decision.wake_at is not None
+    assert decision.wake_at <= sim.now + timedelta(seconds=5)
 
 
 MOVES = [

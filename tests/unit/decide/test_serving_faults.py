@@ -497,18 +497,3 @@ def test_a_model_that_is_registered_only_is_not_concerned() -> None:
     newer(sim, rolling=0)
     assert sim.step().children == ()
     assert sim.now > T0
-
-
-def test_a_route_that_is_made_again_is_looked_at_soon() -> None:
-    """Its label was taken away and put back: for its controller nothing changed, and our own write is no news to us."""
-    sim = served()
-    sim.serving.route_status = {"accepted": False}
-    calm(sim, 5)
-    assert sim.condition("Served")[0] == "False"
-    sim.serving.route_status = {}
-    sim.serving.delete("HTTPRoute", next(name for kind, name in sim.serving.objects if kind == "HTTPRoute"))
-    decision = sim.step()
-    assert sim.serving.route is not None
-    assert not decision.again
-    assert decision.wake_at is not None
-    assert decision.wake_at <= sim.now + timedelta(seconds=5)

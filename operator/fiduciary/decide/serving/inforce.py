@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SILENCE = timedelta(seconds=30)
 """How long a controller may take to look at a route before it counts as absent."""
 WRITTEN = timedelta(seconds=3)
-"""When what we write now is looked at, where nobody else has anything to say of it: an own write is no news to us."""
+"""From our own write to a look at it."""
 SETTLING = timedelta(seconds=15)
 """How long a gateway may answer as before after it accepted a route: proxies learn of it later than we do."""
 
@@ -53,10 +53,9 @@ def route_state(case: Case, history: History, able: Able, routing: Routing) -> R
     """
     view = case.world.route
     if view is None or view.deleting:
-        return RouteState(Note(reasons.ROUTE_PENDING, "the route is written next"), look=case.now + WRITTEN)
+        return written(case, "the route is written next")
     if view.decision < routing.decision or not _weighs(case, view, routing):
-        message = f"the route is brought to record {routing.decision}"
-        return RouteState(Note(reasons.ROUTE_PENDING, message), look=case.now + WRITTEN)
+        return written(case, f"the route is brought to record {routing.decision}")
     late: RouteState | None = None
     for parent in able.gateway.parent_refs:
         lacking = parent_state(case, view, parent, routing)
@@ -69,6 +68,12 @@ def route_state(case: Case, history: History, able: Able, routing: Routing) -> R
     if late is None:
         return found
     return late if found.note is not None else RouteState(look=late.look)
+
+
+def written(case: Case, message: str) -> RouteState:
+    """What leads requests is being written. Somebody else may have nothing to say of it, and an own write is no news to
+    us, so it is looked at in a moment."""
+    return RouteState(Note(reasons.ROUTE_PENDING, message), look=case.now + WRITTEN)
 
 
 def through_route(case: Case, able: Able, routing: Routing) -> tuple[ProbeTarget, ...]:

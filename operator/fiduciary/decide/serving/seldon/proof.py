@@ -46,7 +46,10 @@ def state(case: Case, history: History, able: Able, routing: Routing) -> RouteSt
     way = course(case, history, routing)
     late: RouteState | None = None
     if able.gateway.parent_refs:
-        lacking = _led(case, able, routing, way)
+        unled = _unled(case, routing, way)
+        if unled is not None:
+            return unled
+        lacking = _lacking_parent(case, able, routing)
         if lacking is not None and lacking.look is None:
             return lacking
         late = lacking
@@ -55,11 +58,9 @@ def state(case: Case, history: History, able: Able, routing: Routing) -> RouteSt
     if way.split:
         view = split_of(case, way.lead)
         if view is None:
-            message = f"the Experiment of record {routing.decision} is written next"
-            return RouteState(Note(reasons.ROUTE_PENDING, message))
+            return inforce.written(case, f"the Experiment of record {routing.decision} is written next")
         if view.decision < routing.decision or not _weighs(case, view.candidates, routing):
-            note = Note(reasons.ROUTE_PENDING, f"Experiment {view.name} is brought to record {routing.decision}")
-            return RouteState(note)
+            return inforce.written(case, f"Experiment {view.name} is brought to record {routing.decision}")
         note, look = not_in_force(case, view)
         if note is not None:
             return RouteState(note, accepted=False, look=look)
@@ -124,15 +125,21 @@ def _pinned(case: Case, able: Able, routing: Routing, way: Course) -> tuple[Prob
     )  # fmt: skip
 
 
-def _led(case: Case, able: Able, routing: Routing, way: Course) -> RouteState | None:
-    """Why clients' requests do not get to the mesh with the lead's name; ``look`` where that needs time only."""
+def _unled(case: Case, routing: Routing, way: Course) -> RouteState | None:
+    """Why the stored route does not lead to the mesh with the lead's name."""
     view = case.world.route
     if view is None or view.deleting:
-        return RouteState(Note(reasons.ROUTE_PENDING, "the route is written next"))
+        return inforce.written(case, "the route is written next")
     weight = sum(weight for name, weight in view.backends if name == seldon.MESH)
     if view.decision < routing.decision or (weight == 0) != routing.blocked or view.lead != way.lead:
-        return RouteState(Note(reasons.ROUTE_PENDING, f"the route is brought to record {routing.decision}"))
-    late: RouteState | None = None
+        return inforce.written(case, f"the route is brought to record {routing.decision}")
+    return None
+
+
+def _lacking_parent(case: Case, able: Able, routing: Routing) -> RouteState | None:
+    """Why a parent has not taken the route over; ``look`` where that needs time only."""
+    view, late = case.world.route, None
+    assert view is not None
     for parent in able.gateway.parent_refs:
         lacking = inforce.parent_state(case, view, parent, routing)
         if lacking is not None and lacking.look is None:
