@@ -343,3 +343,8 @@ def observed(item: Object) -> bool:
 
 def names(items: Sequence[Object]) -> list[str]:
     return sorted(item["metadata"]["name"] for item in items)
+
+
+def completion_index(pod: Object) -> str | None:
+    """Number of a pod of an Indexed Job."""
+    return pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.cluster import Cluster, Object, has, names
+from tests.e2e.cluster import Cluster, Object, completion_index, has, names
 from tests.e2e.conftest import kill_operator
 from tests.e2e.models import CLAIM, model
 
@@ -41,7 +41,7 @@ def test_sigkill_of_a_trial_and_of_the_operator(
     node.claim(namespace, CLAIM)
     cluster.apply(model("searched", SEARCH), namespace=namespace)
     node.until_file(f"{namespace}/{CLAIM}/search/*.trials/0003.npz", 240)
-    second = next(pod for pod in cluster.list("pod", namespace) if _index(pod) == "1")
+    second = next(pod for pod in cluster.list("pod", namespace) if completion_index(pod) == "1")
     assert node.signal("SIGKILL", second["metadata"]["uid"], "fiduciary_trainer") == 1
     kill_operator(cluster, node)
     found = cluster.until(
@@ -60,7 +60,3 @@ def test_sigkill_of_a_trial_and_of_the_operator(
     assert trials == list(range(TRIALS))
     assert len(runs) == TRIALS + 1, "one run for the training key, one for each trial"
     assert found["status"]["champion"]["runId"] in {run["info"]["run_id"] for run in runs}
-
-
-def _index(pod: Object) -> str | None:
-    return pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index")

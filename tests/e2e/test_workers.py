@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.cluster import Cluster, Object, has, names
+from tests.e2e.cluster import Cluster, Object, completion_index, has, names
 from tests.e2e.models import CLAIM, model
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ def test_two_workers_measure_what_one_pod_does_and_one_of_them_is_killed(
     cluster.apply(model("together", training(2, checkpoint=checkpoint)), namespace=namespace)
     node.until_file(f"{namespace}/{CLAIM}/workers/*.checkpoint.npz", 240)
     pods = [pod for pod in cluster.list("pod", namespace) if pod["metadata"]["name"].startswith("together-")]
-    second = next(pod for pod in pods if _index(pod) == "1")
+    second = next(pod for pod in pods if completion_index(pod) == "1")
     assert node.signal("SIGKILL", second["metadata"]["uid"], "fiduciary_trainer") == 1
     judged(cluster, "together", namespace)
 
     [job] = [job for job in cluster.list("job", namespace) if job["metadata"]["name"].startswith("together-")]
     assert (job["spec"]["completionMode"], job["spec"]["completions"]) == ("Indexed", 2)
     ended = [pod for pod in cluster.list("pod", namespace) if pod["metadata"]["name"].startswith("together-")]
-    codes = sorted((_index(pod) or "", code) for pod in ended if (code := _exit_code(pod)))
+    codes = sorted((completion_index(pod) or "", code) for pod in ended if (code := _exit_code(pod)))
     assert codes == [("0", 76), ("1", 137)], "all began again since one was killed; nothing else failed"
     assert names(cluster.list("service", namespace)) == ["together-training"]
 
@@ -65,10 +65,6 @@ def test_two_workers_measure_what_one_pod_does_and_one_of_them_is_killed(
 def judged(cluster: Cluster, name: str, namespace: str) -> Object:
     """Until there are numbers and a verdict on them; which one does not matter here."""
     return cluster.until("fm", name, namespace, lambda fm: has(fm, "Trained", "True"), 600, "it is trained and judged")
-
-
-def _index(pod: Object) -> str | None:
-    return pod["metadata"].get("annotations", {}).get("batch.kubernetes.io/job-completion-index")
 
 
 def _exit_code(pod: Object) -> int:

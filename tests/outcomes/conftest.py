@@ -8,6 +8,7 @@ import pytest
 
 from fiduciary_outcomes.sql import Store
 from tests.outcomes import postgresql
+from tests.outcomes.worlds import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,3 +28,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "sqlite":
         return Store(tmp_path / "outcomes.db")
     return Store(None, request.getfixturevalue("server").database())
+
+
+@pytest.fixture
+def scorer(store: Store) -> Iterator[Scorer]:
+    found = Scorer(store)
+    yield found
+    found.memory.db.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,18 +17,6 @@ from fiduciary_outcomes.memory import WrongStore
 from fiduciary_outcomes.sql import Busy, Postgresql
 from fiduciary_outcomes.trading import mark
 from tests.outcomes.worlds import DAY, MODEL, Scorer, at, live, outcome, prequential, record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fiduciary_outcomes.sql import Store
-
-
-@pytest.fixture
-def scorer(store: Store) -> Iterator[Scorer]:
-    found = Scorer(store)
-    yield found
-    found.memory.db.close()
 
 
 def after(scorer: Scorer, name: str = "x") -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,18 +12,6 @@ from fiduciary_outcomes.metrics import watched
 from fiduciary_outcomes.realised import realised
 from fiduciary_outcomes.session import Outcome, Prediction
 from tests.outcomes.worlds import DAY, Scorer, at, live, outcome, record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from fiduciary_outcomes.sql import Store
-
-
-@pytest.fixture
-def scorer(store: Store) -> Iterator[Scorer]:
-    found = Scorer(store)
-    yield found
-    found.memory.db.close()
 
 
 def watch(**changes: Any) -> dict[str, Any]:

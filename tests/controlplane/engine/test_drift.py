@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from fiduciary.api.driftpolicy import DriftPolicy
-from fiduciary.decide.drift.report import stored
-from fiduciary.decide.drift.state import State
 from tests.controlplane.engine import models
 from tests.controlplane.engine.lives import Lives
 from tests.controlplane.engine.node import Node
+from tests.controlplane.engine.policies import dp, state
 from tests.controlplane.engine.scorer import WEIGHTS, Counted
 from tests.controlplane.server import GROUP, path_of, until
 from tests.prometheus.alertmanager import Person
@@ -45,17 +43,6 @@ SPEC: dict[str, Any] = {
     ],
     "actions": {"retrain": {"minNewRows": 250}},  # which there are not: it was trained today
 }
-
-
-def dp(api: Api, namespace: str) -> DriftPolicy:
-    return DriftPolicy.model_validate(api.get(path_of("DriftPolicy", namespace, "spx")))
-
-
-def state(api: Api, namespace: str) -> State | None:
-    evidence = dp(api, namespace).status.evidence
-    found = None if evidence is None else stored(evidence)
-    assert found is None or isinstance(found, State), found
-    return found
 
 
 def windows(api: Api, namespace: str) -> int:

@@ -14,18 +14,16 @@ import numpy as np
 import pytest
 import yaml
 
-from fiduciary.api.driftpolicy import DriftPolicy
-from fiduciary.decide.drift.report import stored
-from fiduciary.decide.drift.state import State
 from fiduciary.evidence.edetector import EDetector
 from tests.controlplane.engine import models
 from tests.controlplane.engine.counting import Clients
 from tests.controlplane.engine.node import Node
+from tests.controlplane.engine.policies import dp, state
 from tests.controlplane.engine.scorer import Shown, record_of
 from tests.controlplane.engine.scripted import OtherNode
 from tests.controlplane.engine.test_experiments import TRIED, actions, retrain
 from tests.controlplane.engine.test_serving import is_ready
-from tests.controlplane.server import GROUP, path_of, until
+from tests.controlplane.server import GROUP, until
 from tests.controlplane.test_outcome_tokens import ISSUER, token
 from tests.outcomes.process import Process
 from tests.outcomes.worlds import at
@@ -188,17 +186,6 @@ def clients(server: Server, namespace: str, serving: OtherNode, scored: Scored, 
         found.stop()
 
 
-def dp(api: Api, namespace: str) -> DriftPolicy:
-    return DriftPolicy.model_validate(api.get(path_of("DriftPolicy", namespace, "spx")))
-
-
-def state(api: Api, namespace: str) -> State | None:
-    evidence = dp(api, namespace).status.evidence
-    found = None if evidence is None else stored(evidence)
-    assert found is None or isinstance(found, State), found
-    return found
-
-
 def sessions(api: Api, namespace: str) -> int:
     found = state(api, namespace)
     return 0 if found is None else found.losses.last + 1
@@ -240,8 +227,9 @@ def test_worse_results_than_the_version_before_roll_back_though_everything_dies_
     api.create(
         {"apiVersion": GROUP, "kind": "DriftPolicy", "metadata": {"name": "spx", "namespace": namespace}, "spec": SPEC}
     )
-    mirrored = lambda: serving.copied(namespace)  # noqa: E731
-    until("copies go to the version before", lambda: first.removeprefix("sha256:")[:8] in mirrored(), 120)
+    until(
+        "copies go to the version before", lambda: first.removeprefix("sha256:")[:8] in serving.copied(namespace), 120
+    )
     (watch,) = until("a ledger is begun", lambda: [one for one in scored.ledgers() if _is_watch(one)], 60)
     assert (watch["definition"]["champion"]["digest"], watch["definition"]["challenger"]["digest"]) == (second, first)
     assert actions(api, namespace)[-1] == "Promote", "copies move nothing: there is no record of them"
@@ -290,7 +278,7 @@ def test_worse_results_than_the_version_before_roll_back_though_everything_dies_
         "worse than the previous version on the same sessions" in record["evidence"]["summary"]["alarms"][0]["message"]
     )
     assert champion(api, namespace)["digest"] == first
-    until("no copies any more", lambda: not mirrored(), 120)
+    until("no copies any more", lambda: not serving.copied(namespace), 120)
     until("what was asked is done", lambda: dp(api, namespace).status.requested_action is None, 60)
     over = next(one for one in scored.ledgers() if one["name"] == watch["name"])
     until("a ledger of the one that serves", lambda: len([one for one in scored.ledgers() if _is_watch(one)]) == 2, 60)
