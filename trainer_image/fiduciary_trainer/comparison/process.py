@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import signal
 import sys
-import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fiduciary_trainer import outcome, provenance
+from fiduciary_trainer import errand, provenance
 from fiduciary_trainer.comparison import document as documents
 from fiduciary_trainer.comparison import pairing, posting, versions
 from fiduciary_trainer.comparison.replay import check, replay
 from fiduciary_trainer.comparison.sessions import ALWAYS_OPEN, session_of
-from fiduciary_trainer.data.locations import Locations, secret_values
-from fiduciary_trainer.outcome import CONTRACT_VERSION, Retryable, encode
+from fiduciary_trainer.outcome import CONTRACT_VERSION, encode
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from fiduciary_trainer.comparison.document import Document
     from fiduciary_trainer.comparison.pairing import Compared
     from fiduciary_trainer.comparison.replay import Replayed
     from fiduciary_trainer.comparison.versions import Frozen
+    from fiduciary_trainer.data.locations import Locations
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one comparison; returns the exit code of docs/trainer-contract.md."""
-    given = _parse(arguments)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: _end(stop))
-    locations = Locations(claims=given.claims, secret=given.secrets)
-    try:
-        code, document = 0, encode(run(documents.load(given.job), locations, stop, given.patience))
-    except Exception as error:  # everything ends in a document: the operator reads nothing else
-        code, document = outcome.failure(error, None, secrets=secret_values(locations))
-    outcome.write(given.termination_log, document)
-    return code
+    description = "Compare two versions on past days."
+    parser = errand.parser("compare", description, posting.PATIENCE, "MLflow and the scorer are")
+    return errand.carry_out(arguments, parser, _compare, cut_short="the next attempt begins again")
+
+
+def _compare(job: Path, locations: Locations, stop: threading.Event, patience: float) -> dict[str, Any]:
+    return run(documents.load(job), locations, stop, patience)
 
 
 def run(document: Document, locations: Locations, stop: threading.Event, patience: float) -> dict[str, Any]:
@@ -116,24 +111,6 @@ def _provenance(frozen: Frozen, data_digest: str) -> dict[str, str]:
         "runId": frozen.version.run_id,
         "dataDigest": data_digest,
     }
-
-
-def _end(stop: threading.Event) -> None:
-    """Nothing is kept of a replay that did not end; a wait ends by the event, a computation by the exception."""
-    stop.set()
-    raise Retryable("Terminated", "the pod was told to stop; the next attempt begins again")
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="fiduciary_trainer compare", description="Compare two versions on past days.")
-    parser.add_argument("job", nargs="?", type=Path, default=Path("/etc/fiduciary/job.json"))
-    parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
-    parser.add_argument("--claims", type=Path, default=Path("/data"), help="holds one folder a claim that is read")
-    parser.add_argument("--secrets", type=Path, default=Path("/etc/fiduciary/secret"), help="one file a key")
-    parser.add_argument(
-        "--patience", type=float, default=posting.PATIENCE, help="seconds that MLflow and the scorer are waited for"
-    )
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

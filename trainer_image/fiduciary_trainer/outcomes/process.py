@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import signal
 import sys
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fiduciary_trainer import outcome
+from fiduciary_trainer import errand
 from fiduciary_trainer.comparison.posting import PATIENCE, delivered
-from fiduciary_trainer.data.locations import Locations, secret_values
-from fiduciary_trainer.outcome import CONTRACT_VERSION, DataRefused, Retryable, encode
+from fiduciary_trainer.outcome import CONTRACT_VERSION, DataRefused
 from fiduciary_trainer.outcomes import document as documents
 from fiduciary_trainer.outcomes.table import outcomes
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from fiduciary_trainer.data.locations import Locations
     from fiduciary_trainer.outcomes.document import Document
 
 BATCH = 5_000
@@ -33,16 +31,12 @@ SHOWN = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Send what is there; returns the exit code of docs/trainer-contract.md."""
-    given = _parse(arguments)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: _end(stop))
-    locations = Locations(claims=given.claims, secret=given.secrets)
-    try:
-        code, written = 0, encode(run(documents.load(given.job), locations, stop, given.patience))
-    except Exception as error:  # everything ends in a document
-        code, written = outcome.failure(error, None, secrets=secret_values(locations))
-    outcome.write(given.termination_log, written)
-    return code
+    parser = errand.parser("outcomes", "Send outcomes to the scorer.", PATIENCE, "the scorer is")
+    return errand.carry_out(arguments, parser, _send, cut_short="what was sent is sent again, and counted once")
+
+
+def _send(job: Path, locations: Locations, stop: threading.Event, patience: float) -> dict[str, Any]:
+    return run(documents.load(job), locations, stop, patience)
 
 
 def run(document: Document, locations: Locations, stop: threading.Event, patience: float) -> dict[str, Any]:
@@ -76,21 +70,6 @@ def run(document: Document, locations: Locations, stop: threading.Event, patienc
         **counts,
         "refusals": [message[:200] for message in refusals[:SHOWN]],
     }
-
-
-def _end(stop: threading.Event) -> None:
-    stop.set()
-    raise Retryable("Terminated", "the pod was told to stop; what was sent is sent again, and counted once")
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="fiduciary_trainer outcomes", description="Send outcomes to the scorer.")
-    parser.add_argument("job", nargs="?", type=Path, default=Path("/etc/fiduciary/job.json"))
-    parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
-    parser.add_argument("--claims", type=Path, default=Path("/data"), help="holds one folder a claim that is read")
-    parser.add_argument("--secrets", type=Path, default=Path("/etc/fiduciary/secret"), help="one file a key")
-    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds that the scorer is waited for")
-    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
