@@ -135,10 +135,18 @@ def obtain(
 
 
 @contextlib.contextmanager
-def lock(name: str) -> Generator[None, None, None]:
-    """Hold a machine-wide lock. It ends with the process, however that ends."""
+def lock(name: str, *, shared: bool = False, wait: bool = True) -> Generator[bool, None, None]:
+    """Hold a machine-wide lock; gives whether it is held. It ends with the process, however that ends.
+
+    shared: beside others that share it. wait: else it is not held while another process holds it.
+    """
     directory = root() / "locks"
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / name).open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

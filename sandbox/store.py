@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandbox import cache, state
+from sandbox import cache, room, state
 from sandbox.archive import Archive, chain_id
 from sandbox.steps import Run, StepFailed
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sandbox.images import Image
     from sandbox.runtime import Runtime
 
-KEPT = 3  # images of one name, so that going back to the last edit costs nothing
+KEPT = 2  # images of one name, so that going back to the last edit costs nothing
 
 
 class Store:
@@ -76,7 +76,11 @@ class Store:
             runtime.ctr(run, "snapshots", "remove", key)
         for lease in runtime.ctr(run, "leases", "list", "-q").split():
             runtime.ctr(run, "leases", "delete", lease)
-        whole = {note["digest"] for note in self._images().values()}
+        images = self._images()
+        if room.short():
+            images = {name: note for name, note in images.items() if name not in outdated(images, name, keep=1)}
+            state.write(self.notes, {"images": images})
+        whole = {note["digest"] for note in images.values()}
         self._remove_all(lambda digest: digest not in whole, runtime, run)
         runtime.daemon.stop()
 
@@ -161,11 +165,11 @@ def reference(tag: str) -> str:
     return tag if "." in first or ":" in first or first == "localhost" else f"docker.io/{tag}"
 
 
-def outdated(images: Mapping[str, Mapping[str, Any]], name: str) -> list[str]:
+def outdated(images: Mapping[str, Mapping[str, Any]], name: str, keep: int = KEPT) -> list[str]:
     """Which images of the same name as `name` are no longer kept: all but the latest."""
     repository = name.rpartition(":")[0]
     same = [other for other in images if other.rpartition(":")[0] == repository]
-    return sorted(same, key=lambda other: float(images[other]["at"]))[:-KEPT]
+    return sorted(same, key=lambda other: float(images[other]["at"]))[:-keep]
 
 
 def fingerprint(folder: Path) -> str:

@@ -103,7 +103,7 @@ def test_the_fingerprint_of_a_layer_sees_every_change(tmp_path: Path) -> None:
 
 def test_outdated_images_are_the_oldest_of_the_same_name() -> None:
     images = {f"docker.io/library/a:{n}": {"at": n} for n in range(5)} | {"docker.io/library/b:0": {"at": 0}}
-    assert store.outdated(images, "docker.io/library/a:4") == ["docker.io/library/a:0", "docker.io/library/a:1"]
+    assert store.outdated(images, "docker.io/library/a:4", keep=3) == [f"docker.io/library/a:{n}" for n in (0, 1)]
     assert store.outdated(images, "docker.io/library/b:0") == []
 
 
