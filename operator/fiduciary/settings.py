@@ -72,7 +72,8 @@ class GatewaySettings(_Strict):
 
 
 class ProbeSettings(_Strict):
-    """How often the operator asks what it serves, in seconds, and how many of these requests run at once."""
+    """How often the operator asks what it serves, in seconds, and how many of these requests run at once: one that has
+    waited for half a second counts no more."""
 
     fast_seconds: float = Field(
         default=0.25, validation_alias=_names("fastSeconds"), ge=0.05, description="just after a change; doubles"

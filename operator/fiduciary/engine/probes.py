@@ -1,4 +1,4 @@
-"""Probing what is served: beside the reconciles, a bounded number at a time, newest result of each target in memory.
+"""Probing what is served: beside the reconciles, a few at a time, newest result of each target in memory.
 
 A decision says what is to be probed; a target that is new is asked at once, again soon while its answers change, and
 ever more slowly, up to its own interval, while they stay the same. A key is queued when a target's answer becomes
@@ -37,6 +37,9 @@ FRESH = 3
 
 #: All targets together are asked at most this often in the long run; with more of them each interval grows.
 PER_SECOND = 50.0
+
+#: Seconds that a server may take before others are asked beside it: each is in a tenant's hands, and may never answer.
+LENT = 0.5
 
 #: Looks at a split that are counted together: an old split must not stand in the way of a new one for long.
 LOOKS = 10
@@ -156,7 +159,7 @@ class Prober:
         """Probe until :meth:`close`; what is under way then is given up."""
         watching = asyncio.create_task(self._watch())
         try:
-            await self.queue.work_off(self._work, self._concurrency)
+            await self.queue.work_off(self._work, self._concurrency, LENT)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

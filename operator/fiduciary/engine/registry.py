@@ -7,7 +7,9 @@ no reconcile ever waits for. How long one waits for the others says :mod:`fiduci
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -135,7 +137,9 @@ class Desk:
 class Mirroring:
     """Write 5: aliases and tags follow the log, retried for ever, latest wish of a model wins.
 
-    ``done`` is told the key after something was really written, so that a decision that waits for it goes on.
+    Each connection has a line of its own, in which one wish is written after the other: a server that takes questions
+    and never answers holds up nobody else's. ``done`` is told the key after something was really written, so that a
+    decision that waits for it goes on.
     """
 
     def __init__(
@@ -144,13 +148,14 @@ class Mirroring:
         done: Callable[[Hashable], None],
         checkpoint: Callable[[str], None],
         *,
-        queue: Waiting[Hashable] | None = None,
+        queue: Callable[[], Waiting[Hashable]] = lambda: Waiting(Backoff(first=1.0, limit=300.0)),
     ) -> None:
         self._registries = registries
         self._done = done
         self._checkpoint = checkpoint
-        self._queue = queue or Waiting(Backoff(first=1.0, limit=300.0))
+        self._lines = {connection: queue() for connection in registries}
         self._wishes: dict[Hashable, Mirror] = {}
+        self._closed = asyncio.Event()
 
     @property
     def open(self) -> int:
@@ -160,8 +165,12 @@ class Mirroring:
     def put(self, key: Hashable, wish: Mirror) -> None:
         if self._wishes.get(key) == wish:
             return  # already on its way; its backoff stays
+        line = self._lines.get(wish.connection)
+        if line is None:
+            self._wishes.pop(key, None)  # the settings do not know the connection; a condition says so
+            return
         self._wishes[key] = wish
-        self._queue.add(key)
+        line.add(key)
 
     def drop(self, key: Hashable) -> None:
         """The model is gone: no alias may be given to it any more. What is to be taken away still is."""
@@ -170,30 +179,39 @@ class Mirroring:
             del self._wishes[key]
 
     def close(self) -> None:
-        self._queue.close()
+        self._closed.set()
+        for line in self._lines.values():
+            line.close()
 
     async def run(self) -> None:
         """Work until :meth:`close`."""
-        while (taken := await self._queue.take()) is not None:
-            key, _ = taken
+        async with asyncio.TaskGroup() as tasks:
+            for connection, line in self._lines.items():
+                tasks.create_task(line.work_off(partial(self._work, connection), 1))
+        await self._closed.wait()  # without a connection there is nothing to do until then
+
+    async def _work(self, connection: str, key: Hashable) -> None:
+        wish = self._wishes.get(key)
+        if wish is None or wish.connection != connection:
+            return  # its turn is in another line by now
+        try:
             await self.step(key)
-            self._queue.done(key)
+        except Exception:
+            log.exception("mirror.bug", key=str(key))  # the other models go on, and so does this one
+            self._lines[connection].fail(key)
 
     async def step(self, key: Hashable) -> None:
         wish = self._wishes.get(key)
         if wish is None:
             return
-        client = self._registries.get(wish.connection)
-        if client is None:
-            del self._wishes[key]  # the settings no longer know the connection; a condition says so
-            return
+        line = self._lines[wish.connection]
         try:
-            wrote = await self._write(client, wish)
+            wrote = await self._write(self._registries[wish.connection], wish)
         except RegistryError as error:
-            delay = self._queue.fail(key)
+            delay = line.fail(key)
             log.warning("mirror.waits", key=str(key), reason=error.reason, why=error.message, retry_in=round(delay, 1))
             return
-        self._queue.core.forget(key)
+        line.core.forget(key)
         if self._wishes.get(key) == wish:
             del self._wishes[key]
         if wrote:

@@ -117,7 +117,10 @@ class Process:
         queue: Waiting[Any] = Waiting(clock=clock.monotonic)
         self.mirror_queue = queue
         self.mirroring = Mirroring(
-            registries, lambda key: self.loop.queue.add(cast("Key", key), Priority.RESYNC), checkpoint, queue=queue
+            registries,
+            lambda key: self.loop.queue.add(cast("Key", key), Priority.RESYNC),
+            checkpoint,
+            queue=lambda: queue,
         )
         self.prober = Prober(
             servers or Unreachable(),

@@ -283,3 +283,30 @@ def test_it_asks_a_bounded_number_at_a_time_survives_a_bug_and_ends_with_work_un
         await asyncio.wait_for(work, 5)
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+@pytest.mark.timeout(60)
+def test_servers_that_do_not_answer_hold_up_no_other() -> None:
+    """A NetworkPolicy in somebody's namespace that drops probes must not make everybody else's results old."""
+
+    async def scenario() -> None:
+        class Silent:
+            async def example(self, target: ProbeTarget) -> Example:
+                if target.url.endswith("silent"):
+                    await asyncio.Event().wait()
+                return {}
+
+            async def infer(self, target: ProbeTarget, example: Example) -> Answer:
+                return served()
+
+        answered = asyncio.Event()
+        prober = Prober(Silent(), lambda key: answered.set() if key == "mine" else None, Metrics(), concurrency=4)
+        for n in range(20):
+            prober.aim(n, (replace(TARGET, url=f"http://{n}/silent"),))
+        prober.aim("mine", (TARGET,))
+        work = asyncio.create_task(prober.run())
+        await asyncio.wait_for(answered.wait(), 30)
+        prober.close()
+        await asyncio.wait_for(work, 5)
+
+    asyncio.run(scenario())
