@@ -39,7 +39,8 @@ def headings(text: str) -> set[str]:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_links_lead_somewhere(name: str) -> None:
-    page, dead = ROOT / name, []
+    page = ROOT / name
+    dead: list[str] = []
     for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
         file, _, anchor = target.partition("#")
         if target.startswith(("http://", "https://")):
@@ -52,7 +53,8 @@ def test_links_lead_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_files_modules_and_make_targets_exist(name: str) -> None:
-    text, missing = TEXTS[name], []
+    text = TEXTS[name]
+    missing: list[str] = []
     for path in re.findall(r"`((?:bench|crds|deploy|docs|operator|sandbox|tests|trainer_image)/[\w./*-]+)`", text):
         if not path.startswith(MADE) and not list(ROOT.glob(path.rstrip("/"))):
             missing.append(path)
