@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from datetime import date, datetime
-from typing import TYPE_CHECKING, cast
+from sys import intern
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from fiduciary.api import meta
 from fiduciary.clients.kube import Body, Resource
@@ -194,6 +195,27 @@ def trimmed(body: Body) -> Body:
     if "status" in body:
         kept["status"] = body["status"]
     return kept
+
+
+class Said(NamedTuple):
+    """What an object of ours says of itself: the labels of a metric."""
+
+    namespace: str
+    phase: str
+    stalled: str
+    reason: str
+
+
+def said(body: Body) -> Said:
+    """``phase`` and ``reason`` (of Ready) are empty, ``stalled`` is "Unknown", before the first look at the object."""
+    status = part(body, "status")
+    found = {condition["type"]: condition for condition in entries(status, "conditions")}
+    return Said(
+        intern(body["metadata"].get("namespace", "")),
+        intern(status.get("phase") or ""),
+        intern(found.get("Stalled", {}).get("status", "Unknown")),
+        intern(found.get("Ready", {}).get("reason", "")),
+    )
 
 
 def watched(resource: Resource, body: Body) -> bool:

@@ -4,17 +4,22 @@ and alerts for operators work."""
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
+
+import fiduciary
+from fiduciary.api.modeldecision import DecisionAction
+from fiduciary.engine.kinds import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +38,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        build = Gauge("fiduciary_build_info", "The operator's release; always 1", ["version"], registry=self.registry)
+        build.labels(version=fiduciary.__version__).set(1)
         self._children: dict[tuple[object, ...], Any] = {}
         self.reconciles = self._counter(
             "controller_runtime_reconcile_total", "Reconciles by result", "controller", "result"
@@ -72,6 +80,8 @@ class Metrics:
             "code",
         )
         self.decisions = self._counter("fiduciary_decisions_total", "Records written by action", "action")
+        for action in get_args(DecisionAction):
+            self.decisions.labels(action=action)  # from 0: increase() does not see a counter that begins with 1
         self.stale_events = self._counter("fiduciary_mirror_stale_events_total", "Old news that was dropped", "kind")
         self.phantoms = self._counter("fiduciary_mirror_phantoms_total", "Lost deletions that a sweep found", "kind")
         self.missing = self._counter("fiduciary_mirror_missing_total", "Lost events that a sweep found", "kind")
@@ -186,7 +196,7 @@ class Metrics:
 
 
 class _Stores:
-    """Size of the mirror and age of the last event by kind."""
+    """Size of the mirror and age of the last event by kind, and what our own objects say of themselves."""
 
     def __init__(self, stores: tuple[Store[object], ...], clock: Callable[[], float]) -> None:
         self._stores = stores
@@ -196,6 +206,11 @@ class _Stores:
         size = GaugeMetricFamily("fiduciary_mirror_objects", "Objects in the mirror", labels=["kind"])
         age = GaugeMetricFamily("fiduciary_watch_last_event_age_seconds", "Since the last event", labels=["kind"])
         synced = GaugeMetricFamily("fiduciary_mirror_synced", "1: listed once, completely", labels=["kind"])
+        objects = GaugeMetricFamily(
+            "fiduciary_objects",
+            "Objects by phase, status of Stalled (True: a person has to act) and reason of Ready",
+            labels=["kind", *Said._fields],
+        )
         now = self._clock()
         for store in self._stores:
             kind = store.resource.kind
@@ -203,6 +218,9 @@ class _Stores:
             synced.add_metric([kind], 1.0 if store.synced else 0.0)
             if store.last_event is not None:
                 age.add_metric([kind], now - store.last_event)
+            for words, number in store.said.items():
+                objects.add_metric([kind, *cast("Said", words)], number)
+        yield objects
         yield size
         yield age
         yield synced

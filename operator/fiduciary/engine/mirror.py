@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import Counter
 from dataclasses import dataclass
 from sys import intern
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -49,13 +50,14 @@ class Entry(Generic[V]):
     thousand models parses what it looks at and keeps text of the rest.
     """
 
-    __slots__ = ("body", "index", "parent", "uid", "value", "version")
+    __slots__ = ("body", "index", "parent", "says", "uid", "value", "version")
 
     def __init__(self, uid: str, version: int, *, body: Body | str | None = None, value: V | None = None) -> None:
         self.uid = uid
         self.version = version
         self.parent: Hashable = None
         self.index: tuple[Hashable, ...] = ()
+        self.says: Hashable = None
         self.body = body
         self.value = value
 
@@ -82,7 +84,8 @@ class Store(Generic[V]):
     ``project`` makes the value that readers get. ``keep`` trims the body that is kept and projected when somebody asks
     (``None``: the projection is made at once, and kept); one value is handed out as long as anybody holds it.
     ``parent`` and ``index`` name what :meth:`of` and :meth:`indexed` find objects by. ``tally`` is told of each value
-    that goes and comes: for sums over all objects that nobody could add up at each look.
+    that goes and comes: for sums over all objects that nobody could add up at each look. ``says`` is what an object
+    says of itself in a word or two: :attr:`said` counts how many say what.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Store(Generic[V]):
         parent: Callable[[Body], Hashable] = lambda body: None,
         index: Callable[[Body], tuple[Hashable, ...]] = lambda body: (),
         tally: Callable[[V | None, V | None], None] = lambda gone, come: None,
+        says: Callable[[Body], Hashable] = lambda body: None,
     ) -> None:
         self.resource = resource
         self.synced = False
@@ -103,6 +107,8 @@ class Store(Generic[V]):
         self._parent = parent
         self._index = index
         self._tally = tally
+        self._says = says
+        self.said: Counter[Hashable] = Counter()
         self._entries: dict[Name, Entry[V]] = {}
         # Lists: mostly of one or two names, where a dictionary or a set would weigh as much as the object.
         self._by_parent: dict[Hashable, list[Name]] = {}
@@ -178,6 +184,7 @@ class Store(Generic[V]):
             before = self._entries.get(name)
             if change is Change.CHANGED and before is not None and (before.uid, before.value) == (uid, entry.value):
                 change = Change.SAME
+        entry.says = self._says(body)
         self._place(name, entry, self._parent(body), self._index(body))
         return change
 
@@ -188,7 +195,9 @@ class Store(Generic[V]):
             return
         before = self._entries.get(name)
         parent, index = (None, ()) if before is None else (before.parent, before.index)
-        self._place(name, Entry(uid, version, value=value), parent, index)
+        entry = Entry(uid, version, value=value)
+        entry.says = None if before is None else before.says  # until the echo brings the body
+        self._place(name, entry, parent, index)
 
     def remove(self, name: Name, uid: str, version: int | None = None) -> Change:
         """The object was deleted. ``version`` is that of the deletion where it is known."""
@@ -268,6 +277,7 @@ class Store(Generic[V]):
     def _place(self, name: Name, entry: Entry[V], parent: Hashable, index: tuple[Hashable, ...]) -> None:
         before = self._entries.get(name)
         self._tally(None if before is None else before.value, entry.value)
+        self._count(None if before is None else before.says, entry.says)
         entry.parent, entry.index = parent, index
         self._entries[name] = entry
         self._parsed.pop(name, None)
@@ -282,9 +292,19 @@ class Store(Generic[V]):
 
     def _unlink(self, name: Name, entry: Entry[V]) -> None:
         self._tally(entry.value, None)
+        self._count(entry.says, None)
         del self._entries[name]
         self._parsed.pop(name, None)
         self._forget(name, entry)
+
+    def _count(self, gone: Hashable, come: Hashable) -> None:
+        if gone == come:
+            return
+        for word, step in ((gone, -1), (come, 1)):
+            if word is not None:
+                self.said[word] += step
+                if not self.said[word]:
+                    del self.said[word]
 
     def _forget(self, name: Name, entry: Entry[V]) -> None:
         """Nobody finds the object by its parent or index any more."""

@@ -63,12 +63,19 @@ class Stores:
         urls = gateway_urls or {}
         self._now = now
         self.models: Store[FinancialModel] = Store(
-            kinds.FINANCIALMODEL, FinancialModel.model_validate, keep=kinds.trimmed, index=_wanted, parent=_namespace
+            kinds.FINANCIALMODEL,
+            FinancialModel.model_validate,
+            keep=kinds.trimmed,
+            index=_wanted,
+            parent=_namespace,
+            says=kinds.said,
         )
         self.experiments: Store[ModelExperiment] = Store(
-            kinds.MODELEXPERIMENT, _experiment, keep=kinds.trimmed, parent=_model_in_spec, index=_open
+            kinds.MODELEXPERIMENT, _experiment, keep=kinds.trimmed, parent=_model_in_spec, index=_open, says=kinds.said
         )
-        self.policies: Store[DriftPolicy] = Store(kinds.DRIFTPOLICY, _policy, keep=kinds.trimmed, parent=_model_in_spec)
+        self.policies: Store[DriftPolicy] = Store(
+            kinds.DRIFTPOLICY, _policy, keep=kinds.trimmed, parent=_model_in_spec, says=kinds.said
+        )
         self.approvals: Store[ModelApproval] = Store(
             kinds.MODELAPPROVAL, ModelApproval.model_validate, keep=kinds.trimmed, parent=_model_in_spec
         )
