@@ -82,6 +82,11 @@ class Unavailable(KubeError):
     """No answer, 429, or 5xx: worth another try."""
 
 
+class WebhookSilent(Unavailable):
+    """500: an admission webhook gives no answer and fails closed. Objects that it does not admit can be written, so
+    whoever has several to write goes on. Not tried again at once: each try may wait for the webhook's timeout."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """Of a ServiceAccount. ``lifetime`` is what was granted, which may be less than what was asked for."""
@@ -248,6 +253,8 @@ class AiohttpCluster:
         for attempt in range(1, self._attempts + 1):
             try:
                 return await self._once(verb, resource, path, params, body, accept)
+            except WebhookSilent:
+                raise
             except Unavailable as error:
                 # A repeated POST that had arrived answers 409, which callers take for "done" by content.
                 if attempt == self._attempts:
@@ -298,6 +305,8 @@ _METHODS = {
 _SERVICE_ACCOUNT = Resource("v1", "ServiceAccount", "serviceaccounts")
 _TOKEN_REQUEST = Resource("authentication.k8s.io/v1", "TokenRequest", "")
 _DISCOVERY = Resource("v1", "Discovery", "", namespaced=False)
+_WEBHOOK_SILENT = "failed calling webhook"
+"""Kubernetes' own words (``ErrCallingWebhook``) for a webhook that did not answer; one that says no is a refusal."""
 
 
 def _error(status: int, content: bytes, what: str, retry_after: str) -> KubeError:
@@ -314,6 +323,8 @@ def _error(status: int, content: bytes, what: str, retry_after: str) -> KubeErro
         return Conflict(status, reason, text)
     if status in (401, 403):
         return Forbidden(status, reason, text)
+    if _WEBHOOK_SILENT in message:
+        return WebhookSilent(status, reason, f"{text}. Start what answers it, or look at its Service and certificate")
     if status == 429 or status >= 500:
         return Unavailable(status, reason, text, retry_after=wait)
     return Invalid(status, reason, text)

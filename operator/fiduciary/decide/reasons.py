@@ -68,8 +68,8 @@ WAITING = "Waiting"
 DELETING = "Deleting"
 """The object is being deleted: routes first, then aliases, then the finalizer. Wait."""
 WRITE_REFUSED = "WriteRefused"
-"""The cluster refused a write: an admission policy, a quota of objects, missing rights, or a name that is taken; the
-message says which. Mend that: the write is tried again every 30 seconds."""
+"""The cluster refused a write: an admission policy, an admission webhook without an answer, a quota of objects, missing
+rights, or a name that is taken; the message says which. Mend that: the write is tried again every 30 seconds."""
 INTERNAL_ERROR = "InternalError"
 """The operator failed on this object, which is a bug of the operator. Its log has the details: report it; it tries
 again with growing pauses."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.api import meta
-from fiduciary.clients.kube import Body, Cluster, Conflict, Forbidden, Invalid, NotFound, Resource
+from fiduciary.clients.kube import Body, Cluster, Conflict, Forbidden, Invalid, NotFound, Resource, WebhookSilent
 from fiduciary.decide.decision import Apply, Create, Delete, Scale
 from fiduciary.engine import kinds, served
 from fiduciary.engine.writes import ForeignObject, Stale, Step, Target
@@ -45,7 +45,7 @@ class Children:
             self._checkpoint(ROUTE if moves else f"{Step.CHILDREN.value}.{number}")
             try:
                 await self._one(target, child)
-            except (Forbidden, Invalid, ForeignObject) as error:
+            except (Forbidden, Invalid, ForeignObject, WebhookSilent) as error:
                 refused = refused or error
         if refused is not None:
             raise refused

@@ -1,9 +1,10 @@
 """One reconcile for all kinds: observe -> ask -> decide -> apply -> report.
 
 What goes wrong is one of four things, and each has its own answer. Stale: somebody was faster; observe again soon.
-Unavailable: the API server or MLflow is away; back off. Refused: the cluster will not have this write (admission,
-quota of objects, rights); say so in a condition, go on with what does not rest on it, and come back slowly. A bug: log
-it with its traceback, say so in a condition, back off, and let every other key go on.
+Unavailable: the API server or MLflow is away; back off. Refused: the cluster will not have this write (admission, a
+webhook of a child that gives no answer, quota of objects, rights); say so in a condition, go on with what does not rest
+on it, and come back slowly. A bug: log it with its traceback, say so in a condition, back off, and let every other key
+go on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from fiduciary.api.conditions import condition, find
-from fiduciary.clients.kube import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable
+from fiduciary.clients.kube import Conflict, Forbidden, Invalid, KubeError, NotFound, Unavailable, WebhookSilent
 from fiduciary.clients.mlflow import RegistryError
 from fiduciary.decide import reasons
 from fiduciary.engine import kinds
@@ -206,7 +207,7 @@ class Reconciler:
             try:
                 if await self._step(step, key, target, world, decision):
                     wrote.append(step.value)
-            except REFUSALS as error:
+            except (*REFUSALS, WebhookSilent) as error:
                 if step is not Step.CHILDREN or decision.finalizer == "Remove":
                     raise
                 refused = error

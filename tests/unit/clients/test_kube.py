@@ -12,7 +12,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from fiduciary.clients.kube import AiohttpCluster, Conflict, Forbidden, Invalid, NotFound, Resource, Unavailable
+from fiduciary.clients.kube import (
+    AiohttpCluster,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Resource,
+    Unavailable,
+    WebhookSilent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -182,6 +191,29 @@ def test_a_server_that_stays_away_is_unavailable_and_each_try_is_counted() -> No
 
     run(scenario)
     assert counted == [("create", "Thing", 0)] * 2
+
+
+def test_a_webhook_that_nobody_answers_is_not_an_api_server_that_is_away() -> None:
+    """As an API server 1.37 says it where KServe v0.20's manager is down. Each try may wait for the webhook's timeout
+    (10 s by default), and everything else of the same reconcile with it."""
+    said = (
+        'Internal error occurred: failed calling webhook "inferenceservice.kserve-webhook-server.defaulter": failed to '
+        'call webhook: Post "https://kserve-webhook-server-service.kserve.svc:443/mutate": connect: connection refused'
+    )
+    calls = 0
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        return web.json_response({"reason": "InternalError", "message": said}, status=500)
+
+    async def scenario() -> None:
+        async with cluster(answer) as kube:
+            with pytest.raises(WebhookSilent, match=r"kserve-webhook-server.defaulter.*Start what answers it"):
+                await kube.apply(THING, {"metadata": {"name": "a", "namespace": "ns"}})
+
+    run(scenario)
+    assert calls == 1
 
 
 def test_a_body_that_is_no_json_does_not_hide_the_status() -> None:

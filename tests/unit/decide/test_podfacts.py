@@ -33,3 +33,13 @@ def test_pods_say_more_than_silence() -> None:
     note = podfacts.not_ready(seen, 1, MADE + timedelta(seconds=600))
     assert note is not None
     assert note.reason == reasons.STARTING
+
+
+@pytest.mark.parametrize("container", ["server", "kserve-container"])
+def test_who_is_told_to_read_a_log_is_told_of_the_container_that_runs(container: str) -> None:
+    """KServe's v0.20 pod: its server is named ``kserve-container``, and ``-c server`` is an error of kubectl."""
+    pod = replace(POD, phase="Running", container=container)
+    note = podfacts.not_ready(replace(SILENT, pods=(pod,)), 1, MADE + timedelta(seconds=600))
+    assert note is not None
+    assert note.reason == reasons.NEVER_READY
+    assert note.message.endswith(f"kubectl logs {pod.name} -c {container}")

@@ -14,7 +14,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from fiduciary.clients.kube import Body, Conflict, Forbidden, Listing, NotFound, Propagation, Resource, Unavailable
+from fiduciary.clients.kube import (
+    Body,
+    Conflict,
+    Forbidden,
+    Listing,
+    NotFound,
+    Propagation,
+    Resource,
+    Unavailable,
+    WebhookSilent,
+)
 from fiduciary.clients.mlflow import RegistryError
 from fiduciary.decide.world import RunView, VersionView
 from fiduciary.engine import kinds
@@ -53,6 +63,7 @@ class MemoryCluster:
         self.lose_next: str = ""  # "before" | "after": the next write is lost on its way there, or its answer is
         self.terminating: set[str] = set()
         self.absent: set[Resource] = set()  # kinds that the server does not know
+        self.unadmitted: set[Resource] = set()  # kinds whose admission webhook gives no answer
         self.now = now
 
     # -- the protocol
@@ -176,6 +187,8 @@ class MemoryCluster:
     # -- inside
 
     def _write(self, verb: str, resource: Resource, name: str, write: Callable[[], Body]) -> Body:
+        if resource in self.unadmitted and verb in ("create", "apply"):
+            raise WebhookSilent(500, "InternalError", f'failed calling webhook "{resource.plural}.example.com"')
         fault, self.lose_next = self.lose_next, ""
         if fault == "before":
             raise Unavailable(0, "Unreachable", "the request was lost")

@@ -317,6 +317,27 @@ def test_what_is_refused_keeps_nothing_else_from_being_written() -> None:
     assert ("HTTPRoute", "quant", "spx") in cluster.objects
 
 
+def test_a_silent_webhook_keeps_what_it_admits_alone_from_being_written(story: ServingStory) -> None:
+    """As where KServe's manager is down: its webhooks fail closed, so no InferenceService is written, and a kill is."""
+    story.process.refusals = True
+    story.cluster.unadmitted.add(kinds.SERVICEACCOUNT)
+    story.cluster.remove(kinds.SERVICEACCOUNT, "quant", "spx-serving")
+    story.calm()
+    status, reason, message = condition(story, "Stalled")
+    assert (status, reason) == ("True", "WriteRefused")
+    assert "failed calling webhook" in message
+    model = story.model()
+    assert model is not None
+    story.cluster.put(kinds.FINANCIALMODEL, {**model, "spec": {**model["spec"], "kill": {"engaged": True}}})
+    story.calm(5)
+    assert not any(story.weights().values())
+    assert story.status["phase"] == "Killed"
+    story.cluster.unadmitted.clear()
+    story.calm(60)
+    assert ("ServiceAccount", "quant", "spx-serving") in story.cluster.objects
+    assert condition(story, "Stalled")[1] != "WriteRefused"
+
+
 def test_replicas_are_set_on_that_very_deployment_under_a_manager_of_their_own() -> None:
     managers: list[tuple[str, Mapping[str, Any]]] = []
 

@@ -117,8 +117,9 @@ def _pod(pod: ServingPod, what: str, now: datetime) -> Note | None:
         )
         return Note(reasons.CRASHING, message, stalled=True)
     if pod.phase == "Running" and pod.created_at is not None and now - pod.created_at >= PATIENCE:
+        log = f"kubectl logs {pod.name} -c {pod.container or 'server'}"
         message = f"pod {pod.name} of {what} runs since {pod.created_at:%H:%M:%S} UTC and is not ready; read its log: "
-        return Note(reasons.NEVER_READY, f"{message}kubectl logs {pod.name} -c server", stalled=True)
+        return Note(reasons.NEVER_READY, message + log, stalled=True)
     return None
 
 
