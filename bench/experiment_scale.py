@@ -53,7 +53,7 @@ FEW = 20  # measured on the way: whether an experiment costs more where there ar
 LEASE = {"duration": 300.0, "renewDeadline": 240.0, "retry": 2.0}
 TEMPLATE: Body = {
     "traffic": {"steps": [{"name": "half", "weight": 50, "minBlocks": 100_000}]},
-    "evidence": {"block": f"{BLOCK}s", "outcomes": "Live"},
+    "evidence": {"block": f"{BLOCK}s"},
     "guardrails": [
         {"name": "errors", "metric": "ErrorRate", "margin": {"absolute": "0.005"}},
         {"name": "latency", "metric": "LatencyAbove", "threshold": "250ms", "margin": {"absolute": "0.005"}},
@@ -102,8 +102,8 @@ def measure(count: int) -> Measured:
         figures: Mapping[str, float] = {}
         for some in sorted({min(FEW, count), count}):
             names = [f"model-{number:03d}" for number in range(some)]
-            _train(server.admin, mlflow, process, names, "champions", {})
-            _train(server.admin, mlflow, process, names, "challengers", {"training": {"architecture": "Linear"}})
+            _train(server.admin, mlflow, process, names, "champion")
+            _train(server.admin, mlflow, process, names, "challenger")
             exporter.show(server.admin, folder / "targets.json")
             figures, row = _measured(server.admin, process, names)
             rows.append(row)
@@ -251,22 +251,22 @@ def _prometheus(folder: Path, exporter: Exporter) -> Iterator[str]:
 # --- the models --------------------------------------------------------------------------------------------------
 
 
-def _train(api: Api, mlflow: str, process: OperatorProcess, names: list[str], what: str, change: Body) -> None:
-    """Apply or change every model, let its Job run, and wait until each has taken its version."""
-    progress(f"{len(names)} {what}: trained, judged, served")
+def _train(api: Api, mlflow: str, process: OperatorProcess, names: list[str], role: str) -> None:
+    """Apply every model, or have it trained again, let its Job run, and wait until each has a version in this role.
+
+    A retrain: it is a Refresh, which is judged on requests alone, from the first step on.
+    """
+    progress(f"{len(names)} {role}s: trained, judged, served")
     spec: Body = {
+        "data": {"asOf": "Rolling"},
         "serving": {"gateway": {"parentRefs": [{"name": GATEWAY}]}},
         "promotion": {"mode": "Auto", "experiment": TEMPLATE},
-        **change,
     }
     for name in names:
-        if api.exists(path_of("FinancialModel", NAMESPACE, name)):
-            if change:
-                api.merge(path_of("FinancialModel", NAMESPACE, name), {"spec": change})
-        else:
-            api.create(models.model(NAMESPACE, name, spec))
+        wanted = models.model(NAMESPACE, name, spec) if role == "champion" else _again(name)
+        if not api.exists(path_of(wanted["kind"], NAMESPACE, name)):
+            api.create(wanted)
     done = 0
-    key = "challenger" if change else "champion"
     node = Node(api, NAMESPACE, mlflow)
     with ThreadPoolExecutor(WORKERS) as pool:
         while done < len(names):
@@ -275,9 +275,15 @@ def _train(api: Api, mlflow: str, process: OperatorProcess, names: list[str], wh
             listed = api.get(f"/apis/{GROUP}/namespaces/{NAMESPACE}/financialmodels")["items"]
             statuses = [item.get("status", {}) for item in listed]
             served = sum(status.get("phase") in ("Serving", "Shifting") for status in statuses)
-            done = min(served, sum(key in status for status in statuses))
-            progress(f"{done} of {len(names)} {what}")
+            done = min(served, sum(role in status for status in statuses))
+            progress(f"{done} of {len(names)} {role}s")
             time.sleep(1.0)
+
+
+def _again(name: str) -> Body:
+    asked = {"modelRef": {"name": name}, "decision": "Retrain", "approver": "ana", "reason": "a benchmark"}
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": GROUP, "kind": "ModelApproval", "metadata": metadata, "spec": asked}
 
 
 # --- what is measured --------------------------------------------------------------------------------------------
@@ -295,12 +301,16 @@ class Moment:
 
 
 def _look(api: Api, process: OperatorProcess) -> Moment:
+    """Raises RuntimeError where an experiment has ended: none of these may."""
     from tests.e2e.experiments import moment
 
     assert process.process is not None
     times = psutil.Process(process.process.pid).cpu_times()
     metrics = process.get("/metrics")[1]
     listed = api.get(f"/apis/{GROUP}/namespaces/{NAMESPACE}/modelexperiments")["items"]
+    for item in listed:
+        if ruling := item.get("status", {}).get("ruling"):
+            raise RuntimeError(f"{item['metadata']['name']} has ended: {ruling['reason']}: {ruling['message']}")
     through = {
         item["metadata"]["name"]: moment(item["status"]["evidence"]["through"])
         for item in listed

@@ -6,6 +6,7 @@ Blocks are as short as the sandbox's scrapes allow: an experiment comes to its v
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from tests.e2e.serving import TRAINED, served
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from sandbox.load import Client, Sent
     from sandbox.market import Market
     from tests.e2e.cluster import Object
     from tests.e2e.serving import Service
@@ -219,3 +221,70 @@ class Trial:
             within,
             f"version {champion['version']} serves, and nobody challenges it",
         )
+
+
+@dataclass
+class Long:
+    """An experiment that goes on for as long as it is disturbed, and the load on both of its arms.
+
+    excused: seconds since the epoch, from and until, between which requests may fail.
+    """
+
+    trial: Trial
+    challenger: Mapping[str, str]
+    client: Client
+    excused: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+
+    @property
+    def found(self) -> Object:
+        return self.trial.experiment(self.challenger)
+
+    @property
+    def through(self) -> float:
+        """End of the last block that was folded."""
+        return moment(self.found["status"]["evidence"]["through"])
+
+    def until_folded(self, since: float, within: float = 90) -> Object:
+        """Wait until a block that began after this moment is folded, both arms answer, and half is in force."""
+
+        def goes_on(status: Object) -> bool:
+            return (
+                moment(status["evidence"]["through"]) > since + 10
+                and status["weight"] == 50
+                and status["dataHealth"]["state"] == "Good"
+            )
+
+        found = self.trial.until(self.challenger, goes_on, "blocks are folded again, with half of the traffic", within)
+        self.client.until_answered(20, self.challenger["version"])
+        self.client.until_answered(20, self.trial.champion["version"])
+        return found
+
+    def until_champion_alone(self) -> None:
+        """Wait until nobody but the champion answers clients."""
+        alone = {self.trial.champion["version"]}
+        self.client.until(lambda report: set(report.since(time.time() - 2).versions) == alone, "weight 0")
+
+    def weights(self) -> list[int]:
+        """The challenger's share by each record of a shift, oldest first."""
+        return [record["traffic"].get("challenger", 0) for record in self._shifts()]
+
+    def taken(self) -> float:
+        """When the record was decided that last left the challenger no share."""
+        nothing = [record for record in self._shifts() if not record["traffic"].get("challenger", 0)]
+        return moment(nothing[-1]["decidedAt"])
+
+    def _shifts(self) -> list[dict[str, Any]]:
+        return [record for record in self.trial.records(self.challenger) if record["action"] == "Shift"]
+
+    def unchanged(self, weights: Sequence[int] = (50,)) -> None:
+        """One experiment, no verdict, and no record but of these shares."""
+        assert {record["action"] for record in self.trial.records(self.challenger)} == {"Shift"}
+        assert self.weights() == [*weights]
+        status = self.found["status"]
+        assert status.get("harm") is None
+        assert status["phase"] in ("Running", "AwaitingApproval", "Holding"), status["phase"]
+
+    def failed(self, since: float) -> list[Sent]:
+        """Requests that failed since then and are not excused."""
+        failed = self.client.report().since(since).failed
+        return [one for one in failed if not any(begin <= one.at < end for begin, end in self.excused)]

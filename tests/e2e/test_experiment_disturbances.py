@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.clocks import operator_ahead
 from tests.e2e.cluster import Cluster, Object, condition, has
 from tests.e2e.conftest import (
     ANA,
@@ -24,15 +24,14 @@ from tests.e2e.conftest import (
     restarts,
     wait_for_operator,
 )
-from tests.e2e.experiments import Trial, judged, moment, sound, steps
+from tests.e2e.experiments import Long, Trial, judged, sound, steps
 from tests.e2e.serving import Service, is_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import httpx
 
-    from sandbox.load import Client
     from sandbox.market import Market
     from tests.e2e.conftest import MakeNamespace
     from tests.e2e.node import Node
@@ -40,47 +39,8 @@ if TYPE_CHECKING:
 RATE = 100.0
 KILLS = 20
 AWAY = float(os.environ.get("FIDUCIARY_E2E_AWAY", "60"))  # seconds without Prometheus; 300 in a long run
+BLOCK = 10  # seconds: experiments.TEMPLATE
 GATEWAY_NAMESPACE = "projectcontour"
-
-
-@dataclass
-class Long:
-    """The experiment, and the load on both of its arms."""
-
-    trial: Trial
-    challenger: Mapping[str, str]
-    client: Client
-
-    @property
-    def found(self) -> Object:
-        return self.trial.experiment(self.challenger)
-
-    @property
-    def through(self) -> float:
-        """End of the last block that was folded."""
-        return moment(self.found["status"]["evidence"]["through"])
-
-    def until_folded(self, since: float, within: float = 90) -> Object:
-        """Wait until a block that began after this moment is folded, both arms answer, and half is in force."""
-
-        def goes_on(status: Object) -> bool:
-            return (
-                moment(status["evidence"]["through"]) > since + 10
-                and status["weight"] == 50
-                and status["dataHealth"]["state"] == "Good"
-            )
-
-        found = self.trial.until(self.challenger, goes_on, "blocks are folded again, with half of the traffic", within)
-        self.client.until_answered(20, self.challenger["version"])
-        self.client.until_answered(20, self.trial.champion["version"])
-        return found
-
-    def unchanged(self) -> None:
-        """One experiment, one step, no verdict; and no record that it did not ask for."""
-        assert [record["action"] for record in self.trial.records(self.challenger)] == ["Shift"]
-        status = self.found["status"]
-        assert status.get("harm") is None
-        assert status["phase"] in ("Running", "AwaitingApproval", "Holding"), status["phase"]
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +61,8 @@ def nothing_failed(long: Long) -> Iterator[None]:
     """No client notices, whatever is done to the parts that decide."""
     began = time.time()
     yield
-    report = long.client.report().since(began)
-    assert not report.failed, report.summary()
+    failed = long.failed(began)
+    assert not failed, f"{len(failed)} failed: {failed[:3]}; {long.client.report().since(began).summary()}"
 
 
 def test_pod_of_the_champion_is_replaced(long: Long) -> None:
@@ -225,7 +185,7 @@ def test_prometheus_is_away(cluster: Cluster, long: Long) -> None:
         )
         assert held["status"]["dataHealth"]["state"] == "BothDark"
         assert "Prometheus" in held["status"]["dataHealth"]["message"]
-        long.client.until(lambda report: only(report.since(time.time() - 2).versions, long.trial.champion), "weight 0")
+        long.until_champion_alone()
         assert long.through < since + 15
         time.sleep(max(0.0, since + AWAY - time.time()))  # not for luck: so long it is to be away
         assert long.found["status"]["reason"] == "BothDark"
@@ -234,13 +194,48 @@ def test_prometheus_is_away(cluster: Cluster, long: Long) -> None:
         cluster.kubectl("rollout", "status", "deployment/prometheus", "--timeout=120s", namespace="monitoring")
     long.until_folded(time.time(), within=120)
     assert long.through > through
-    records = long.trial.records(long.challenger)
-    actions = [(record["action"], record["traffic"].get("challenger", 0)) for record in records]
-    assert actions[-2:] == [("Shift", 0), ("Shift", 50)], "a record where the weight changes, and nowhere else"
+    long.unchanged([50, 0, 50])
 
 
-def only(versions: Mapping[str, int], version: Mapping[str, str]) -> bool:
-    return len(versions) > 0 and set(versions) == {version["version"]}
+def test_clock_of_the_operator_is_a_block_ahead(cluster: Cluster, long: Long) -> None:
+    """It would ask of a time that has not come: nothing is folded by such a clock, and all of it when it is right."""
+    before, weights, through = long.found["status"], long.weights(), long.through
+    with operator_ahead(cluster, BLOCK):
+        held = long.trial.until(
+            long.challenger, lambda status: status.get("reason") == "BothDark", "it holds blind", within=120
+        )
+        assert "PrometheusClockSkew" in held["status"]["dataHealth"]["message"]
+        assert "NTP" in held["status"]["dataHealth"]["message"], "what to do is said"
+        long.until_champion_alone()
+        assert long.through <= through + 2 * BLOCK, "blocks were folded by a clock that is wrong"
+    since = time.time()
+    found = long.until_folded(since, within=120)
+    assert not found["status"].get("srm", {}).get("alarm"), "shares were counted under weights that were not in force"
+    shown = {(test["name"], test["side"]): test["n"] for test in found["status"]["tests"]}
+    assert all(shown[test["name"], test["side"]] >= test["n"] for test in before["tests"]), "evidence was lost"
+    long.unchanged([*weights, 0, 50])
+
+
+def test_pod_of_the_challenger_is_drained(cluster: Cluster, long: Long) -> None:
+    """The cluster took its only pod: it waits without a share until another one is ready, and that is no harm."""
+    service, weights = long.trial.service, long.weights()
+    (pod,) = service.pods(long.challenger)
+    since = time.time()
+    assert cluster.evict(pod["metadata"]["name"], service.namespace)
+    held = long.trial.until(
+        long.challenger, lambda status: status.get("reason") == "PodsNotReady", "it waits for pods", within=60
+    )
+    assert held["status"].get("harm") is None
+    service.until_pods(long.challenger, 1)
+    found = long.until_folded(time.time(), within=120)
+    lost = long.client.report().since(since).failed
+    print(
+        f"drained: {len(lost)} requests met no pod, the last {max([0.0, *(one.at - since for one in lost)]):.1f} s on"
+    )
+    # Nobody but this one pod could have answered its share; records' times have no fractions.
+    long.excused.append((since, long.taken() + 2))
+    assert not found["status"].get("srm", {}).get("alarm")
+    long.unchanged([*weights, 0, 50])
 
 
 def test_operator_is_killed_twenty_times(cluster: Cluster, node: Node, long: Long) -> None:

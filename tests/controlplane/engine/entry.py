@@ -3,8 +3,9 @@
 With `"network": {"rest": port, "grpc": port}` every name that is probed is found there, on the loopback.
 
 Production has no switch for this. Here the process sends itself SIGKILL just before its first numbered write that is
-not listed (a name that is listed twice is survived twice), or carries a decision out in another order. It prints each
-write's name, so that a test knows where it was.
+not listed (a name that is listed twice is survived twice), or with `{"die": ["2-route", "3-status"]}` before its first
+status after a route, or carries a decision out in another order. It prints each write's name, so that a test knows
+where it was.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> int:
     operator = Operator(
         settings,
         access.find(),
-        checkpoint=_dying(options.get("survive")),
+        checkpoint=_dying(options.get("survive"), options.get("die")),
         order=_swapped(options.get("swap")),
         **({} if network is None else {"inference": _found_at(network)}),
     )
@@ -80,13 +81,16 @@ def _found_at(network: dict[str, int]) -> Callable[[ProbeKey | None, Settings], 
     return make
 
 
-def _dying(survive: list[str] | None) -> Callable[[str], None]:
+def _dying(survive: list[str] | None, die: list[str] | None) -> Callable[[str], None]:
     left = None if survive is None else Counter(survive)
+    ahead = list(die or ())
 
     def checkpoint(name: str) -> None:
         print(f"write {name}", flush=True)
-        if left is not None and not left[name]:
+        if ahead == [name] or (left is not None and not left[name]):
             os.kill(os.getpid(), signal.SIGKILL)
+        if ahead[:1] == [name]:
+            ahead.pop(0)
         if left is not None:
             left[name] -= 1
 
