@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fiduciary_features import Bars
-    from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.export import Probe
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.walkforward import FinalModel, WalkForward
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fiduciary_features import Bars
     from fiduciary_trainer.checkpoint import Attempt
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.search.run import Count, Searched
     from fiduciary_trainer.search.share import Share
     from fiduciary_trainer.search.trials import Trial

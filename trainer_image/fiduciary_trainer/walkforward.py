@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fiduciary_features import Bars, FeatureSpec
     from fiduciary_trainer import splits
     from fiduciary_trainer.checkpoint import Attempt
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.models.fitting import Fitted
     from fiduciary_trainer.procedure import Selection
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fiduciary_trainer import data
     from fiduciary_trainer.comparison.pairing import Ledger
     from fiduciary_trainer.comparison.versions import Frozen
-    from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.data import Locations
+    from fiduciary_trainer.job import Contract
 
 
 @dataclass(frozen=True)

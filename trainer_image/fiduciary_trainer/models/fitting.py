@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fiduciary_trainer.checkpoint import Attempt
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.models.hyperparameters import Settings
     from fiduciary_trainer.prepared import Prepared
     from fiduciary_trainer.steps import Steps

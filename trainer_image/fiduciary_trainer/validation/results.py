@@ -17,7 +17,7 @@ from fiduciary_trainer.validation import calibration, comparison, intervals, sca
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.measure import Rows
     from fiduciary_trainer.search.run import Searched
     from fiduciary_trainer.validation.scatter import Scatter
