@@ -14,7 +14,7 @@ import numpy as np
 
 from fiduciary_features import LABEL_KINDS, SETS, FeatureSpec, LabelKind
 from fiduciary_trainer import splits
-from fiduciary_trainer.fields import Node
+from fiduciary_trainer.fields import Node, decimal
 from fiduciary_trainer.job import Checkpoint, Checks, Contract, Data, Dataset, Feast, Files, Training, Validation
 from fiduciary_trainer.models.hyperparameters import NETWORKS, settings
 from fiduciary_trainer.outcome import CONTRACT_VERSION, BadContract
@@ -22,7 +22,7 @@ from fiduciary_trainer.search import space
 from fiduciary_trainer.validation import combinatorial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fiduciary_trainer.search.space import Search
@@ -42,6 +42,7 @@ FORMATS = ("CSV", "Parquet")
 SCHEMES = ("WalkForward", "CombinatorialPurged")
 MAX_SEED = 2**31 - 1
 MAX_NODES = 64
+LOWEST_LEVEL, MAX_LEVELS = 0.001, 15
 
 
 def load(path: Path) -> Contract:
@@ -76,6 +77,12 @@ def parse(document: Any) -> Contract:
             "LabelNotSupported",
             f"training.architecture {training.architecture} cannot predict the label {data.label}; "
             f"use one of {', '.join(fits)}",
+        )
+    if training.quantiles and data.label == "Direction":
+        raise BadContract(
+            "QuantilesNotSupported",
+            f"training.quantiles is {_levels(training.quantiles)} and data.label.kind Direction: an outcome of 0 or 1 "
+            "has no quantiles, its probability says all; remove quantiles, or use the label Volatility or Return",
         )
     checkpoint = root.optional_child("checkpoint")
     contract = Contract(
@@ -192,6 +199,7 @@ def _training(node: Node) -> Training:
         ),
         search=search,
         nodes=_nodes(node, architecture, search),
+        quantiles=_quantiles(node, architecture),
     )
 
 
@@ -202,6 +210,30 @@ def _nodes(node: Node, architecture: str, search: Search | None) -> int:
     if nodes > 1 and search is not None:
         raise node.wrong("nodes", "1 with a search, whose trials are shared out by search.parallelism")
     return nodes
+
+
+def _quantiles(node: Node, architecture: str) -> tuple[float, ...]:
+    given = node.get("quantiles", list, default=None)
+    if given is None:
+        return ()
+    levels = [decimal(each) for each in given]
+    known = [level for level in levels if level is not None and LOWEST_LEVEL <= level <= 1.0 - LOWEST_LEVEL]
+    if not 1 <= len(known) == len(levels) <= MAX_LEVELS or sorted(set(known)) != known:
+        raise node.wrong(
+            "quantiles",
+            f"1 to {MAX_LEVELS} ascending decimal numbers in quotes from {LOWEST_LEVEL:g} to {1.0 - LOWEST_LEVEL:g}",
+        )
+    if architecture not in NETWORKS:
+        raise BadContract(
+            "QuantilesNotSupported",
+            f"training.quantiles is {_levels(known)} and training.architecture {architecture}, which forecasts one "
+            f"number; quantiles are trained by {', '.join(NETWORKS)}: use one of them, or remove quantiles",
+        )
+    return tuple(known)
+
+
+def _levels(levels: Sequence[float]) -> str:
+    return ", ".join(f"{level:g}" for level in levels)
 
 
 def _cutoff(as_of: str) -> np.datetime64:

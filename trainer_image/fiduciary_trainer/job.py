@@ -96,7 +96,8 @@ class Validation:
 @dataclass(frozen=True)
 class Training:
     """``training``; ``settings`` are the user's hyperparameters and the architecture's defaults for the others; with a
-    ``search``, what the rows of all its trials are prepared for. ``nodes``: shares that each batch is cut into."""
+    ``search``, what the rows of all its trials are prepared for. ``nodes``: shares that each batch is cut into.
+    ``quantiles``: levels that are forecast beside the point, ascending; empty: none."""
 
     architecture: str
     settings: Settings
@@ -104,6 +105,7 @@ class Training:
     validation: Validation
     search: Search | None = None
     nodes: int = 1
+    quantiles: tuple[float, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -163,6 +165,10 @@ class Contract:
     def configured(self, settings: Settings) -> Contract:
         """The same job with other settings of its architecture."""
         return replace(self, training=replace(self.training, settings=settings))
+
+    def without_quantiles(self) -> Contract:
+        """The same job for the point forecast alone, which quantiles do not change."""
+        return replace(self, training=replace(self.training, quantiles=()))
 
     @property
     def fits(self) -> int:

@@ -50,6 +50,7 @@ def out_of_sample(walk: WalkForward) -> Rows:
         prediction=walk.prediction[chosen],
         baselines={name: values[chosen] for name, values in walk.baselines.items()},
         returns=walk.returns[chosen],
+        quantiles=None if walk.quantiles is None else walk.quantiles.take(chosen),
     )
 
 

@@ -223,7 +223,10 @@ def _unseen(**_: object) -> None:
 
 
 def _demand_numbers(rows: Rows) -> None:
-    bad = int(np.sum(~np.isfinite(rows.prediction)))
+    finite = np.isfinite(rows.prediction)
+    if rows.quantiles is not None:
+        finite &= np.all(np.isfinite(rows.quantiles.values), axis=1)
+    bad = int(np.sum(~finite))
     if bad:
         raise Diverged(
             "Diverged",

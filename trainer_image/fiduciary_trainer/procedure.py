@@ -39,11 +39,17 @@ Selection = Mapping[int, Settings]
 
 
 def fitter(frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None, before: int) -> Fitter:
-    """Over all usable rows; its steps count on where ``before`` fits of the training have ended."""
+    """Over all usable rows; its steps count on where ``before`` fits of the training have ended.
+
+    Quantiles are fitted after the point forecasts of the walk-forward, and after the final one.
+    """
     prepared, validation = prepare(frame, contract), contract.training.validation
     calendar = splits.Calendar.of(prepared.dates, prepared.label_end, validation.purge, validation.embargo)
     searched, fit = _searched(contract), _steps_of_a_fit(contract)
-    steps = Steps(progress, fit * (searched + contract.fits), before=fit * (searched + before))
+    quantiles = contract.training.validation.folds + 1 if contract.training.quantiles else 0
+    ended = min(max(before, 0), quantiles)
+    total, done = searched + contract.fits + quantiles, searched + before + ended
+    steps = Steps(progress, fit * total, before=fit * done)
     return Fitter(contract, prepared, calendar, steps, attempt)
 
 

@@ -135,7 +135,7 @@ def walked(contract: Contract, loaded: data.Loaded, bounds: np.ndarray) -> Ledge
 def _contract(frozen: Frozen, as_of: str) -> Contract:
     from fiduciary_trainer.contract import parse
 
-    return parse({**frozen.procedure, "asOf": as_of})
+    return parse({**frozen.procedure, "asOf": as_of}).without_quantiles()  # point forecasts alone are compared
 
 
 def _silent(**_: object) -> None:
