@@ -32,7 +32,7 @@ from fiduciary_trainer.tracking import Tracking
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.meeting import Meeting
     from fiduciary_trainer.search.run import Count
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fiduciary_features import Bars
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.measure import Rows
     from fiduciary_trainer.walkforward import FinalModel
 
@@ -53,13 +53,15 @@ def build(folder: Path, contract: Contract, bars: Bars, rows: Rows, model: Final
     features = model.features
     width = len(features.names)
     shape = (width,) if model.input_kind == "row" else (model.window, width)
-    onnx = export.to_onnx(model.module, shape)
+    onnx = export.to_onnx(model.module, shape, model.quantiles)
     data = contract.data
     window = None if model.input_kind == "row" else model.window
     files = {
         "model.onnx": onnx,
         "features.json": encode({**features.to_json(), "transform": model.transform.to_json()}),
-        "signature.json": encode(signature(features, data.label, data.column, data.horizon, window)),
+        "signature.json": encode(
+            signature(features, data.label, data.column, data.horizon, window, contract.training.quantiles)
+        ),
         "procedure.json": encode(version.procedure(contract.document)),
         "ledger.csv": ledger(rows, str(contract.document["configKey"])),
         "drift_reference.json": drift_reference(
@@ -70,7 +72,7 @@ def build(folder: Path, contract: Contract, bars: Bars, rows: Rows, model: Final
         ),
     }
     digest = version.build(folder, files)
-    probe = export.probe(onnx, model.module, model.examples)
+    probe = export.probe(onnx, model.module, model.examples, quantiles=model.quantiles)
     return Built(digest, export.Probe(max(probe.max_diff, replay(folder, bars, model)), probe.rows))
 
 
@@ -104,6 +106,9 @@ def replay(folder: Path, bars: Bars, model: FinalModel) -> float:
                 served, known = served[-1], known[-1]
             answer = export.evaluate(model.module, known[None])
             worst = max(worst, export.difference(predictor(served[None]), answer))
+            if model.quantiles is not None:
+                answer = export.evaluate(model.quantiles, known[None])
+                worst = max(worst, export.difference(predictor.quantiles(served[None])[0], answer))
     return worst
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
 
 Arrays = dict[str, NDArray[Any]]
 Epochs = list[dict[str, float | bool]]

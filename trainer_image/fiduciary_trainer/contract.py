@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fiduciary_features import LABEL_KINDS, SETS, FeatureSpec, LabelKind, label_columns
+from fiduciary_features import LABEL_KINDS, SETS, FeatureSpec, LabelKind
 from fiduciary_trainer import splits
-from fiduciary_trainer.models.hyperparameters import EWMA_WINDOW, NETWORKS, SEQUENCES, Settings, parts, settings
+from fiduciary_trainer.fields import Node, decimal
+from fiduciary_trainer.job import Checkpoint, Checks, Contract, Data, Dataset, Feast, Files, Training, Validation
+from fiduciary_trainer.models.hyperparameters import NETWORKS, settings
 from fiduciary_trainer.outcome import CONTRACT_VERSION, BadContract
 from fiduciary_trainer.search import space
 from fiduciary_trainer.validation import combinatorial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fiduciary_trainer.search.space import Search
 
 ARCHITECTURES = ("EWMA", "HAR", "BaseRate", "Logistic", "Linear", *NETWORKS)
-REFERENCES = ("EWMA", "HAR", "BaseRate")
 LABELS_OF: Mapping[str, tuple[LabelKind, ...]] = {
     "EWMA": ("Volatility",),
     "HAR": ("Volatility",),
@@ -44,167 +42,7 @@ FORMATS = ("CSV", "Parquet")
 SCHEMES = ("WalkForward", "CombinatorialPurged")
 MAX_SEED = 2**31 - 1
 MAX_NODES = 64
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset inside a library of the image, e.g. ``arch/sp500``."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files under ``s3://``, ``pvc://`` or ``file://``; ``format`` is CSV or Parquet."""
-
-    uri: str
-    format: str
-
-
-@dataclass(frozen=True)
-class Feast:
-    """A feature service, joined point in time to the entity frame at ``entity_uri``."""
-
-    feature_service: str
-    entity_uri: str
-
-
-@dataclass(frozen=True)
-class Checks:
-    """What the data must be like; None: not checked.
-
-    Attributes:
-        min_rows: over all entities.
-        max_missing: largest share of missing values of a column.
-        max_staleness: largest age of the newest row at asOf.
-    """
-
-    min_rows: int | None
-    max_missing: float | None
-    max_staleness: timedelta | None
-
-
-@dataclass(frozen=True)
-class Data:
-    """``data`` of the document."""
-
-    source: Dataset | Files | Feast
-    time: str
-    entity: str | None
-    calendar: str | None
-    features: FeatureSpec
-    label: LabelKind
-    column: str
-    horizon: int
-    checks: Checks
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Value columns that the document names, whatever the architecture reads of them: sorted, each once."""
-        return tuple(sorted({*self.features.columns, *label_columns(self.label, self.column), self.column}))
-
-
-@dataclass(frozen=True)
-class Validation:
-    """``training.validation``; ``purge`` and ``embargo`` in rows of one entity, ``cost_bps`` in basis points.
-
-    Attributes:
-        window: sessions that a fold of the walk-forward trains on at most; None: all before it.
-        test_folds: folds that are tested at a time by CombinatorialPurged, which comes on top; None: it is not run.
-    """
-
-    folds: int
-    purge: int
-    embargo: int
-    cost_bps: float
-    window: int | None = None
-    test_folds: int | None = None
-
-
-@dataclass(frozen=True)
-class Training:
-    """``training``; ``settings`` are the user's hyperparameters and the architecture's defaults for the others; with a
-    ``search``, what the rows of all its trials are prepared for. ``nodes``: shares that each batch is cut into."""
-
-    architecture: str
-    settings: Settings
-    seed: int
-    validation: Validation
-    search: Search | None = None
-    nodes: int = 1
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Architectures of the networks that are averaged."""
-        return parts(self.settings, self.architecture)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where state is kept between attempts, and after how many epochs it is written."""
-
-    uri: str
-    every: int
-
-
-@dataclass(frozen=True)
-class Contract:
-    """The whole document; ``document`` is the parsed JSON itself, for what this code does not interpret.
-
-    Attributes:
-        cutoff: the first instant that is too late: rows at or after it are not read.
-    """
-
-    document: Mapping[str, Any]
-    training_key: str
-    as_of: str
-    cutoff: np.datetime64
-    data: Data
-    training: Training
-    checkpoint: Checkpoint | None
-
-    @property
-    def features(self) -> FeatureSpec:
-        """What the architecture reads: a reference model its own terms, the others the features of the document."""
-        terms = {"EWMA": ("rv_1",), "HAR": SETS["har-v1"]}.get(self.training.architecture)
-        if terms is not None:
-            return FeatureSpec.of_builtin(f"reference-{self.training.architecture.lower()}", terms)
-        if self.training.architecture == "BaseRate":
-            own = self.data.column != "close"  # it reads nothing of it, but a model has at least one input
-            return (
-                FeatureSpec.of_columns((self.data.column,)) if own else FeatureSpec.of_builtin("base-rate", ("ret_1",))
-            )
-        return self.data.features
-
-    @property
-    def window(self) -> int:
-        """Rows of one input; 1 where the architecture reads a single row."""
-        if self.training.architecture == "EWMA":
-            return EWMA_WINDOW
-        return int(self.training.settings.get("window") or 1) if self.windowed else 1
-
-    @property
-    def windowed(self) -> bool:
-        """Whether inputs are ``[batch, window, F]`` rather than ``[batch, F]``."""
-        return self.training.architecture == "EWMA" or any(part in SEQUENCES for part in self.training.parts)
-
-    def configured(self, settings: Settings) -> Contract:
-        """The same job with other settings of its architecture."""
-        return replace(self, training=replace(self.training, settings=settings))
-
-    @property
-    def fits(self) -> int:
-        """How often the procedure is carried out: folds, the final model, splits of CombinatorialPurged."""
-        validation = self.training.validation
-        extra = 0
-        if validation.test_folds is not None:
-            extra, _ = combinatorial.count(validation.folds, validation.test_folds)
-        return validation.folds + 1 + extra
-
-    @property
-    def lookback(self) -> int:
-        """Rows of data that one prediction depends on, its own included."""
-        return self.features.lookback + self.window - 1
+LOWEST_LEVEL, MAX_LEVELS = 0.001, 15
 
 
 def load(path: Path) -> Contract:
@@ -222,7 +60,7 @@ def load(path: Path) -> Contract:
 
 def parse(document: Any) -> Contract:
     """Check a parsed document. Raises :class:`BadContract`: the field, what was seen, what is expected."""
-    root = _Node("", document)
+    root = Node("", document)
     version = root.get("contractVersion", int)
     if version != CONTRACT_VERSION:
         raise BadContract(
@@ -239,6 +77,12 @@ def parse(document: Any) -> Contract:
             "LabelNotSupported",
             f"training.architecture {training.architecture} cannot predict the label {data.label}; "
             f"use one of {', '.join(fits)}",
+        )
+    if training.quantiles and data.label == "Direction":
+        raise BadContract(
+            "QuantilesNotSupported",
+            f"training.quantiles is {_levels(training.quantiles)} and data.label.kind Direction: an outcome of 0 or 1 "
+            "has no quantiles, its probability says all; remove quantiles, or use the label Volatility or Return",
         )
     checkpoint = root.optional_child("checkpoint")
     contract = Contract(
@@ -268,7 +112,7 @@ def _check_embargo(contract: Contract) -> None:
         )
 
 
-def _data(node: _Node) -> Data:
+def _data(node: Node) -> Data:
     label, checks = node.child("label"), node.optional_child("checks")
     kind = label.choice("kind", LABEL_KINDS)
     column = label.get("column", str, default="close")
@@ -297,7 +141,7 @@ def _data(node: _Node) -> Data:
     )
 
 
-def _source(node: _Node) -> Dataset | Files | Feast:
+def _source(node: Node) -> Dataset | Files | Feast:
     dataset, files, feast = (node.optional_child(name) for name in ("dataset", "files", "feast"))
     if sum(each is not None for each in (dataset, files, feast)) != 1:
         raise node.wrong("", "exactly one of dataset, files and feast")
@@ -309,7 +153,7 @@ def _source(node: _Node) -> Dataset | Files | Feast:
     return Files(files.get("uri", str), files.choice("format", FORMATS, default="Parquet"))
 
 
-def _features(node: _Node) -> FeatureSpec:
+def _features(node: Node) -> FeatureSpec:
     name, columns = node.get("set", str, default=None), node.get("columns", list, default=None)
     if (name is None) == (columns is None):
         raise node.wrong("", "exactly one of set and columns")
@@ -324,7 +168,7 @@ def _features(node: _Node) -> FeatureSpec:
     return FeatureSpec.of_set(name)
 
 
-def _training(node: _Node) -> Training:
+def _training(node: Node) -> Training:
     architecture = node.get("architecture", str)
     if architecture not in ARCHITECTURES:
         raise BadContract(
@@ -355,16 +199,41 @@ def _training(node: _Node) -> Training:
         ),
         search=search,
         nodes=_nodes(node, architecture, search),
+        quantiles=_quantiles(node, architecture),
     )
 
 
-def _nodes(node: _Node, architecture: str, search: Search | None) -> int:
+def _nodes(node: Node, architecture: str, search: Search | None) -> int:
     nodes: int = node.get("nodes", int, default=1, low=1, high=MAX_NODES)
     if nodes > 1 and architecture not in NETWORKS:
         raise node.wrong("nodes", f"1: {architecture} is solved in one go, there are no batches to share")
     if nodes > 1 and search is not None:
         raise node.wrong("nodes", "1 with a search, whose trials are shared out by search.parallelism")
     return nodes
+
+
+def _quantiles(node: Node, architecture: str) -> tuple[float, ...]:
+    given = node.get("quantiles", list, default=None)
+    if given is None:
+        return ()
+    levels = [decimal(each) for each in given]
+    known = [level for level in levels if level is not None and LOWEST_LEVEL <= level <= 1.0 - LOWEST_LEVEL]
+    if not 1 <= len(known) == len(levels) <= MAX_LEVELS or sorted(set(known)) != known:
+        raise node.wrong(
+            "quantiles",
+            f"1 to {MAX_LEVELS} ascending decimal numbers in quotes from {LOWEST_LEVEL:g} to {1.0 - LOWEST_LEVEL:g}",
+        )
+    if architecture not in NETWORKS:
+        raise BadContract(
+            "QuantilesNotSupported",
+            f"training.quantiles is {_levels(known)} and training.architecture {architecture}, which forecasts one "
+            f"number; quantiles are trained by {', '.join(NETWORKS)}: use one of them, or remove quantiles",
+        )
+    return tuple(known)
+
+
+def _levels(levels: Sequence[float]) -> str:
+    return ", ".join(f"{level:g}" for level in levels)
 
 
 def _cutoff(as_of: str) -> np.datetime64:
@@ -374,87 +243,3 @@ def _cutoff(as_of: str) -> np.datetime64:
         except ValueError:
             pass
     raise BadContract("InvalidValue", f"asOf is {as_of!r}; expected a date written as YYYY-MM-DD")
-
-
-_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
-_NO_DEFAULT: Any = object()
-
-
-class _Node:
-    """An object of the document and where it is, so that every refusal can name the field."""
-
-    def __init__(self, path: str, value: Any) -> None:
-        self.path = path
-        if not isinstance(value, dict):
-            raise BadContract("InvalidValue", f"{path or 'the document'} is {_shown(value)}; expected an object")
-        self.value: dict[str, Any] = value
-
-    def wrong(self, key: str, expected: str) -> BadContract:
-        path = ".".join(part for part in (self.path, key) if part)
-        seen = _shown(self.value.get(key) if key else self.value)
-        return BadContract("InvalidValue", f"{path} is {seen}; expected {expected}")
-
-    def child(self, key: str) -> _Node:
-        return _Node(f"{self.path}.{key}".lstrip("."), self.value.get(key))
-
-    def optional_child(self, key: str) -> _Node | None:
-        return None if self.value.get(key) is None else self.child(key)
-
-    def get(
-        self, key: str, kind: type, *, default: Any = _NO_DEFAULT, low: int | None = None, high: int | None = None
-    ) -> Any:
-        value: Any = self.value.get(key)
-        if value is None and default is not _NO_DEFAULT:
-            return default
-        names = {str: "a text", int: "an integer", list: "a list", dict: "an object"}
-        if not isinstance(value, kind) or isinstance(value, bool) or value == "":
-            raise self.wrong(key, names[kind])
-        if kind is int:
-            self._within(key, value, low, high)
-        return value
-
-    def choice(self, key: str, options: tuple[Any, ...], *, default: Any = _NO_DEFAULT) -> Any:
-        value = self.get(key, str, default=default)
-        if value not in options:
-            raise self.wrong(key, f"one of {', '.join(options)}")
-        return value
-
-    def decimal(self, key: str, *, default: Any, low: float, high: float) -> Any:
-        value = self.value.get(key)
-        if value is None:
-            return default
-        number = decimal(value)
-        if number is None:
-            raise self.wrong(key, "a decimal number in quotes")
-        self._within(key, number, low, high)
-        return number
-
-    def duration(self, key: str) -> timedelta | None:
-        value = self.get(key, str, default=None)
-        if value is None:
-            return None
-        match = re.fullmatch("".join(rf"(?:(\d{{1,9}}){unit})?" for unit in _UNITS), value)
-        if match is None:
-            raise self.wrong(key, "a duration such as 5d or 36h")
-        parts = zip(match.groups(), _UNITS.values(), strict=True)
-        return timedelta(milliseconds=sum(int(number) * scale for number, scale in parts if number))
-
-    def _within(self, key: str, value: float, low: float | None, high: float | None) -> None:
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise self.wrong(key, f"a number from {low} to {high}" if high is not None else f"at least {low}")
-
-
-def decimal(value: Any) -> float | None:
-    """A decimal text (or an integer) as a number; None if it is none or not finite."""
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return None
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        return None
-    return float(number) if number.is_finite() else None
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return "missing" if value is None else text if len(text) <= 80 else f"{text[:77]}..."

@@ -20,7 +20,7 @@ OPSET = 17
 IR_VERSION = 8
 """Pinned with the opset: onnxruntime 1.14 (February 2023) and later load it."""
 
-INPUT, OUTPUT = "features", "prediction"
+INPUT, OUTPUT, QUANTILES = "features", "prediction", "quantiles"
 PROBE_ROWS = 256
 
 Floats = NDArray[np.float32]
@@ -34,8 +34,20 @@ class Probe:
     rows: int
 
 
-def to_onnx(module: torch.nn.Module, shape: Sequence[int]) -> bytes:
-    """Export a module that maps float32 ``[batch, *shape]`` to ``[batch, 1]``.
+class _Both(torch.nn.Module):
+    """A point forecast and quantiles of the same rows."""
+
+    def __init__(self, point: torch.nn.Module, quantiles: torch.nn.Module) -> None:
+        super().__init__()
+        self.point = point
+        self.quantiles = quantiles
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.point(x), self.quantiles(x)
+
+
+def to_onnx(module: torch.nn.Module, shape: Sequence[int], quantiles: torch.nn.Module | None = None) -> bytes:
+    """Export a module that maps float32 ``[batch, *shape]`` to ``[batch, 1]``, and one that maps it to ``[batch, K]``.
 
     torch's tracing exporter is used: it needs nothing but the onnx package, and its output is a function of the
     module alone once documentation strings (which hold source paths), metadata and the producer's version are gone.
@@ -44,11 +56,15 @@ def to_onnx(module: torch.nn.Module, shape: Sequence[int]) -> bytes:
     Args:
         module: in any mode; is evaluated.
         shape: of one input row, ``(features,)`` or ``(window, features)``.
+        quantiles: the second module; None: there is none.
 
     Returns:
-        The serialised model: input ``features``, output ``prediction``, both with a dynamic first dimension.
+        The serialised model: input ``features``, output ``prediction`` and, with a second module, ``quantiles``, all
+        with a dynamic first dimension.
     """
     example = torch.linspace(-1.0, 1.0, 2 * int(np.prod(shape)), dtype=torch.float32).reshape(2, *shape)
+    module = module if quantiles is None else _Both(module, quantiles)
+    outputs = [OUTPUT] if quantiles is None else [OUTPUT, QUANTILES]
     module = module.eval().to("cpu", torch.float32)
     buffer = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
@@ -59,8 +75,8 @@ def to_onnx(module: torch.nn.Module, shape: Sequence[int]) -> bytes:
             (example,),
             buffer,
             input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in (INPUT, *outputs)},
             opset_version=OPSET,
             do_constant_folding=True,
             dynamo=False,
@@ -100,10 +116,23 @@ class Predictor:
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, inputs: Floats) -> Floats:
-        return self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(inputs, dtype=np.float32)})[0].reshape(-1)
+        return self._run(OUTPUT, inputs).reshape(-1)
+
+    def quantiles(self, inputs: Floats) -> Floats:
+        """``(batch, K)`` of a model that has them."""
+        return self._run(QUANTILES, inputs)
+
+    def _run(self, output: str, inputs: Floats) -> Floats:
+        return self._session.run([output], {INPUT: np.ascontiguousarray(inputs, dtype=np.float32)})[0]
 
 
-def probe(model: bytes, module: torch.nn.Module, inputs: Floats, rows: int = PROBE_ROWS) -> Probe:
+def probe(
+    model: bytes,
+    module: torch.nn.Module,
+    inputs: Floats,
+    rows: int = PROBE_ROWS,
+    quantiles: torch.nn.Module | None = None,
+) -> Probe:
     """Run both on the same real rows, spread evenly over the sample, in one batch and row by row for the first few.
 
     Args:
@@ -111,22 +140,27 @@ def probe(model: bytes, module: torch.nn.Module, inputs: Floats, rows: int = PRO
         module: what it was exported from.
         inputs: transformed rows as the module takes them, float32, shape ``(n, *shape)``.
         rows: how many to compare; all where there are fewer.
+        quantiles: what its second output was exported from.
 
     Returns:
         A :class:`Probe`; ``max_diff`` is infinite where one side is not finite and the other is.
     """
     chosen = np.unique(np.linspace(0, len(inputs) - 1, min(rows, len(inputs))).astype(np.int64))
     batch = np.ascontiguousarray(inputs[chosen], dtype=np.float32)
-    expected = evaluate(module, batch)
     predictor = Predictor(model)
-    # Row by row too: a graph that was specialised to a batch size fails or differs only then.
-    singles = np.concatenate([predictor(batch[i : i + 1]) for i in range(min(8, len(batch)))])
-    worst = max(difference(predictor(batch), expected), difference(singles, expected[: len(singles)]))
+    outputs = [(predictor, evaluate(module, batch))]
+    if quantiles is not None:
+        outputs.append((predictor.quantiles, evaluate(quantiles, batch).reshape(len(batch), -1)))
+    worst = 0.0
+    for answer, expected in outputs:
+        # Row by row too: a graph that was specialised to a batch size fails or differs only then.
+        singles = np.concatenate([answer(batch[i : i + 1]) for i in range(min(8, len(batch)))])
+        worst = max(worst, difference(answer(batch), expected), difference(singles, expected[: len(singles)]))
     return Probe(worst, len(batch))
 
 
 def evaluate(module: torch.nn.Module, inputs: Floats) -> Floats:
-    """The trained module's own answers, ``(n,)``."""
+    """The trained module's own answers, flat."""
     with torch.no_grad():
         return module.eval()(torch.from_numpy(np.ascontiguousarray(inputs))).numpy().reshape(-1)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fiduciary_features import Bars
-    from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.export import Probe
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.walkforward import FinalModel, WalkForward
 
 
@@ -50,6 +50,7 @@ def out_of_sample(walk: WalkForward) -> Rows:
         prediction=walk.prediction[chosen],
         baselines={name: values[chosen] for name, values in walk.baselines.items()},
         returns=walk.returns[chosen],
+        quantiles=None if walk.quantiles is None else walk.quantiles.take(chosen),
     )
 
 

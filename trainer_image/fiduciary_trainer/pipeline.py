@@ -18,8 +18,8 @@ import torch
 
 from fiduciary_trainer import artifacts, data, finished, limits, measuring, procedure, provenance, retention
 from fiduciary_trainer.checkpoint import Attempt
-from fiduciary_trainer.contract import Dataset, Feast, Files
 from fiduciary_trainer.finished import Finished, Point
+from fiduciary_trainer.job import Dataset, Feast, Files
 from fiduciary_trainer.outcome import CONTRACT_VERSION, Diverged, Retryable, WorkerLost, encode, significant
 from fiduciary_trainer.report import Report, write_report
 from fiduciary_trainer.search.share import Share
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.data import Locations
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.measure import Measurement, Rows
     from fiduciary_trainer.search.run import Count
     from fiduciary_trainer.walkforward import Progress, WalkForward
@@ -223,7 +223,10 @@ def _unseen(**_: object) -> None:
 
 
 def _demand_numbers(rows: Rows) -> None:
-    bad = int(np.sum(~np.isfinite(rows.prediction)))
+    finite = np.isfinite(rows.prediction)
+    if rows.quantiles is not None:
+        finite &= np.all(np.isfinite(rows.quantiles.values), axis=1)
+    bad = int(np.sum(~finite))
     if bad:
         raise Diverged(
             "Diverged",

@@ -16,7 +16,7 @@ from fiduciary_trainer.outcome import DataRefused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fiduciary_features import Bars
     from fiduciary_trainer.checkpoint import Attempt
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.search.run import Count, Searched
     from fiduciary_trainer.search.share import Share
     from fiduciary_trainer.search.trials import Trial
@@ -39,11 +39,17 @@ Selection = Mapping[int, Settings]
 
 
 def fitter(frame: Bars, contract: Contract, progress: Progress, attempt: Attempt | None, before: int) -> Fitter:
-    """Over all usable rows; its steps count on where ``before`` fits of the training have ended."""
+    """Over all usable rows; its steps count on where ``before`` fits of the training have ended.
+
+    Quantiles are fitted after the point forecasts of the walk-forward, and after the final one.
+    """
     prepared, validation = prepare(frame, contract), contract.training.validation
     calendar = splits.Calendar.of(prepared.dates, prepared.label_end, validation.purge, validation.embargo)
     searched, fit = _searched(contract), _steps_of_a_fit(contract)
-    steps = Steps(progress, fit * (searched + contract.fits), before=fit * (searched + before))
+    quantiles = contract.training.validation.folds + 1 if contract.training.quantiles else 0
+    ended = min(max(before, 0), quantiles)
+    total, done = searched + contract.fits + quantiles, searched + before + ended
+    steps = Steps(progress, fit * total, before=fit * done)
     return Fitter(contract, prepared, calendar, steps, attempt)
 
 

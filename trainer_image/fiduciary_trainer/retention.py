@@ -10,8 +10,8 @@ from fiduciary_trainer.data.locations import UNREACHABLE
 from fiduciary_trainer.outcome import Retryable
 
 if TYPE_CHECKING:
-    from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.data.locations import Locations
+    from fiduciary_trainer.job import Contract
 
 KEPT = timedelta(days=30)
 """Longer than any training's deadline: what was not written to since then belongs to nothing that runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,14 +31,16 @@ class Network:
     """A module with its data.
 
     Attributes:
-        module: input -> ``(n, 1)`` score: a logit where ``probability``, else the standardised label.
+        module: input -> ``(n, 1)`` score: a logit where ``probability``, else the standardised label; with ``levels``,
+            ``(n, K)`` its quantiles.
         inputs: ``(N, F)`` float32 transformed features of all rows that were read.
         windows: ``(T, window)`` or ``(T,)`` rows of ``inputs`` that make the input of each usable row.
         target: ``(T,)`` float32: 0/1, or the standardised label.
         fit_rows, watch_rows: usable rows to fit on, and the inner tail.
         probability: log loss rather than squared error.
-        loss_unit: what one unit of loss is in the unit of the label squared.
+        loss_unit: what one unit of loss is in the unit of the label squared (with ``levels``: of the label).
         weights: ``(2,)`` of the classes 0 and 1 in the log loss; None: equal.
+        levels: ``(K,)`` of the quantiles, which are trained with pinball loss; None: a point forecast.
     """
 
     module: nn.Module
@@ -50,17 +52,27 @@ class Network:
     probability: bool
     loss_unit: float
     weights: Tensor | None = None
+    levels: Tensor | None = None
 
     def to(self, device: torch.device) -> Network:
-        tensors = (self.inputs, self.windows, self.target, self.fit_rows, self.watch_rows)
-        inputs, windows, target, fit_rows, watch_rows = (tensor.to(device) for tensor in tensors)
-        module = self.module.to(device)
-        weights = None if self.weights is None else self.weights.to(device)
-        return Network(module, inputs, windows, target, fit_rows, watch_rows, self.probability, self.loss_unit, weights)
+        return replace(
+            self,
+            module=self.module.to(device),
+            inputs=self.inputs.to(device),
+            windows=self.windows.to(device),
+            target=self.target.to(device),
+            fit_rows=self.fit_rows.to(device),
+            watch_rows=self.watch_rows.to(device),
+            weights=None if self.weights is None else self.weights.to(device),
+            levels=None if self.levels is None else self.levels.to(device),
+        )
 
     def loss(self, rows: Tensor) -> Tensor:
         """Mean over ``rows``."""
-        score = self.module(self.inputs[self.windows[rows]])[:, 0]
+        scores = self.module(self.inputs[self.windows[rows]])
+        if self.levels is not None:
+            return pinball(scores, self.target[rows], self.levels)
+        score = scores[:, 0]
         if self.probability:
             weight = None if self.weights is None else self.weights[self.target[rows].long()]
             return functional.binary_cross_entropy_with_logits(score, self.target[rows], weight)
@@ -72,6 +84,20 @@ class Network:
         with torch.inference_mode():
             parts = self.watch_rows.split(_EVALUATION_BATCH)
             return sum(float(self.loss(part)) * len(part) for part in parts) / len(self.watch_rows)
+
+
+def pinball(quantiles: Tensor, target: Tensor, levels: Tensor) -> Tensor:
+    """Mean over rows and levels of ``max(τ u, (τ - 1) u)`` with ``u = y - q``.
+
+    Source: Koenker & Bassett (1978), Econometrica 46(1).
+
+    Args:
+        quantiles: ``(n, K)``.
+        target: ``(n,)``.
+        levels: ``(K,)``.
+    """
+    above = target[:, None] - quantiles
+    return torch.maximum(levels * above, (levels - 1.0) * above).mean()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ The two dataclasses are the seam between training and measuring. Measuring needs
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from fiduciary_features import Transform
 from fiduciary_trainer import baselines, procedure
+from fiduciary_trainer.fold_quantiles import FoldQuantiles
+from fiduciary_trainer.models import quantiles
 from fiduciary_trainer.training import make_deterministic
 from fiduciary_trainer.validation import importance, scatter
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from fiduciary_features import Bars, FeatureSpec
     from fiduciary_trainer import splits
     from fiduciary_trainer.checkpoint import Attempt
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
+    from fiduciary_trainer.measure.rows import Quantiles
     from fiduciary_trainer.models.fitting import Fitted
     from fiduciary_trainer.procedure import Selection
 
@@ -103,9 +106,11 @@ class WalkForward:
         counts: ``rows_read``, ``rows_used``, and what was left out: ``dropped_lookback``, ``dropped_missing``,
             ``dropped_no_label``; ``lookback`` (rows that the slowest feature needs), ``train_rows_min``.
         chosen: per fold what was tuned inside the training rows (penalty, EWMA constant, epochs of each member).
-        kept_excess: largest over the folds of :attr:`fiduciary_trainer.models.fitting.Fitted.kept_excess`.
+        kept_excess: largest over the folds of :attr:`fiduciary_trainer.models.fitting.Fitted.kept_excess`, that of
+            quantiles included.
         calendar: of the rows, by which they were split.
         importance: of each fold: see :func:`fiduciary_trainer.validation.importance.of_fold`.
+        quantiles: of all T rows, NaN outside test rows; None: the job asks for none.
     """
 
     dates: Times
@@ -125,6 +130,7 @@ class WalkForward:
     kept_excess: float | None = None
     calendar: splits.Calendar | None = None
     importance: tuple[Floats, ...] = ()
+    quantiles: Quantiles | None = None
 
     @property
     def test_rows(self) -> Ints:
@@ -148,6 +154,7 @@ class FinalModel:
         chosen: what was tuned (penalty, EWMA constant, epochs of each member).
         history: as in :class:`WalkForward`, of this fit.
         kept_excess: likewise.
+        quantiles: from the same input to float32 ``[batch, K]``, ascending, in the unit of ``y``; None: none.
     """
 
     module: torch.nn.Module
@@ -159,6 +166,7 @@ class FinalModel:
     chosen: Mapping[str, Any]
     history: tuple[Mapping[str, float | bool], ...]
     kept_excess: float | None = None
+    quantiles: torch.nn.Module | None = None
 
 
 def run_walk_forward(
@@ -194,6 +202,7 @@ def run_walk_forward(
 
     prediction = np.full(len(prepared.y), np.nan)
     against: dict[str, Floats] = {}
+    interval = FoldQuantiles(contract, len(prepared.y))
     fits: list[Fitted] = []
     seconds: list[float] = []
     shuffled: list[Floats] = []
@@ -210,6 +219,12 @@ def run_walk_forward(
         fits.append(fitted)
         seconds.append(share + time.monotonic() - began)
         shuffled.append(importance.of_fold(own, fitted, test, [contract.training.seed, number]))
+    if contract.training.quantiles:
+        for number, (train, test) in enumerate(splitted):
+            began = time.monotonic()
+            interval.fold(trained[number][0], number, train, test)
+            fits[number] = replace(fits[number], chosen={**fits[number].chosen, **interval.fits[number].chosen})
+            seconds[number] += time.monotonic() - began
     return WalkForward(
         dates=prepared.dates,
         label_end=prepared.label_end,
@@ -225,9 +240,10 @@ def run_walk_forward(
         fold_seconds=tuple(seconds),
         counts={**prepared.counts, "train_rows_min": min(len(train) for train, _ in splitted)},
         chosen=tuple(fitted.chosen for fitted in fits),
-        kept_excess=_largest([fitted.kept_excess for fitted in fits]),
+        kept_excess=_largest([each.kept_excess for each in (*fits, *interval.fits)]),
         calendar=calendar,
         importance=tuple(shuffled),
+        quantiles=interval.found,
     )
 
 
@@ -246,6 +262,7 @@ def fit_final(
     if selection is None:
         selection = procedure.selected(fitter, trains)
     own, fitted = procedure.fit_each(fitter, trains, selection)[0]
+    interval = quantiles.fit(own, *trains[0]) if contract.training.quantiles else None
     return FinalModel(
         module=fitted.module.eval(),
         transform=fitted.transform,
@@ -253,9 +270,10 @@ def fit_final(
         input_kind="window" if own.contract.windowed else "row",
         window=own.contract.window,
         examples=own.examples(fitted.transform, EXAMPLES),
-        chosen=fitted.chosen,
+        chosen=fitted.chosen if interval is None else {**fitted.chosen, **interval.chosen},
         history=fitted.history,
-        kept_excess=fitted.kept_excess,
+        kept_excess=_largest([fitted.kept_excess, None if interval is None else interval.kept_excess]),
+        quantiles=None if interval is None else interval.module,
     )
 
 

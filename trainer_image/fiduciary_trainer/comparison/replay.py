@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fiduciary_trainer import data
     from fiduciary_trainer.comparison.pairing import Ledger
     from fiduciary_trainer.comparison.versions import Frozen
-    from fiduciary_trainer.contract import Contract
     from fiduciary_trainer.data import Locations
+    from fiduciary_trainer.job import Contract
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def walked(contract: Contract, loaded: data.Loaded, bounds: np.ndarray) -> Ledge
 def _contract(frozen: Frozen, as_of: str) -> Contract:
     from fiduciary_trainer.contract import parse
 
-    return parse({**frozen.procedure, "asOf": as_of})
+    return parse({**frozen.procedure, "asOf": as_of}).without_quantiles()  # point forecasts alone are compared
 
 
 def _silent(**_: object) -> None:

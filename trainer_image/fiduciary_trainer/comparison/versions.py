@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fiduciary_trainer.comparison.document import Version
     from fiduciary_trainer.comparison.pairing import Arm, Ledger
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
 
 PATIENCE = 900.0
 """Seconds that are waited for MLflow; then the pod ends as Retryable."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fiduciary_features import Bars
-from fiduciary_trainer.contract import Contract, Dataset, Feast
 from fiduciary_trainer.data import checks, feature_store, files, library
 from fiduciary_trainer.data.digest import digest
 from fiduciary_trainer.data.locations import Locations
+from fiduciary_trainer.job import Contract, Dataset, Feast
 
 if TYPE_CHECKING:
     import pandas as pd

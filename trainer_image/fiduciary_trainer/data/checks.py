@@ -14,7 +14,7 @@ from fiduciary_trainer.data import plausible
 from fiduciary_trainer.outcome import BadContract, DataRefused
 
 if TYPE_CHECKING:
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
 
 PRICES = ("open", "high", "low", "close")
 _DAY = timedelta(days=1)

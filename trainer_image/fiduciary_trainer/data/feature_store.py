@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fiduciary_trainer.contract import Files
 from fiduciary_trainer.data import files
 from fiduciary_trainer.data.locations import UNREACHABLE
+from fiduciary_trainer.job import Files
 from fiduciary_trainer.outcome import BadContract, DataRefused, Retryable
 
 if TYPE_CHECKING:
-    from fiduciary_trainer.contract import Contract, Feast
     from fiduciary_trainer.data.locations import Locations
+    from fiduciary_trainer.job import Contract, Feast
 
 CONFIG = "feature_store.yaml"
 """Key of the Secret that holds the store's configuration, under the name that Feast gives the file."""

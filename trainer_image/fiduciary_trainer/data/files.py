@@ -23,8 +23,8 @@ from fiduciary_trainer.outcome import DataRefused, Retryable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from fiduciary_trainer.contract import Contract, Files
     from fiduciary_trainer.data.locations import Locations
+    from fiduciary_trainer.job import Contract, Files
 
 CHUNK = 100_000
 """Rows at a time."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
 
 LAGS = range(2, 21)
 """Rows apart at which a price is compared with itself."""

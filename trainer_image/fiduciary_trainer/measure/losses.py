@@ -55,3 +55,12 @@ def expected_calibration_error(y: Floats, probability: Floats, bins: int = 10) -
     forecast, observed, counts = reliability(y, probability, bins)
     filled = counts > 0
     return float(np.sum(counts[filled] * np.abs(observed[filled] - forecast[filled])) / len(y))
+
+
+def pinball(y: Floats, quantiles: Floats, levels: Floats) -> Floats:
+    """``(n, K)``: ``max(τ u, (τ - 1) u)`` with ``u = y - q``, in the unit of the outcome.
+
+    Smallest in the mean at the true quantile. Source: Koenker & Bassett (1978), Econometrica 46(1).
+    """
+    above = y[:, None] - quantiles
+    return np.maximum(levels * above, (levels - 1.0) * above)

@@ -17,7 +17,7 @@ from fiduciary_trainer.measure.ranks import daily_rank_ic
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from fiduciary_trainer.measure.rows import Rows
+    from fiduciary_trainer.measure.rows import Quantiles, Rows
 
 Floats = NDArray[np.float64]
 LabelKind = Literal["Volatility", "Direction", "Return"]
@@ -28,6 +28,10 @@ SKILLS: Mapping[LabelKind, tuple[str, ...]] = {
     "Return": ("mean", "ols", "persistence"),
 }
 """Baselines of each label kind; the first is the one that ``worst_fold_skill`` reads."""
+
+
+PINBALL_SKILLS = ("residual", "filtered")
+"""Baselines of quantiles, :mod:`fiduciary_trainer.quantile_baselines`."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def measure(rows: Rows, label_kind: LabelKind, *, horizon: int, cost_bps: float)
         _rank_ic(result, rows)
     if label_kind != "Volatility":
         _profit(result, rows, is_up(rows, label_kind), cost_bps, horizon)
+    if rows.quantiles is not None:
+        _quantiles(result, rows, rows.quantiles)
     result.metrics["effective_rows"] = Metric(effective_rows(rows), n=len(rows.days))
     return result
 
@@ -185,6 +191,23 @@ def _skill(result: Measurement, rows: Rows, name: str, loss: Floats, against: Fl
 
     error = _standard_error(result, name, lambda: skill_se(loss, against))
     return Metric(skill(loss, against), error, fold_values(rows, within), len(loss))
+
+
+def _quantiles(result: Measurement, rows: Rows, forecast: Quantiles) -> None:
+    """Pinball loss, mean over the levels, and skill against each baseline of quantiles."""
+    taus = np.array(forecast.levels)
+
+    def daily(values: Floats) -> Floats:
+        return rows.daily(losses.pinball(rows.y, values, taus).mean(axis=1))
+
+    loss = daily(forecast.values)
+    _mean(result, rows, "pinball", loss)
+    for baseline in PINBALL_SKILLS:
+        name, against = f"{baseline}_pinball_skill", daily(forecast.baselines[baseline])
+        if not against.mean() > 0.0:
+            result.miss(name, f"baseline {baseline!r} makes no error at all, so skill against it has no meaning")
+            continue
+        result.metrics[name] = _skill(result, rows, name, loss, against)
 
 
 def _balanced_accuracy(result: Measurement, rows: Rows) -> None:

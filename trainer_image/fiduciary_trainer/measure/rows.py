@@ -18,6 +18,26 @@ Dates = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
+class Quantiles:
+    """Forecasts of quantiles, and the baselines'.
+
+    Attributes:
+        levels: K, ascending.
+        values: ``(n, K)``, ascending in each row, in the unit of ``y``.
+        baselines: the same of each baseline (:mod:`fiduciary_trainer.quantile_baselines`).
+    """
+
+    levels: tuple[float, ...]
+    values: Floats
+    baselines: Mapping[str, Floats]
+
+    def take(self, rows: Ints) -> Quantiles:
+        return Quantiles(
+            self.levels, self.values[rows], {name: values[rows] for name, values in self.baselines.items()}
+        )
+
+
+@dataclass(frozen=True)
 class Rows:
     """Test rows only, in order of (date, entity); all arrays have the same length.
 
@@ -30,6 +50,7 @@ class Rows:
         prediction: in the unit of ``y`` (Direction: probability of 1).
         baselines: prediction of each baseline, same unit, by its name.
         returns: simple return of the instrument over the **one** session after the decision, for PnL; NaN if unknown.
+        quantiles: of the same rows, where the job asks for them.
     """
 
     dates: Dates
@@ -40,6 +61,7 @@ class Rows:
     prediction: Floats
     baselines: Mapping[str, Floats]
     returns: Floats
+    quantiles: Quantiles | None = None
 
     @cached_property
     def days(self) -> Dates:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fiduciary_trainer.checkpoint import Attempt
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.models.hyperparameters import Settings
     from fiduciary_trainer.prepared import Prepared
     from fiduciary_trainer.steps import Steps
@@ -49,13 +49,34 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class Standardised:
+    """What networks are trained on in one fit.
+
+    Attributes:
+        transform: fitted on ``fit_rows``.
+        level, spread: of the label there; ``target`` is ``(y - level) / spread`` of all usable rows.
+        linear, penalty: the linear part on the target, which networks hold.
+        inputs, windows: see :class:`fiduciary_trainer.training.Network`.
+        fit_rows, watch_rows: to fit on, and the inner tail.
+    """
+
+    transform: Transform
+    level: float
+    spread: float
+    target: Floats
+    linear: ridge.Coefficients
+    penalty: float
+    inputs: torch.Tensor
+    windows: torch.Tensor
+    fit_rows: Ints
+    watch_rows: Ints
+
+
+@dataclass(frozen=True)
 class _Plan:
     """One fit of networks before it is trained."""
 
-    transform: Transform
-    penalty: float
-    level: float
-    spread: float
+    ready: Standardised
     networks: Sequence[Network]
     keys: Sequence[together.Key]
 
@@ -101,15 +122,22 @@ class Fitter:
         return fitted
 
     def predict(self, fitted: Fitted, rows: Ints, shuffled: tuple[int, Ints] | None = None) -> Floats:
-        """``(n,)`` in the unit of the label, by the module itself in float32: what serving will answer.
+        """``(n,)`` in the unit of the label, by the module itself in float32: what serving will answer."""
+        return self.answers(fitted.module, fitted.transform, rows, shuffled)[:, 0]
+
+    def answers(
+        self, module: nn.Module, transform: Transform, rows: Ints, shuffled: tuple[int, Ints] | None = None
+    ) -> Floats:
+        """``(n, outputs)`` of a module.
 
         Args:
-            fitted: the model.
+            module: takes transformed rows.
+            transform: fitted with it.
             rows: to predict.
             shuffled: a feature, and for each of ``rows`` another row that its value (or its window of values) is taken
                 from; None: their own.
         """
-        inputs = self.transformed(fitted.transform)
+        inputs = self.transformed(transform)
         answers: list[Floats] = []
         with torch.inference_mode():
             for start in range(0, len(rows), _BATCH):
@@ -117,7 +145,7 @@ class Fitter:
                 if shuffled is not None:
                     feature, donors = shuffled
                     batch[..., feature] = self._batch(inputs, donors[start : start + _BATCH])[..., feature]
-                answers.append(fitted.module(batch).double().numpy()[:, 0])
+                answers.append(module(batch).double().numpy())
         return np.concatenate(answers)
 
     def transformed(self, transform: Transform) -> torch.Tensor:
@@ -187,9 +215,8 @@ class Fitter:
             trained = trained[len(plan.keys) :]
         return result
 
-    def _plan(self, number: int, train: Ints) -> _Plan:
-        """The networks of a fit before training, each with a seed of its own."""
-        settings, seed = self.contract.training.settings, self.contract.training.seed
+    def standardised(self, train: Ints) -> Standardised:
+        """Rows, transform and linear part of a fit of networks."""
         fit_rows, watch = splits.inner_tail(self.calendar, train)
         transform = self.transform(fit_rows)
         y = self.prepared.y
@@ -200,29 +227,40 @@ class Fitter:
         coefficients, penalty = self._linear(transform.apply(self.prepared.x), target, fit_rows)
         inputs = self.transformed(transform)
         rows = self.prepared.windows if self.contract.windowed else self.prepared.windows[:, -1]
-        windows, targets = torch.from_numpy(rows), torch.from_numpy(target.astype(np.float32))
-        fitted_on, watched = torch.from_numpy(fit_rows), torch.from_numpy(watch)
-        weights = self._class_weights(fit_rows)
-        architectures = [part for part in self.contract.training.parts for _ in range(int(settings["members"] or 1))]
+        return Standardised(
+            transform, level, spread, target, coefficients, penalty, inputs, torch.from_numpy(rows), fit_rows, watch
+        )
+
+    @property
+    def members(self) -> list[str]:
+        """Architecture of each network that is averaged."""
+        count = int(self.contract.training.settings["members"] or 1)
+        return [part for part in self.contract.training.parts for _ in range(count)]
+
+    def _plan(self, number: int, train: Ints) -> _Plan:
+        """The networks of a fit before training, each with a seed of its own."""
+        seed, ready = self.contract.training.seed, self.standardised(train)
+        targets = torch.from_numpy(ready.target.astype(np.float32))
+        fitted_on, watched = torch.from_numpy(ready.fit_rows), torch.from_numpy(ready.watch_rows)
+        weights = self._class_weights(ready.fit_rows)
         networks: list[Network] = []
-        for member, architecture in enumerate(architectures):
+        for member, architecture in enumerate(self.members):
             torch.manual_seed(derived_seed(seed, number, member, 0))
-            linear = modules.Affine(coefficients, probability=False)
+            linear = modules.Affine(ready.linear, probability=False)
             networks.append(
                 Network(
-                    module=modules.Skipped(linear, self._core(architecture, inputs.shape[1])),
-                    inputs=inputs,
-                    windows=windows,
+                    module=modules.Skipped(linear, self.core(architecture, ready.inputs.shape[1])),
+                    inputs=ready.inputs,
+                    windows=ready.windows,
                     target=targets,
                     fit_rows=fitted_on,
                     watch_rows=watched,
                     probability=self._is_probability,
-                    loss_unit=spread * spread,
+                    loss_unit=ready.spread * ready.spread,
                     weights=weights,
                 )
             )
-        keys = [(seed, number, member) for member in range(len(networks))]
-        return _Plan(transform, penalty, level, spread, networks, keys)
+        return _Plan(ready, networks, [(seed, number, member) for member in range(len(networks))])
 
     def _one_by_one(self, plan: _Plan) -> list[Trained]:
         settings = self.contract.training.settings
@@ -236,25 +274,26 @@ class Fitter:
         module = modules.Members(
             [each.module for each in trained],
             probability=self._is_probability,
-            level=plan.level,
-            spread=plan.spread,
+            level=plan.ready.level,
+            spread=plan.ready.spread,
         )
-        chosen = {"penalty": plan.penalty, "best_epochs": [each.best_epoch for each in trained]}
+        chosen = {"penalty": plan.ready.penalty, "best_epochs": [each.best_epoch for each in trained]}
         history = tuple(entry for each in trained for entry in each.history)
-        return Fitted(module.eval(), plan.transform, chosen, history, max(each.kept_excess for each in trained))
+        return Fitted(module.eval(), plan.ready.transform, chosen, history, max(each.kept_excess for each in trained))
 
-    def _core(self, architecture: str, width: int) -> nn.Module:
+    def core(self, architecture: str, width: int, outputs: int = 1) -> nn.Module:
         """A network before training; drawn from torch's generator."""
         settings, window = self.contract.training.settings, self.contract.window
         hidden = int(settings["hidden"] or 1)
         if architecture == "MLP":
-            core = modules.Perceptron(width, hidden)
+            core = modules.Perceptron(width, hidden, outputs)
             return sequences.Newest(core) if self.contract.windowed else core
         if architecture == "TCN":
-            return sequences.TemporalConvolution(width, hidden, window)
+            return sequences.TemporalConvolution(width, hidden, window, outputs)
         if architecture == "Transformer":
-            return sequences.Encoder(width, hidden, window, int(settings["heads"] or 1), int(settings["layers"] or 1))
-        return sequences.Recurrent("GRU" if architecture == "GRU" else "LSTM", width, hidden)
+            heads, layers = int(settings["heads"] or 1), int(settings["layers"] or 1)
+            return sequences.Encoder(width, hidden, window, heads, layers, outputs)
+        return sequences.Recurrent("GRU" if architecture == "GRU" else "LSTM", width, hidden, outputs)
 
     def _class_weights(self, fit_rows: Ints) -> torch.Tensor | None:
         """Weights of falls and rises that make both count the same, from the rows that are fitted on."""

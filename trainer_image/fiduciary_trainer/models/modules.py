@@ -70,10 +70,10 @@ class Smoothed(nn.Module):
 class Perceptron(nn.Module):
     """One hidden layer whose answer is zero until it has learned something."""
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, outputs: int = 1) -> None:
         super().__init__()
         self.hidden = nn.Linear(features, hidden)
-        self.out = nn.Linear(hidden, 1)
+        self.out = nn.Linear(hidden, outputs)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def silent(features: int) -> nn.Linear:
-    """The last layer: one number, 0 whatever comes in, until it is trained."""
-    out = nn.Linear(features, 1)
+def silent(features: int, outputs: int) -> nn.Linear:
+    """The last layer: 0 whatever comes in, until it is trained."""
+    out = nn.Linear(features, outputs)
     nn.init.zeros_(out.weight)
     nn.init.zeros_(out.bias)
     return out
@@ -29,10 +29,10 @@ class Recurrent(nn.Module):
     LSTM: Hochreiter & Schmidhuber (1997), Neural Computation 9; GRU: Cho et al. (2014), EMNLP.
     """
 
-    def __init__(self, cell: Literal["LSTM", "GRU"], features: int, hidden: int) -> None:
+    def __init__(self, cell: Literal["LSTM", "GRU"], features: int, hidden: int, outputs: int = 1) -> None:
         super().__init__()
         self.layer = {"LSTM": nn.LSTM, "GRU": nn.GRU}[cell](features, hidden, batch_first=True)
-        self.out = silent(hidden)
+        self.out = silent(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         states, _ = self.layer(x)
@@ -48,12 +48,12 @@ class TemporalConvolution(nn.Module):
 
     KERNEL = 3
 
-    def __init__(self, features: int, hidden: int, window: int) -> None:
+    def __init__(self, features: int, hidden: int, window: int, outputs: int = 1) -> None:
         super().__init__()
         depth = max(1, math.ceil(math.log2((window - 1) / (self.KERNEL - 1) + 1)))
         self.inward = nn.Conv1d(features, hidden, 1)
         self.layers = nn.ModuleList(nn.Conv1d(hidden, hidden, self.KERNEL, dilation=2**level) for level in range(depth))
-        self.out = silent(hidden)
+        self.out = silent(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         state = self.inward(x.transpose(1, 2))
@@ -70,12 +70,12 @@ class Encoder(nn.Module):
     Source: Vaswani et al. (2017), "Attention is all you need"; normalisation first as Xiong et al. (2020).
     """
 
-    def __init__(self, features: int, hidden: int, window: int, heads: int, layers: int) -> None:
+    def __init__(self, features: int, hidden: int, window: int, heads: int, layers: int, outputs: int = 1) -> None:
         super().__init__()
         self.inward = nn.Linear(features, hidden)
         self.places = nn.Parameter(0.02 * torch.randn(window, hidden))
         self.layers = nn.ModuleList(EncoderLayer(hidden, heads) for _ in range(layers))
-        self.out = silent(hidden)
+        self.out = silent(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         state = self.inward(x) + self.places

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from fiduciary_trainer.contract import FORMATS, Files
+from fiduciary_trainer.contract import FORMATS
+from fiduciary_trainer.job import Files
 from fiduciary_trainer.outcome import CONTRACT_VERSION, BadContract
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fiduciary_trainer.leakage import LIMIT
 from fiduciary_trainer.measure.measurement import SKILLS
-from fiduciary_trainer.report import summary, validation_card
+from fiduciary_trainer.report import quantile_card, summary, validation_card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,9 @@ EXPLAINED = {
     "pnl": "mean net return per day",
     "buy_and_hold_excess": "mean daily difference of net returns to buy-and-hold",
     "worst_fold_skill": "smallest fold value of the first skill above",
+    "pinball": "mean pinball loss over the levels of the quantiles, in the unit of the label",
+    "residual_pinball_skill": "1 - pinball loss / that of a simple forecast and the quantiles of its errors",
+    "filtered_pinball_skill": "the same against filtered historical simulation",
     "effective_rows": "days less overlap of labels and serial dependence",
 }
 
@@ -51,6 +54,8 @@ CAPTIONS = {
     "paths.png": "Paths of combinatorial purged cross-validation",
     "importance.png": "Permutation importance",
     "residuals.png": "Residuals",
+    "quantile_coverage.png": "How often quantiles hold",
+    "intervals.png": "The last sessions and their interval",
 }
 
 
@@ -62,6 +67,7 @@ def model_card(report: Report, plots: Sequence[str]) -> str:
         _metrics(report),
         _plots(plots),
         validation_card.sections(report),
+        quantile_card.section(report),
         _checks(report),
         _data(report),
         _procedure(report),

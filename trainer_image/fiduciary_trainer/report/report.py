@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 
 from fiduciary_trainer.measure.measurement import SKILLS, LabelKind
-from fiduciary_trainer.report import forecast_plots, path_plots, style, validation_plots
+from fiduciary_trainer.report import forecast_plots, path_plots, quantile_plots, style, validation_plots
 from fiduciary_trainer.report.card import model_card
 from fiduciary_trainer.report.page import page
 
@@ -111,5 +111,9 @@ def _figures(report: Report) -> dict[str, Figure | None]:
     figures["paths.png"] = validation_plots.paths(validation.get("combinatorial", {}), walk_forward, title)
     figures["importance.png"] = validation_plots.importance(validation.get("importance", {}), title)
     figures["residuals.png"] = validation_plots.residuals(rows, kind, title)
+    if rows.quantiles is not None:
+        found = validation["quantiles"]
+        figures["quantile_coverage.png"] = quantile_plots.coverage(found, title)
+        figures["intervals.png"] = quantile_plots.last_sessions(rows, rows.quantiles, kind, title)
     figures["learning_curves.png"] = path_plots.learning_curves(report.history, loss, title)
     return figures

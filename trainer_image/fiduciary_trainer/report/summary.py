@@ -33,6 +33,7 @@ def sentences(report: Report) -> list[str]:
     said = [f"Measured out of sample on {len(rows.days):,} days, {first} to {last}."]
     said += [_skill(report, baseline) for baseline in SKILLS[report.kind]]
     said += _together(report)
+    said += _quantiles(report)
     if report.kind == "Direction":
         said += _direction(report)
     if report.kind != "Volatility":
@@ -68,6 +69,31 @@ def _together(report: Report) -> list[str]:
     if not rivals:
         return ["The data tell it apart from every baseline: no other forecast is in the 95% confidence set."]
     return [f"The data cannot tell it apart from {_list(rivals)} (95% model confidence set)."]
+
+
+def _quantiles(report: Report) -> list[str]:
+    found = report.validation.get("quantiles")
+    if not found:
+        return []
+    said: list[str] = []
+    if found["intervals"]:
+        widest = found["intervals"][0]
+        between = "" if "low" not in widest else f" (95% interval: {widest['low']:.1%} to {widest['high']:.1%})"
+        said.append(
+            f"Its {widest['from']:g} to {widest['to']:g} interval is meant to hold {widest['nominal']:.0%} of the "
+            f"outcomes and held {widest['observed']:.1%}{between}."
+        )
+    metric = report.measurement.metrics["filtered_pinball_skill"]
+    if metric.estimate is not None:
+        interval = ""
+        if metric.se is not None:
+            low, high = (_size(metric.estimate + side * 1.96 * metric.se) for side in (-1.0, 1.0))
+            interval = f" (95% interval: {low} to {high})"
+        said.append(
+            f"The pinball loss of its quantiles is {_size(metric.estimate)} than that of filtered historical "
+            f"simulation{interval}."
+        )
+    return said
 
 
 def _direction(report: Report) -> list[str]:

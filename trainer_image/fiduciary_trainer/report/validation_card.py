@@ -51,11 +51,11 @@ def _comparison(said: Mapping[str, Any]) -> list[str]:
         "",
         "| forecast | t | p, two-sided | p in the confidence set |",
         "|---|---:|---:|---:|",
-        f"| the model | | | {_p(p.get('model'))} |",
+        f"| the model | | | {p_value(p.get('model'))} |",
     ]
     for name, pair in said["dieboldMariano"].items():
         t = f"{pair['t']:.2f}" if pair.get("t") is not None else pair.get("unavailable", "identical")
-        lines.append(f"| {BASELINE_NAMES.get(name, name)} | {t} | {_p(pair.get('p'))} | {_p(p.get(name))} |")
+        lines.append(f"| {BASELINE_NAMES.get(name, name)} | {t} | {p_value(pair.get('p'))} | {p_value(p.get(name))} |")
     if "unavailable" in confidence:
         lines += ["", f"Model confidence set unavailable: {confidence['unavailable']}."]
     return lines
@@ -82,7 +82,7 @@ def _track_record(said: Mapping[str, Any]) -> list[str]:
         return ["", f"Track record unavailable: {said['unavailable']}."]
     old, new = said["2012"], said["2025"]
     deflated = ", ".join(
-        f"{_p(value)} for {trials}" for trials, value in said["deflated"].items() if int(trials) <= 100
+        f"{p_value(value)} for {trials}" for trials, value in said["deflated"].items() if int(trials) <= 100
     )
     return [
         "",
@@ -94,8 +94,9 @@ def _track_record(said: Mapping[str, Any]) -> list[str]:
         "",
         "| | 2012: Bailey, López de Prado | 2025: López de Prado, Lipton, Zoonekynd |",
         "|---|---:|---:|",
-        f"| probability that the true ratio is above 0 | {_p(old['probabilistic'])} | {_p(new['probabilistic'])} |",
-        f"| above buy-and-hold's | {_p(old['probabilisticAgainstBuyAndHold'])} | |",
+        f"| probability that the true ratio is above 0 | {p_value(old['probabilistic'])} "
+        f"| {p_value(new['probabilistic'])} |",
+        f"| above buy-and-hold's | {p_value(old['probabilisticAgainstBuyAndHold'])} | |",
         f"| shortest record for above 0, days | {_days(old['minTrackRecord'])} | {_days(new['minTrackRecord'])} |",
         f"| for above buy-and-hold's | {_days(old['minTrackRecordAgainstBuyAndHold'])} | |",
         "",
@@ -162,7 +163,8 @@ def _overfitting(said: Mapping[str, Any]) -> str:
     )
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """Three digits; nothing where it is unknown."""
     if value is None or not math.isfinite(value):
         return ""
     return "< 0.001" if value < 0.0005 else f"{value:.3f}"

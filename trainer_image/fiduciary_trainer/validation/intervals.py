@@ -14,7 +14,7 @@ from fiduciary_trainer.measure.measurement import is_up
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.measure.rows import Rows
 
 Floats = NDArray[np.float64]

@@ -12,12 +12,20 @@ from fiduciary_trainer.measure.losses import squared_error
 from fiduciary_trainer.measure.measurement import is_up
 from fiduciary_trainer.outcome import encode, significant
 from fiduciary_trainer.search import summary
-from fiduciary_trainer.validation import calibration, comparison, intervals, scatter, splits_document, track_record
+from fiduciary_trainer.validation import (
+    calibration,
+    comparison,
+    intervals,
+    quantiles,
+    scatter,
+    splits_document,
+    track_record,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.measure import Rows
     from fiduciary_trainer.search.run import Searched
     from fiduciary_trainer.validation.scatter import Scatter
@@ -76,6 +84,8 @@ def results(
     }
     if searched is not None:
         found["search"] = summary.of_search(searched, contract.training.validation.folds)
+    if rows.quantiles is not None:
+        found["quantiles"] = quantiles.summary(rows, rows.quantiles, contract.data.horizon)
     if label == "Direction":
         found["calibration"] = calibration.summary(rows)
     if label != "Volatility":

@@ -20,7 +20,7 @@ from fiduciary_trainer.validation import combinatorial
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fiduciary_trainer.contract import Contract
+    from fiduciary_trainer.job import Contract
     from fiduciary_trainer.models.fitting import Fitter
     from fiduciary_trainer.procedure import Selection
 
