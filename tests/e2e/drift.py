@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 from fiduciary.api.driftpolicy import DriftPolicy
 from fiduciary.api.versions import StandingVersion
-from fiduciary.clients.prometheus_answers import decoded
+from fiduciary.clients.prometheus_answers import decoded, valued
 from fiduciary.decide.drift.calibrate import Calibrated, calibrated
 from fiduciary.decide.drift.reference import Reference, parsed
 from fiduciary.decide.drift.report import stored
-from fiduciary.decide.drift.series import Watched, counts_query, readings, rows_of
+from fiduciary.decide.drift.series import Watched, by_version, counts_query, readings, rows_of, rows_query
 from fiduciary.decide.drift.state import Reading, State
 from fiduciary.decide.drift.world import ModelFacts, World
 from fiduciary.decide.driftpolicy import decide
@@ -33,7 +33,6 @@ from tests.unit.decide.worlds import PLATFORM
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
-    from fiduciary.decide.counters.samples import Series
     from sandbox.market import Market
     from tests.e2e.cluster import Object
     from tests.e2e.node import Node
@@ -91,7 +90,7 @@ class Desk:
     def send(self, window: Sequence[str]) -> None:
         """Ask for each day's forecast, and wait until Prometheus has the rows: they are one window, and whole."""
         champion, model = self.trial.champion, self.service.model
-        before = self.counted(champion)[1]
+        before = self.counted(champion)
         for day in window:
             said = model.predict(self.market.bars(day, 90))
             assert said.digest == champion["digest"]
@@ -100,7 +99,7 @@ class Desk:
     def send_in_cents(self, window: Sequence[str]) -> None:
         """A client whose newest close comes from a feed in another unit: each request is refused, and says why."""
         champion, model = self.trial.champion, self.service.model
-        before = self.counted(champion)[1]
+        before = self.counted(champion)
         for day in window:
             document = inference.document(self.market.bars(day, 90))
             (closes,) = (one["data"] for one in document["inputs"] if one["name"] == "close")
@@ -113,22 +112,26 @@ class Desk:
     def until_counted(self, version: Mapping[str, str], rows: int) -> Reading:
         """Everything that was counted when the rows of a version first were so many; ever so many it may not be."""
 
-        def there(seen: tuple[tuple[Series, ...], int]) -> bool:
-            assert seen[1] <= rows, f"{seen[1]} rows, {rows} were sent"
-            return seen[1] == rows
+        def there(seen: Sequence[tuple[int, int]]) -> bool:
+            assert not seen or seen[-1][1] <= rows, f"{seen[-1][1]} rows, {rows} were sent"
+            return bool(seen) and seen[-1][1] == rows
 
-        answer, _ = self.cluster.poll(lambda: self.counted(version), there, 30, f"{rows} rows are counted", 0.5)
-        watched = self.watched(version)
-        first = min(at for at, value in rows_of(answer, watched, REACH) if value == rows)
-        step = SCRAPE * 1000
-        return readings(answer, -(-first // step) * step)[watched.place]
+        found = self.cluster.poll(lambda: self.rows(version), there, 30, f"{rows} rows are counted", 0.5)
+        first, step = min(at for at, value in found if value == rows), SCRAPE * 1000
+        watched, at = self.watched(version), -(-first // step) * step
+        body = ask(self.cluster, counts_query([watched], REACH), at)
+        return readings(valued("Prometheus", 200, body), at)[watched.place]
 
-    def counted(self, version: Mapping[str, str]) -> tuple[tuple[Series, ...], int]:
-        """The samples of a version's counters in the last scrapes, and how many rows there are."""
+    def counted(self, version: Mapping[str, str]) -> int:
+        """How many rows there are."""
+        found = self.rows(version)
+        return found[-1][1] if found else 0
+
+    def rows(self, version: Mapping[str, str]) -> Sequence[tuple[int, int]]:
+        """The rows of a version in the last scrapes."""
         watched = self.watched(version)
-        answer = matrix(self.cluster, counts_query([watched], REACH))
-        rows = rows_of(answer, watched, REACH)
-        return answer, rows[-1][1] if rows else 0
+        series = decoded("Prometheus", 200, ask(self.cluster, rows_query([watched], REACH))).of("matrix")
+        return rows_of(by_version(series).get(watched.place, ()), REACH)
 
     def watched(self, version: Mapping[str, str]) -> Watched:
         namespace = self.service.namespace
@@ -217,9 +220,10 @@ def out_of_reach(cluster: Cluster) -> Generator[None]:
         choose("prometheus")
 
 
-def matrix(cluster: Cluster, promql: str) -> tuple[Series, ...]:
-    """What Prometheus' pod answers now, whether or not its Service finds it."""
+def ask(cluster: Cluster, promql: str, at: int | None = None) -> bytes:
+    """What Prometheus' pod answers at ``at`` (ms; None: now), whether or not its Service finds it."""
     (pod,) = cluster.list("pod", MONITORING, "app.kubernetes.io/name=prometheus")
-    path = f"api/v1/query?query={quote(promql)}"
-    answer = cluster.pod(MONITORING, pod["metadata"]["name"], 9090, path)
-    return decoded("Prometheus", answer.status_code, answer.content).of("matrix")
+    when = "" if at is None else f"&time={at / 1000:.3f}"
+    answer = cluster.pod(MONITORING, pod["metadata"]["name"], 9090, f"api/v1/query?query={quote(promql)}{when}")
+    assert answer.status_code == 200, answer.text
+    return answer.content

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from pydantic_core import from_json
 
 from fiduciary.decide.counters.exposure import CLOCKS
-from fiduciary.decide.counters.samples import Series
+from fiduciary.decide.counters.samples import Series, Valued
 
 Reason = Literal[
     "PrometheusUnreachable",
@@ -29,6 +29,7 @@ Kind = Literal["vector", "matrix", "scalar", "string"]
 _NUMBER = re.compile(r"NaN|[+-]?(Inf|[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?)")
 _SHOWN = 200
 _TEXTS = frozenset({str})
+_TIMES = frozenset({int, float})
 MOST_SECONDS = 1e11
 """A time beyond it, some 3,000 years, is none."""
 
@@ -85,11 +86,47 @@ def agreeing(url: str, date: str, asked: float, answered: float) -> None:
 
 def decoded(url: str, status: int, body: bytes) -> Answer:
     """The answer in ``body``. Raises :class:`PrometheusError` for everything else that a server may have sent."""
+    return _answer(*_result(url, status, body))
+
+
+def valued(url: str, status: int, body: bytes) -> list[Valued]:
+    """The vector in ``body``, of tens of thousands of counters. Raises :class:`PrometheusError`.
+
+    Whether two series have the same labels is for who reads them to tell.
+    """
+    kind, result = _result(url, status, body)
+    found = _counters(result) if kind == "vector" else None
+    if found is None:  # it is looked at one by one, and named if it is wrong
+        found = [(its.labels, its.samples[-1][1]) for its in _answer(kind, result).of("vector")]
+    return found
+
+
+def _counters(result: object) -> list[Valued] | None:
+    """Labels and value of each series where all are what counters are; None: one of them is not."""
+    found: list[Valued] = []
+    if type(result) is not list:
+        return None
+    try:
+        for item in cast("list[Any]", result):
+            labels, (at, text) = item["metric"], item["value"]
+            if not (text.isdigit() and text.isascii()) or len(item) != 2:
+                return None
+            if type(at) not in _TIMES or not 0 <= at < MOST_SECONDS:
+                return None
+            found.append((labels, float(text)))
+        texts = itertools.chain.from_iterable([labels.values() for labels, _ in found])
+        return found if set(map(type, texts)) <= _TEXTS else None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _result(url: str, status: int, body: bytes) -> tuple[object, object]:
+    """Type and content of a successful answer, of which nothing else is known yet."""
     if status in (401, 403):
         raise PrometheusError("PrometheusUnauthorized", f"{url} answered {status}: see the token that is configured")
     try:
-        # Of pydantic: twice as fast as the standard library's, since names come again with each series.
-        content: object = from_json(body, allow_inf_nan=False, cache_strings="keys")
+        # Of pydantic: twice as fast as the standard library's, since names and most values of labels come again.
+        content: object = from_json(body, allow_inf_nan=False, cache_strings="all")
     except ValueError:
         content = None
     if not isinstance(content, dict):
@@ -104,7 +141,7 @@ def decoded(url: str, status: int, body: bytes) -> Answer:
     if not isinstance(data, dict):
         raise _schema("data", data, "an object")
     result = cast("dict[str, Any]", data)
-    return _answer(result.get("resultType"), result.get("result"))
+    return result.get("resultType"), result.get("result")
 
 
 def _strange(url: str, status: int, body: bytes) -> PrometheusError:

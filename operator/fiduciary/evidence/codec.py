@@ -2,10 +2,12 @@
 
 Floats travel as their shortest decimal string: a JSON number may be rewritten on its way through the API server (1.0
 becomes 1, -0.0 becomes 0) and formats differ between languages, a string is left alone and hashes the same everywhere.
+Those of which a state holds thousands are :data:`fiduciary.evidence.packed.Packed`, and travel as base64.
 """
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
 import functools
 import math
@@ -14,6 +16,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from fiduciary.evidence.packed import Packed, whole
 from fiduciary.evidence.refusal import Refusal, Why
 
 if typing.TYPE_CHECKING:
@@ -87,6 +90,8 @@ def _plain(kind: Any) -> Encoder | None:
     kind, item, state = _shape(kind)
     if kind is float:  # by the declared type: a caller may have passed 2 for 2.0
         return _float
+    if kind is Packed:
+        return _text
     if item is None:
         return encode if state else None
     if item is float:
@@ -103,6 +108,10 @@ def _floats(values: Any) -> list[str]:
     return list(map(repr, map(float, values)))
 
 
+def _text(numbers: Any) -> str:
+    return binascii.b2a_base64(numbers, newline=False).decode()
+
+
 Decoder = Callable[[object, str], object]
 
 
@@ -116,6 +125,8 @@ def _decoder(hint: Any) -> Decoder:
         read = _state_decoder(kind)
     elif kind is float:
         read = _read_float
+    elif kind is Packed:
+        read = _read_packed
     else:
         read = _exactly(kind)
     if kind is hint:
@@ -178,3 +189,14 @@ def _read_float(data: object, where: str) -> object:
     if math.isfinite(value) and repr(value) == data:
         return value
     raise _MalformedError(f"{where} is {data!r:.60}; expected the shortest decimal string of a finite number")
+
+
+def _read_packed(data: object, where: str) -> object:
+    try:
+        content = binascii.a2b_base64(data) if isinstance(data, str) else None
+    except ValueError:
+        content = None
+    # only what encode writes, as above
+    if content is not None and _text(content) == data and whole(content):
+        return Packed(content)
+    raise _MalformedError(f"{where} is {data!r:.60}; expected finite numbers as base64")

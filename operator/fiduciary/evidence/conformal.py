@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fiduciary.evidence.cusum import LEAST_BLOCKS, REFERENCE_VALUE, correlation_estimate, threshold
 from fiduciary.evidence.distributions import normal_quantile
+from fiduciary.evidence.packed import EMPTY, Packed, unpacked, with_one
 from fiduciary.evidence.refusal import Refusal, Why, check_measure, check_next
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class ConformalCusum:
         cusum: S = max(0, S + z - .5).
     """
 
-    later: tuple[float, ...] = ()
+    later: Packed = EMPTY
     draws: int = 0
     last: int = -1
     score: float = 0.0
@@ -132,11 +133,11 @@ class ConformalCusum:
         if problem is not None:
             return problem
         position = uniform(calibration.seed, len(calibration.ordered) + self.draws)
-        z = normal_score(calibration.ordered, score, position, self.later)
+        scores = unpacked(self.later)
+        z = normal_score(calibration.ordered, score, position, scores)
         later = self.later
-        if len(later) < MOST_LATER:
-            place = bisect_right(later, score)
-            later = (*later[:place], score, *later[place:])
+        if len(scores) < MOST_LATER:
+            later = with_one(later, bisect_right(scores, score), score)
         cusum = max(0.0, self.cusum + z - REFERENCE_VALUE)
         return ConformalCusum(later, self.draws + 1, window, z, cusum)
 

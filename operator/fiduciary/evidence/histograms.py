@@ -8,7 +8,6 @@ ranked among reference blocks (:mod:`fiduciary.evidence.conformal`) and never co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,35 +21,43 @@ if TYPE_CHECKING:
 SMOOTHING = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class _Shares:
-    reference: tuple[float, ...]
-    current: tuple[float, ...]
+Shares = tuple[float, ...]
 
 
-def _shares(reference: Sequence[int], current: Sequence[int], smoothing: float) -> _Shares | Refusal:
-    if len(reference) != len(current) or len(reference) < 2:
+def _shares(reference: Sequence[int], current: Sequence[int], smoothing: float) -> tuple[Shares, list[float]] | Refusal:
+    """Of the reference, and of what is compared with it."""
+    expected = _reference_shares(tuple(reference), smoothing)
+    if isinstance(expected, Refusal):
+        return expected
+    if len(expected) != len(current):
         return Refusal(Why.MALFORMED, f"{len(reference)} and {len(current)} bins; expected the same number, at least 2")
-    for counts in (reference, current):
-        if min(counts) < 0 or max(counts) > MAX_COUNT:
-            problems = (check_count("bin", count) for count in counts)
-            return next(problem for problem in problems if problem is not None)
-    totals = sum(reference), sum(current)
-    if min(totals) == 0:
-        return Refusal(Why.NO_TRIALS, f"{totals[0]} reference rows and {totals[1]} current ones; expected some of both")
-    if max(totals) > MAX_COUNT:
-        return Refusal(Why.TOO_LARGE, "more than 2^53 rows")
-    other = totals[1] + len(reference) * smoothing
-    return _Shares(
-        _reference_shares(tuple(reference), smoothing), tuple([(count + smoothing) / other for count in current])
-    )
+    total = _total(current)
+    if isinstance(total, Refusal):
+        return total
+    other = total + len(current) * smoothing
+    return expected, [(count + smoothing) / other for count in current]
 
 
 @lru_cache(maxsize=1 << 15)
-def _reference_shares(reference: tuple[int, ...], smoothing: float) -> tuple[float, ...]:
+def _reference_shares(reference: tuple[int, ...], smoothing: float) -> Shares | Refusal:
     """Window after window is compared with the same reference."""
-    total = sum(reference) + len(reference) * smoothing
-    return tuple([(count + smoothing) / total for count in reference])
+    if len(reference) < 2:
+        return Refusal(Why.MALFORMED, f"a reference of {len(reference)} bins; expected at least 2")
+    total = _total(reference)
+    if isinstance(total, Refusal):
+        return total
+    whole = total + len(reference) * smoothing
+    return tuple([(count + smoothing) / whole for count in reference])
+
+
+def _total(counts: Sequence[int]) -> int | Refusal:
+    if min(counts) < 0 or max(counts) > MAX_COUNT:
+        problems = (check_count("bin", count) for count in counts)
+        return next(problem for problem in problems if problem is not None)
+    total = sum(counts)
+    if total == 0:
+        return Refusal(Why.NO_TRIALS, "no rows at all; expected some of the reference and some current ones")
+    return total if total <= MAX_COUNT else Refusal(Why.TOO_LARGE, "more than 2^53 rows")
 
 
 def psi(reference: Sequence[int], current: Sequence[int]) -> float | Refusal:
@@ -61,7 +68,8 @@ def psi(reference: Sequence[int], current: Sequence[int]) -> float | Refusal:
     shares = _shares(reference, current, SMOOTHING)
     if isinstance(shares, Refusal):
         return shares
-    return math.fsum([(c - r) * math.log(c / r) for r, c in zip(shares.reference, shares.current, strict=True)])
+    log = math.log
+    return math.fsum([(c - r) * log(c / r) for r, c in zip(*shares, strict=True)])
 
 
 def psi_null_quantile(probability: float, reference_rows: int, current_rows: int, bins: int) -> float | Refusal:
@@ -87,7 +95,7 @@ def jensen_shannon(reference: Sequence[int], current: Sequence[int]) -> float | 
     if isinstance(shares, Refusal):
         return shares
     total = 0.0
-    for r, c in zip(shares.reference, shares.current, strict=True):
+    for r, c in zip(*shares, strict=True):
         middle = 0.5 * (r + c)
         total += math.fsum(0.5 * p * math.log2(p / middle) for p in (r, c) if p > 0.0)
     return math.sqrt(min(1.0, max(0.0, total)))

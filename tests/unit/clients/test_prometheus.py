@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import math
+import re
 import ssl
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from fiduciary.clients.prometheus import Prometheus
-from fiduciary.clients.prometheus_answers import PrometheusError
+from fiduciary.clients.prometheus_answers import PrometheusError, valued
 from fiduciary.decide.counters.samples import Series
 
 if TYPE_CHECKING:
@@ -131,6 +132,51 @@ def test_an_answer_that_is_none(answer: object, reason: str, said: str) -> None:
     assert error.reason == reason
     assert said in error.message
     assert len(error.message) < 500
+    if "same series twice" not in said:  # which who reads counters tells by himself
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        with pytest.raises(PrometheusError) as of_counters:
+            valued("http://prometheus", 200, body)
+        assert of_counters.value.reason == reason
+
+
+COUNT: dict[str, Any] = {"metric": {"__name__": "rows", "bin": "1"}, "value": [1600000000, "21"]}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"metric": {"bin": "2"}, "value": [1600000000.5, "NaN"]},
+        {"metric": {"bin": "2"}, "value": [1600000000.5, "1.5"]},
+        {"metric": {}, "value": [1, "1e+30"]},
+        {"metric": {}, "value": [1, "9" * 400]},
+    ],
+)
+def test_counters_are_read_as_any_vector_is(odd: dict[str, Any]) -> None:
+    def read(result: list[dict[str, Any]]) -> list[tuple[dict[str, str], str]]:
+        vector = success("vector", result)
+        found = valued("http://prometheus", 200, json.dumps(vector).encode())
+        # As texts, in which NaN is itself.
+        told = [(dict(labels), repr(value)) for labels, value in found]
+        assert told == [(dict(its.labels), repr(its.samples[0][1])) for its in ask(vector)]
+        return told
+
+    assert read([COUNT]) == [({"__name__": "rows", "bin": "1"}, "21.0")]
+    assert len(read([COUNT, odd])) == 2
+    assert read([]) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"metric": {"bin": 2}, "value": [1, "1"]}, "result[1].metric.bin = 2"),
+        ({"metric": ["bin"], "value": [1, "1"]}, "result[1].metric"),
+        ({"metric": {}, "value": [1, "²"]}, "result[1].value"),
+        ({"metric": {}, "value": [1, "1"], "histogram": [1, {}]}, "native histogram"),
+    ],
+)
+def test_what_is_no_counter_is_named_among_those_that_are(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(PrometheusError, match=re.escape(said)):
+        valued("http://prometheus", 200, json.dumps(success("vector", [COUNT, wrong])).encode())
 
 
 @pytest.mark.parametrize(

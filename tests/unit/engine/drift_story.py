@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from fiduciary.decide.drift import series
 from fiduciary.decide.drift.report import stored
 from fiduciary.decide.drift.state import State
 from fiduciary.engine import kinds
+from tests.unit.decide.drift.newest import newest
 from tests.unit.decide.drift.watch import NAMES, QUIET, SPEC, document, draw, reference
 from tests.unit.decide.logs import Log
 from tests.unit.decide.worlds import NAME, NAMESPACE, SERVED, merged
@@ -30,6 +31,11 @@ from tests.unit.engine.memory import MemoryCluster, MemoryRegistry
 from tests.unit.engine.mortal import Mortal
 from tests.unit.engine.rig import Clock, Process
 from tests.unit.engine.trial_story import Still
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fiduciary.decide.counters.samples import Valued
 
 DP = "spx"
 MANIFEST = json.dumps({"files": {"drift_reference.json": hashlib.sha256(document()).hexdigest()}}).encode()
@@ -105,7 +111,14 @@ class Scorer:
 
     async def matrix(self, promql: str, at: int) -> tuple[Series, ...]:
         self._answer(promql)
-        names, milliseconds = re.search(r'__name__=~"([^"]+)"', promql), re.search(r"\[(\d+)ms\]$", promql)
+        return self._raw(promql, at)
+
+    async def values(self, promql: str, at: int) -> Sequence[Valued]:
+        self._answer(promql)
+        return newest(promql, self._raw(promql, at))
+
+    def _raw(self, promql: str, at: int) -> tuple[Series, ...]:
+        names, milliseconds = re.search(r'__name__=~"([^"]+)"', promql), re.search(r"\[(\d+)ms\]", promql)
         assert names is not None, promql
         assert milliseconds is not None, promql
         wanted, since = set(names[1].split("|")), at - int(milliseconds[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,12 @@ from fiduciary.engine.drift.counted import Scrapes, Want
 from fiduciary.engine.drift.counters import Counters
 from fiduciary.engine.drift.ends import MOST_WINDOWS
 from fiduciary.engine.metrics import Metrics
+from tests.unit.decide.drift.newest import newest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fiduciary.decide.counters.samples import Valued
 
 SCRAPES = Scrapes(15, 10)
 ROWS = Grid(rows=21, per_entity=21, length=0, least=15, most=26)
@@ -46,7 +52,14 @@ class Server:
 
     async def matrix(self, promql: str, at: int) -> tuple[Series, ...]:
         self.queries.append((promql, at))
-        models, span = re.search(r'model=~"([^"]+)"', promql), re.search(r"\[(\d+)ms\]$", promql)
+        return self._raw(promql, at)
+
+    async def values(self, promql: str, at: int) -> Sequence[Valued]:
+        self.queries.append((promql, at))
+        return newest(promql, self._raw(promql, at))
+
+    def _raw(self, promql: str, at: int) -> tuple[Series, ...]:
+        models, span = re.search(r'model=~"([^"]+)"', promql), re.search(r"\[(\d+)ms\]", promql)
         assert models is not None
         assert span is not None
         names = [name.rpartition(".")[2] for name in models[1].split("|")]
@@ -120,11 +133,11 @@ def test_all_policies_are_asked_about_together_and_counts_only_where_windows_end
     assert len(rig.server.queries) <= 6, "one a minute"
     assert not [text for text, _ in rig.server.queries if series.FEATURES in text]
     rig.server.queries.clear()
-    for number in range(250):
+    for number in range(270):
         rig.server.rows[f"m{number}"] = 21
     rig.run(120)
     counts = [text for text, _ in rig.server.queries if series.FEATURES in text]
-    assert len(counts) == 3, "250 versions, at most 100 in a query"
+    assert len(counts) == 2, "270 versions, at most 250 in a query"
     assert len(rig.server.queries) - len(counts) == 3, "whether, twice, and when"
     assert rig.ends("m0")
     assert rig.ends("m299") == []

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fiduciary.evidence.codec import decode, encode
+from fiduciary.evidence.packed import EMPTY, Packed, packed, unpacked, with_one
 from fiduciary.evidence.refusal import Refusal, Why
 
 
@@ -26,6 +27,7 @@ class Outer:
     inner: Inner
     parts: tuple[Inner, ...]
     late: float | None
+    many: Packed = EMPTY
 
 
 def bits(x: float) -> bytes:
@@ -37,12 +39,13 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 @given(NUMBERS, st.lists(NUMBERS), st.none() | NUMBERS)
 def test_round_trip_bit_for_bit(x: float, values: list[float], late: float | None) -> None:
-    state = Outer(3, tuple(values), Inner(x), (Inner(x), Inner(-0.0)), late)
+    state = Outer(3, tuple(values), Inner(x), (Inner(x), Inner(-0.0)), late, packed(values))
     back = decode(Outer, json.loads(json.dumps(encode(state), allow_nan=False)))
     assert isinstance(back, Outer)
     assert back == state
     assert bits(back.inner.x) == bits(x)
     assert bits(back.parts[1].x) == bits(-0.0)
+    assert list(map(bits, unpacked(back.many))) == list(map(bits, values))
 
 
 @pytest.mark.parametrize(
@@ -94,3 +97,38 @@ def test_what_is_wrong_in_a_list_is_named_by_its_place(where: str, change: dict[
 
 def test_an_integer_in_a_float_field_is_written_as_the_float_that_it_means() -> None:
     assert encode(Inner(2)) == {"x": "2.0"}
+
+
+@dataclass(frozen=True)
+class Many:
+    numbers: Packed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        [],
+        ["1.0"],
+        "1.0",
+        "AAAAAAAA8D8",  # no padding
+        "AAAAAAAA8D8=\n",
+        "AAAAAAAA8A==",  # seven bytes
+        "AAAAAAAA8H8=",  # infinity
+        "AAAAAAAA+H8=",  # no number
+        "é",
+    ],
+)
+def test_what_are_no_packed_numbers_is_refused(text: object) -> None:
+    assert decode(Many, {"numbers": "AAAAAAAA8D8="}) == Many(packed([1.0]))
+    refused = decode(Many, {"numbers": text})
+    assert isinstance(refused, Refusal)
+    assert refused.why is Why.MALFORMED
+    assert "Many.numbers" in refused.message
+
+
+@given(st.lists(NUMBERS, min_size=1), NUMBERS, st.data())
+def test_one_more_number_goes_where_it_is_put(values: list[float], one: float, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(values)))
+    found = with_one(packed(values), place, one)
+    assert found == packed([*values[:place], one, *values[place:]])

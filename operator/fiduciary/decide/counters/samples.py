@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fiduciary.evidence.refusal import MAX_COUNT
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+Valued = tuple[Mapping[str, str], float]
+"""Labels of one time series, and its value at the moment that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ MEMORY_FACTOR = 5
 UNEVEN_ROWS, UNEVEN_LENGTH = 0.25, 0.5
 """How far the rows of a window may be from those of a reference block: scaled scores are a first-order cure."""
 
-MOST_DETECTORS = 150
+MOST_DETECTORS = 140
 """What a state of 256 KiB holds, each with the scores of a hundred windows."""
 
 Kind = Literal["feature", "prediction", "joint", "loss", "calibration"]

@@ -115,9 +115,13 @@ def moved(before: State | None, after: State | None) -> bool:
 
 def stored(evidence: FoldedWindows) -> State | Refusal:
     """What :func:`folded` wrote; a refusal where the status was changed by somebody else, or is of another release."""
-    if _digest(evidence.state) != evidence.digest:
+    if not unchanged(evidence):
         return Refusal(Why.MALFORMED, "status.evidence does not match its digest: somebody changed it")
     return decode(State, json.loads(evidence.state))
+
+
+def unchanged(evidence: FoldedWindows) -> bool:
+    return _digest(evidence.state) == evidence.digest
 
 
 def _digest(text: str) -> str:

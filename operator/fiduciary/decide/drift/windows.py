@@ -9,6 +9,7 @@ depend on when somebody looks, and a gap is one merged window that is not judged
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import sub
 from typing import TYPE_CHECKING
 
 from fiduciary.decide.drift.state import FeatureCounts, Reading
@@ -112,10 +113,11 @@ def _of_length(grid: Grid, edge: Edge, reading: Reading) -> Window | Edge | None
 
 def _window(grid: Grid, before: int, begin: Reading, end: Reading, number: int) -> Window:
     rows = end.rows - begin.rows
-    features = tuple(_difference(its, begin) for its in end.features)
+    before_it = {its.name: its for its in begin.features}
+    features = tuple([_difference(its, before_it.get(its.name)) for its in end.features])
     prediction, joint = _bins(end.prediction, begin.prediction), _bins(end.joint, begin.joint)
     fell = any(min((*its.bins, its.missing), default=0) < 0 for its in features)
-    most = max((sum(its.bins) + its.missing for its in features), default=0)
+    most = max([sum(its.bins) + its.missing for its in features], default=0)
     why = (
         "a counter fell: the counts of this window are not whole"
         if fell or min((*prediction, *joint), default=0) < 0
@@ -132,17 +134,13 @@ def _window(grid: Grid, before: int, begin: Reading, end: Reading, number: int) 
     return Window(before + 1, number, rows, end, features, prediction, joint, why)
 
 
-def _difference(its: FeatureCounts, begin: Reading) -> FeatureCounts:
-    names = [other.name for other in begin.features]
-    # Features come in one order from one scorer; looking them up by name costs little and needs no promise.
-    place = names.index(its.name) if its.name in names else None
-    if place is None:
+def _difference(its: FeatureCounts, before: FeatureCounts | None) -> FeatureCounts:
+    if before is None:
         return its
-    before = begin.features[place]
     return FeatureCounts(its.name, _bins(its.bins, before.bins), its.missing - before.missing)
 
 
 def _bins(now: tuple[int, ...], before: tuple[int, ...]) -> tuple[int, ...]:
     if not before or len(before) != len(now):
         return now
-    return tuple(new - old for new, old in zip(now, before, strict=True))
+    return tuple(map(sub, now, before))

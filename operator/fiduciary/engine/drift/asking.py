@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import structlog
 
 from fiduciary.clients.prometheus_answers import PrometheusError
-from fiduciary.decide.drift.series import by_version, counts_query, readings, rows_query
+from fiduciary.decide.drift.series import by_version, counts_query, latest, latest_query, readings, rows_query
 from fiduciary.decide.drift.world import QueryValue
 from fiduciary.engine.drift.counted import Unseen
 from fiduciary.engine.experiments.asking import SPOILT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from fiduciary.decide.counters.samples import Series
-    from fiduciary.decide.drift.series import Place, Watched
+    from fiduciary.decide.counters.samples import Series, Valued
+    from fiduciary.decide.drift.series import Latest, Place, Watched
     from fiduciary.decide.drift.state import Reading
     from fiduciary.engine.drift.counted import Scrapes
     from fiduciary.engine.metrics import Metrics
@@ -33,6 +33,7 @@ log = structlog.get_logger(part="drift")
 
 #: Series from which reading an answer takes longer than others should wait.
 MANY = 2_000
+Answer = TypeVar("Answer", bound="Sequence[object]")
 Found = TypeVar("Found")
 BUG = Unseen("InternalError", "the operator failed on the counts of this policy; its log says where, and it asks again")
 
@@ -41,6 +42,7 @@ class Client(Protocol):
     """The calls of :class:`fiduciary.clients.prometheus.Prometheus` that are made here."""
 
     async def matrix(self, promql: str, at: int) -> tuple[Series, ...]: ...
+    async def values(self, promql: str, at: int) -> Sequence[Valued]: ...
     async def vector(self, promql: str, at: int) -> tuple[Series, ...]: ...
 
 
@@ -52,26 +54,31 @@ class Asker:
         self._scrapes = scrapes
         self._metrics = metrics
 
+    async def latest(self, watched: Sequence[Watched], at: int) -> Mapping[Place, Latest | Unseen]:
+        """Rows by version at ``at``; who is not counted is not in it."""
+        return await self._halved(
+            "DriftRows", watched, self._scrapes.reach, at, latest_query, self._client.values, latest
+        )
+
     async def rows(
         self, watched: Sequence[Watched], milliseconds: int, at: int
     ) -> Mapping[Place, list[Series] | Unseen]:
         """Raw samples of the row counters by version in the time before ``at``; who has none is not in it."""
-        return await self._halved(
-            "DriftRows",
-            watched,
-            milliseconds,
-            at,
-            rows_query,
-            lambda answer: by_version(answer, self._scrapes.namespace),
-        )
+
+        def read(answer: Sequence[Series]) -> Mapping[Place, list[Series]]:
+            return by_version(answer, self._scrapes.namespace)
+
+        return await self._halved("DriftRows", watched, milliseconds, at, rows_query, self._client.matrix, read)
 
     async def counts(self, watched: Sequence[Watched], at: int) -> Mapping[Place, Reading | Unseen]:
         """All counts at ``at`` by version; who is not counted is not in it."""
 
-        def read(answer: Sequence[Series]) -> Mapping[Place, Reading]:
-            return readings(answer, at, self._scrapes.namespace)
+        def read(answer: Sequence[Valued]) -> Mapping[Place, Reading]:
+            return readings(answer, at)
 
-        return await self._halved("DriftCounts", watched, self._scrapes.reach, at, counts_query, read)
+        return await self._halved(
+            "DriftCounts", watched, self._scrapes.reach, at, counts_query, self._client.values, read
+        )
 
     async def _halved(
         self,
@@ -80,11 +87,12 @@ class Asker:
         milliseconds: int,
         at: int,
         question: Question,
-        read: Callable[[Sequence[Series]], Mapping[Place, Found]],
+        ask: Callable[[str, int], Awaitable[Answer]],
+        read: Callable[[Answer], Mapping[Place, Found]],
     ) -> Mapping[Place, Found | Unseen]:
         started, scrapes = time.monotonic(), self._scrapes
         try:
-            answer = await self._client.matrix(question(watched, milliseconds, scrapes.namespace, scrapes.pod), at)
+            answer = await ask(question(watched, milliseconds, scrapes.namespace, scrapes.pod), at)
             # What takes a while is done beside the loop, in which others are answered.
             found = await asyncio.to_thread(read, answer) if len(answer) > MANY else read(answer)
         except PrometheusError as error:
@@ -101,8 +109,8 @@ class Asker:
             return {its.place: why for its in watched}
         half = len(watched) // 2
         return {
-            **await self._halved(name, watched[:half], milliseconds, at, question, read),
-            **await self._halved(name, watched[half:], milliseconds, at, question, read),
+            **await self._halved(name, watched[:half], milliseconds, at, question, ask, read),
+            **await self._halved(name, watched[half:], milliseconds, at, question, ask, read),
         }
 
     async def value(self, monitor: str, promql: str, at: int) -> QueryValue | Unseen:

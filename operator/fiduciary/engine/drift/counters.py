@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from fiduciary.decide.counters.batches import MOST_SAMPLES
-from fiduciary.decide.drift.series import reference_of, rows_of
 from fiduciary.decide.drift.state import Reading
 from fiduciary.engine.drift.asking import BUG, Asker
 from fiduciary.engine.drift.counted import Aim, Closing, Counted, Unseen
@@ -27,13 +26,12 @@ from fiduciary.engine.drift.evidence import Values
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 
-    from fiduciary.decide.counters.samples import Series
-    from fiduciary.decide.drift.series import Place
+    from fiduciary.decide.drift.series import Latest, Place
     from fiduciary.engine.drift.asking import Client
     from fiduciary.engine.drift.counted import Scrapes, Want
     from fiduciary.engine.metrics import Metrics
 
-    Answers = Mapping[Place, list[Series] | Unseen]
+    Answers = Mapping[Place, Latest | Unseen]
 
 log = structlog.get_logger(part="drift")
 
@@ -41,8 +39,8 @@ log = structlog.get_logger(part="drift")
 EVERY = 4
 #: Milliseconds until what is left of a long past is asked for.
 SOON = 200
-#: Versions in one query: of their rows, and of everything that is counted of them (some 250 series each).
-MOST_ROWS, MOST_COUNTS = 1_000, 100
+#: Versions in one query: of their rows, and of everything that is counted of them (some 250 series, 35 KB each).
+MOST_ROWS, MOST_COUNTS = 1_000, 250
 
 
 class Counters:
@@ -170,27 +168,25 @@ class Counters:
 
     async def _rows(self, aims: Sequence[Aim], at: int) -> None:
         """Newest samples of the row counters, each version's once."""
-        found: dict[Place, list[Series] | Unseen] = {}
+        found: dict[Place, Latest | Unseen] = {}
         watched = list({aim.want.watched.place: aim.want.watched for aim in aims}.values())
         for start in range(0, len(watched), MOST_ROWS):
             part = watched[start : start + MOST_ROWS]
-            found |= await self._asker.rows(part, self.scrapes.reach, at)
+            found |= await self._asker.latest(part, at)
         for aim in aims:
             with _alone(aim):
                 self._latest(aim, found, at)
 
     def _latest(self, aim: Aim, found: Answers, at: int) -> None:
-        watched, label = aim.want.watched, self.scrapes.namespace
-        answer = found.get(watched.place, [])
+        answer = found.get(aim.want.watched.place)
         if isinstance(answer, Unseen):
             aim.counted = replace(aim.counted, error=answer)
             return
-        rows = rows_of(answer, watched, self.scrapes.reach, label)
         aim.counted = Counted(
             aim.counted.closings,
-            Reading(at, rows[-1][1]) if rows else aim.counted.latest,
             # A scorer that is away counts over the same edges as before.
-            reference_of(answer, watched, label) if rows else aim.counted.reference,
+            aim.counted.latest if answer is None else Reading(at, answer.rows),
+            aim.counted.reference if answer is None else answer.reference,
             aim.counted.behind,
         )
 

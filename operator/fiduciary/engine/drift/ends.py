@@ -46,7 +46,7 @@ class Ends:
 
     def found(self, aim: Aim, series: Iterable[Series], since: int, until: int, at: int, scrapes: Scrapes) -> None:
         """The moments in the samples of (``since``, ``until``]."""
-        samples = on_grid(rows_of(series, aim.want.watched, scrapes.reach, scrapes.namespace), scrapes.step)
+        samples = on_grid(rows_of(series, scrapes.reach), scrapes.step)
         times = due(aim.want.grid, aim.edge(), [one for one in samples if one[0] > since])
         aim.looked, aim.stretch = until, 1 if times else 2 * aim.stretch
         aim.counted = replace(aim.counted, behind=until < at)

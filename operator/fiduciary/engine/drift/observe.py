@@ -9,13 +9,13 @@ from fiduciary.decide.drift import sessions
 from fiduciary.decide.drift.calibrate import key as calibration_key
 from fiduciary.decide.drift.facts import facts
 from fiduciary.decide.drift.queries import queries
-from fiduciary.decide.drift.report import stored
 from fiduciary.decide.drift.series import Watched
 from fiduciary.decide.drift.windows import Edge, windows
 from fiduciary.decide.drift.world import Health, ModelFacts, World
 from fiduciary.decide.promql import Refused
 from fiduciary.engine.drift.counted import Want
 from fiduciary.engine.drift.references import Asked
+from fiduciary.engine.drift.states import States
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.manifests.outcomes import scored
 
@@ -103,6 +103,7 @@ class DriftObserver:
         self._counting = counting
         self._references = references
         self._scoring = scoring
+        self.states = States()
 
     def seen(self, key: Key, now: datetime) -> Seen | None:
         """What is seen at ``now``; None where the policy does not exist."""
@@ -110,7 +111,7 @@ class DriftObserver:
         if policy is None:
             return None
         world = World(policy, None, self._platform())
-        before = None if policy.status.evidence is None else stored(policy.status.evidence)
+        before = self.states.of(key, policy.status.evidence)
         if isinstance(before, Refusal):
             return Seen(policy, replace(world, unreadable=before.message))
         world = replace(world, state=before)

@@ -118,6 +118,7 @@ class DriftReconciler:
         if seen is None:
             self._sources.drop(key)
             self._alerting.drop(key)
+            self._observer.states.drop(key)
             return GONE
         self._sources.aim(key, seen)
         if seen.world is None:
@@ -133,6 +134,9 @@ class DriftReconciler:
         if worth_writing(policy.status, status):
             await write_status(self._applier, self._stores, target, policy, status)
             wrote.append(Step.STATUS.value)
+            if status.evidence is not None and status.evidence != policy.status.evidence:
+                assert decision.state is not None  # of which it was made
+                self._observer.states.keep(key, status.evidence, decision.state)
             self._ask(key, policy, status)
             try:
                 await self._applier.events(target, decision.events, self._now())

@@ -19,6 +19,7 @@ from fiduciary.decide.drift.world import Health, LogHead, QueryValue, RecordedAl
 from fiduciary.decide.driftpolicy import decide
 from fiduciary.evidence.codec import encode
 from fiduciary.evidence.conformal import ConformalCusum
+from fiduciary.evidence.packed import packed
 from fiduciary.evidence.refusal import Refusal
 from tests.unit.decide.drift.watch import FACTS, T0, UID, VERSION, Watch, draw, policy, reference
 
@@ -598,7 +599,7 @@ def test_the_largest_state_fits_into_a_status_and_more_detectors_are_refused() -
     assert isinstance(found, Calibrated)
     gauges = [found.gauges[0]] * MOST_DETECTORS
     noise = rng()
-    later = tuple(sorted(float(f"{value:.6g}") for value in noise.lognormal(9.0, 0.1, size=100)))
+    later = packed(sorted(float(f"{value:.6g}") for value in noise.lognormal(9.0, 0.1, size=100)))
     detector = ConformalCusum(later, 10**6, 10**6, 3.123456789012345, 3.123456789012345)
     streams = tuple(
         Stream("a-monitor-with-a-name", f"feature_{k}", detector, 10**6, (10**5,) * 10, 99, 10**6, 0.123456789012345)
@@ -611,7 +612,7 @@ def test_the_largest_state_fits_into_a_status_and_more_detectors_are_refused() -
     wide = replace(reference(), features=(reference().features[0],) * 6)
     refused = calibrated(many, "uid", "sha256:" + "8" * 64, "Volatility", wide)
     assert isinstance(refused, Refusal)
-    assert "192 detectors (monitors × features), a status holds at most 150" in refused.message
+    assert "192 detectors (monitors × features), a status holds at most 140" in refused.message
 
 
 def test_alerts_as_alertmanager_and_a_cloudevents_sink_take_them() -> None:

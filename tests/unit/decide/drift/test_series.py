@@ -10,21 +10,32 @@ import pytest
 from fiduciary.decide.counters.samples import Series
 from fiduciary.decide.drift.series import (
     COUNTERS,
+    Latest,
     Watched,
     by_version,
     counts_query,
+    latest,
+    latest_query,
     on_grid,
     readings,
-    reference_of,
     rows_of,
     rows_query,
 )
 from fiduciary.decide.drift.state import FeatureCounts, Reading
 from fiduciary_outcomes.metrics import _of_versions  # pyright: ignore[reportPrivateUsage]
+from tests.unit.decide.drift.newest import newest
 
 
-def reading_of(answer: list[Series], watched: Watched, at: int) -> Reading | None:
-    return readings(answer, at).get(watched.place)
+def reading_of(raw: list[Series], watched: Watched, at: int) -> Reading | None:
+    return readings(newest(counts_query([watched], 40_000), raw), at).get(watched.place)
+
+
+def latest_of(raw: list[Series], watched: Watched) -> Latest | None:
+    return latest(newest(latest_query([watched], 40_000), raw)).get(watched.place)
+
+
+def rows(raw: list[Series]) -> tuple[tuple[int, int], ...]:
+    return rows_of(raw, 40_000)
 
 
 DIGEST = "sha256:" + "89abcdef" * 8
@@ -58,7 +69,7 @@ def test_a_reading_is_what_the_scorer_counted() -> None:
     found = reading_of(exported(), WATCHED, 60_000)
     features = (FeatureCounts("rv_d", (4, 6, 11), 0), FeatureCounts("rv_w", (20, 0), 1))
     assert found == Reading(60_000, 21, features, (10, 11), (1, 20))
-    assert reference_of(exported(), WATCHED) == "ab" * 32
+    assert latest_of(exported(), WATCHED) == Latest(21, "ab" * 32)
     assert {series.labels["__name__"] for series in exported()} >= {*COUNTERS}
 
 
@@ -67,8 +78,8 @@ def test_a_scorer_that_moved_shows_its_counts_twice_and_the_newer_are_the_larger
     found = reading_of(moved, WATCHED, 60_000)
     assert found is not None
     assert (found.rows, found.features[0].bins) == (22, (4, 7, 11))
-    assert rows_of(moved, WATCHED, 40_000) == ((60_000, 22),)
-    assert rows_of(moved[::-1], WATCHED, 40_000) == ((60_000, 22),)
+    assert rows(moved) == rows(moved[::-1]) == ((60_000, 22),)
+    assert latest_of(moved, WATCHED) == latest_of(moved[::-1], WATCHED) == Latest(22, "ab" * 32)
     assert reading_of(moved[::-1], WATCHED, 60_000) == found
 
 
@@ -78,9 +89,9 @@ def test_the_pod_of_before_is_no_loss_of_rows_and_a_lost_store_is_one() -> None:
         return Series(its.labels, samples)
 
     old, new = shown("a", (1_000, 20.0), (16_000, 20.0)), shown("b", (9_000, 21.0), (24_000, 21.0))
-    assert [rows for _, rows in rows_of([old, new], WATCHED, 40_000)] == [20, 21, 21, 21]
+    assert [count for _, count in rows([old, new])] == [20, 21, 21, 21]
     lost = shown("b", (30_000, 1.0), (60_000, 2.0), (75_000, 3.0))
-    assert [rows for _, rows in rows_of([old, lost], WATCHED, 40_000)] == [20, 20, 20, 2, 3]
+    assert [count for _, count in rows([old, lost])] == [20, 20, 20, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +105,8 @@ def test_the_pod_of_before_is_no_loss_of_rows_and_a_lost_store_is_one() -> None:
 )
 def test_what_is_somebody_elses_is_not_read(watched: Watched) -> None:
     assert reading_of(exported(), watched, 60_000) is None
-    assert reference_of(exported(), watched) is None
-    assert rows_of(exported(), watched, 40_000) == ()
+    assert latest_of(exported(), watched) is None
+    assert watched.place not in by_version(exported())
 
 
 def test_no_count_is_no_reading_and_a_hole_is_no_zero() -> None:
@@ -106,7 +117,7 @@ def test_no_count_is_no_reading_and_a_hole_is_no_zero() -> None:
     assert found is not None
     assert [its.bins for its in found.features] == [(), (20,)]
     two = [*exported(), *exported(layout=SimpleNamespace(reference="cd" * 32, features=("rv_d", "rv_w")))]
-    assert reference_of(two, WATCHED) is None
+    assert latest_of(two, WATCHED) == Latest(21, None)
 
 
 def test_a_label_of_a_tenant_that_is_no_bin_ends_nobodys_reading() -> None:
@@ -119,7 +130,7 @@ def test_a_label_of_a_tenant_that_is_no_bin_ends_nobodys_reading() -> None:
 
 def test_queries_name_the_scorers_pods_by_their_scrape_target() -> None:
     assert rows_query([WATCHED], 90_000) == (
-        '{__name__=~"fiduciary_histogram_rows_total|fiduciary_outcomes_reference_info",'
+        '{__name__=~"fiduciary_histogram_rows_total",'
         'namespace=~"quant",pod=~"fiduciary-outcomes-[a-z0-9]+-[a-z0-9]+",'
         'model=~"quant\\\\.spx-volatility",version=~"7"}[90000ms]'
     )
@@ -127,7 +138,8 @@ def test_queries_name_the_scorers_pods_by_their_scrape_target() -> None:
     text = counts_query([WATCHED, other], 30_000, namespace="kubernetes_namespace")
     assert 'kubernetes_namespace=~"desk|quant"' in text
     assert 'version=~"12|7"' in text
-    assert text.endswith('"}[30000ms]')
+    assert text.startswith("max by (__name__, place, feature, bin) (label_join(last_over_time({")
+    assert text.endswith('"}[30000ms]), "place", "/", "kubernetes_namespace", "model", "version", "digest"))')
 
 
 def test_an_answer_for_many_is_divided_once() -> None:
@@ -136,10 +148,10 @@ def test_an_answer_for_many_is_divided_once() -> None:
     ]
     divided = by_version([*exported(), *other])
     rates = Watched("desk", "desk.rates", "7", DIGEST)
-    found = readings([*exported(), *other], 60_000)
+    found = readings(newest(counts_query([WATCHED, rates], 40_000), [*exported(), *other]), 60_000)
     assert found[WATCHED.place] == reading_of(exported(), WATCHED, 60_000)
     assert found[rates.place].rows == 26
-    assert rows_of(divided[rates.place], rates, 40_000) == ((60_000, 26),)
+    assert rows(divided[rates.place]) == ((60_000, 26),)
 
 
 def test_samples_are_those_of_moments_that_all_have_in_common() -> None:
