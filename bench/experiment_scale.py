@@ -134,13 +134,21 @@ def _control_plane(folder: Path) -> Iterator[Server]:
         plane.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A recorded series. ``began``: when its first value was shown, in seconds since the epoch."""
+
+    key: str
+    values: list[float]
+    began: float
+
+
 class Exporter:
     """The recorded series, shown again for each pod and for the proxy: values go on where the recording ends."""
 
     def __init__(self) -> None:
         self.tape: dict[str, Any] = json.loads(gzip.decompress(FILE.read_bytes()))
-        self.pages: dict[str, list[tuple[str, list[float]]]] = {}
-        self.began = time.time()
+        self.pages: dict[str, list[Shown]] = {}
         exporter = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -163,19 +171,22 @@ class Exporter:
         self._server.shutdown()
         self._server.server_close()
 
-    def text(self, page: list[tuple[str, list[float]]]) -> str:
-        place = int((time.time() - self.began) / self.tape["scrapeSeconds"])
-        lines = [f"process_start_time_seconds {self.began:.2f}", f"envoy_server_uptime {int(time.time() - self.began)}"]
-        for key, values in page:
-            rounds, at = divmod(place, len(values))
-            lines.append(f"{key} {values[at] + rounds * (values[-1] - values[0]):g}")
+    def text(self, page: list[Shown]) -> str:
+        now, began = time.time(), min(shown.began for shown in page)
+        lines = [f"process_start_time_seconds {began:.2f}", f"envoy_server_uptime {int(now - began)}"]
+        for shown in page:
+            values = shown.values
+            rounds, at = divmod(int((now - shown.began) / self.tape["scrapeSeconds"]), len(values))
+            lines.append(f"{shown.key} {values[at] + rounds * (values[-1] - values[0]):g}")
         return "\n".join(lines) + "\n"
 
     def show(self, api: Api, targets: Path) -> None:
-        """A target for each pod that serves, and one for the proxy before them."""
+        """A target for each pod that serves, and one for the proxy before them. What is shown already goes on."""
         pods = api.request("GET", f"/api/v1/namespaces/{NAMESPACE}/pods", params=SERVES)["items"]
         groups: list[dict[str, object]] = []
-        clusters: list[tuple[str, list[float]]] = []
+        now = time.time()
+        proxy = f"/{PROXIES}/{PROXY}"
+        clusters = self.pages.setdefault(proxy, [])
         recorded = f"{self.tape['namespace']}_{self.tape['service']}_"
         counted = [(key, values) for key, values in self.tape["pod"].items() if COUNTER.search(key)]
         for pod in pods:
@@ -183,17 +194,18 @@ class Exporter:
             service = name.rsplit("-", 2)[0]
             own = f'model="{NAMESPACE}.{labels["fiduciary.dev/model"]}"'
             path = f"/{NAMESPACE}/{name}"
-            self.pages[path] = [(key.replace(f'model="{self.tape["model"]}"', own), values) for key, values in counted]
             groups.append(self._target(NAMESPACE, name, path))
+            if path in self.pages:
+                continue
+            self.pages[path] = [
+                Shown(key.replace(f'model="{self.tape["model"]}"', own), values, now) for key, values in counted
+            ]
             clusters += [
-                (key.replace(recorded, f"{NAMESPACE}_{service}_"), values)
+                Shown(key.replace(recorded, f"{NAMESPACE}_{service}_"), values, now)
                 for key, values in self.tape["gateway"].items()
                 if COUNTER.search(key)
             ]
-        path = f"/{PROXIES}/{PROXY}"
-        self.pages[path] = clusters
-        groups.append(self._target(PROXIES, PROXY, path))
-        self.began = time.time()
+        groups.append(self._target(PROXIES, PROXY, proxy))
         part = targets.with_suffix(".part")
         part.write_text(json.dumps(groups))
         part.rename(targets)

@@ -86,7 +86,7 @@ def exporter_of(given: Settings, loop: Loop) -> Exporter | None:
     """Where closed blocks are kept beside the status; None where the settings name no place."""
     if given.export is None:
         return None
-    return Exporter(Files(given.export.directory), partial(wake, loop))
+    return Exporter(Files(given.export.directory, given.export.file_mebibytes << 20), partial(wake, loop))
 
 
 def ledgers_of(

@@ -248,6 +248,12 @@ class ExportSettings(_Strict):
     """Where folded blocks are kept, so that the evidence of an experiment can be folded again."""
 
     directory: Path = Field(description="of a volume that every replica can write to")
+    file_mebibytes: int = Field(
+        default=64,
+        validation_alias=_names("fileMebibytes"),
+        ge=1,
+        description="a file of this size is written no more; what follows it is numbered",
+    )
 
 
 class LeaseSettings(_Strict):

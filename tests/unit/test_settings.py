@@ -36,7 +36,7 @@ def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> 
     gatewayNamespaces: [projectcontour]
     hostnames: {quant: ["*.quant.example.com", models.example.com], "*": ["*.example.com"]}
     drainSeconds: 20
-    export: {directory: /var/lib/fiduciary/export}
+    export: {directory: /var/lib/fiduciary/export, fileMebibytes: 8}
     probes: {fastSeconds: 0.5, steadySeconds: 60, timeoutSeconds: 3, concurrency: 4}
     """
     settings = load(
@@ -51,7 +51,7 @@ def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> 
     assert (settings.gateway_namespaces, settings.drain_seconds) == (("projectcontour",), 20)
     assert (settings.probes.fast_seconds, settings.probes.steady_seconds) == (0.5, 60)
     assert settings.export is not None
-    assert str(settings.export.directory) == "/var/lib/fiduciary/export"
+    assert (str(settings.export.directory), settings.export.file_mebibytes) == ("/var/lib/fiduciary/export", 8)
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,10 @@ class TrafficPlan(ApiModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "!has(self.sticky) || self.steps.all(step, step.mirror > 0)",
-            "a sticky route draws clients, so that only copies of the same requests can be compared: each step needs a "
-            "mirror",
+            "!has(self.sticky)",
+            "no backend of this release keeps clients with one arm, and nobody would count requests that went to the "
+            "other one: leave sticky out, and each request is drawn by itself",
+            field_path=".sticky",
         ),
     )
 
@@ -86,9 +87,8 @@ class TrafficPlan(ApiModel):
     """Steps in order. A step begins when the challenger's capacity is ready and ends after minBlocks without harm.
     Default: shadow (mirror 100), canary (weight 5), half (weight 50)."""
     sticky: Sticky | None = None
-    """Clients stay with one arm; each step then needs a mirror, because copies of the same requests are what is
-    compared. Absent: each request is drawn by itself. Not carried out in this release: an experiment with it is Stalled
-    before it begins (NotYetActive)."""
+    """Clients stay with one arm. Refused at admission in this release, with any backend. Absent: each request is drawn
+    by itself."""
 
 
 class Alpha(ApiModel):

@@ -89,13 +89,6 @@ class FinancialModelSpec(ApiModel):
             "runtime Fiduciary",
             field_path=".serving",
         ),
-        Rule(
-            "!has(self.serving) || self.serving.backend != 'Seldon' || !has(self.promotion.experiment) || "
-            "!has(self.promotion.experiment.traffic) || !has(self.promotion.experiment.traffic.sticky)",
-            "backend Seldon cannot send a client's buckets to one version: leave traffic.sticky out, or serve with "
-            "backend Gateway or KServe",
-            field_path=".promotion.experiment",
-        ),
     )
 
     suspend: bool = False

@@ -1,8 +1,9 @@
-"""``python -m fiduciary.cli.refold EXPORT STATUS``: fold an experiment's exported blocks again, and compare.
+"""``python -m fiduciary.cli.refold EXPORT... STATUS``: fold an experiment's exported blocks again, and compare.
 
-EXPORT is the file that the condition Exported names, STATUS what ``kubectl get modelexperiment NAME -o json`` says.
-Nothing is asked of a cluster or of Prometheus. Exit status 0: every block hashes to the chain of the status and the
-evidence is the same, bit for bit; 1: it is not, and the message says what is missing or differs.
+EXPORT is the file that the condition Exported names, and those that were numbered after it, in any order; STATUS what
+``kubectl get modelexperiment NAME -o json`` says. Nothing is asked of a cluster or of Prometheus. Exit status 0: every
+block hashes to the chain of the status and the evidence is the same, bit for bit; 1: it is not, and the message says
+what is missing or differs.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Compare the export with the status; 2 where it is used wrongly."""
-    if len(arguments) != 2:
-        print("usage: python -m fiduciary.cli.refold EXPORT STATUS", file=sys.stderr)
+    if len(arguments) < 2:
+        print("usage: python -m fiduciary.cli.refold EXPORT... STATUS", file=sys.stderr)
         return 2
-    export, status = map(Path, arguments)
-    problem, told = compare(export.read_text(encoding="utf-8").splitlines(), json.loads(status.read_text("utf-8")))
+    *exports, status = map(Path, arguments)
+    lines = (line for export in exports for line in export.read_text(encoding="utf-8").splitlines())
+    problem, told = compare(lines, json.loads(status.read_text("utf-8")))
     print(told)
     return int(problem)
 

@@ -38,7 +38,7 @@ class GatewayBackend:
         arms=2,
         mirror=True,
         mirror_during_split=False,
-        sticky=True,
+        sticky=False,
         confirms_generation=True,
         latency_histogram=True,
         grpc=True,

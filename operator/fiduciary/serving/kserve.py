@@ -42,7 +42,7 @@ class KServeBackend:
         arms=2,
         mirror=True,
         mirror_during_split=False,
-        sticky=True,
+        sticky=False,
         confirms_generation=True,
         latency_histogram=True,
         grpc=True,

@@ -27,7 +27,7 @@ class Capabilities:
         arms: versions that one route can split between.
         mirror: copies of live requests can go to one more version, and are counted apart.
         mirror_during_split: they can go to both arms of a split at once.
-        sticky: a header of the client can choose the arm.
+        sticky: a header of the client chooses the arm. Of none yet: admission refuses ``traffic.sticky``.
         confirms_generation: the controller says which generation of the route is in force.
         latency_histogram: per-version latencies are counted in buckets.
         grpc: the route carries gRPC as well as REST.

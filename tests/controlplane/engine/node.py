@@ -53,13 +53,17 @@ class Node:
         return document
 
     def _measured_if_answered(self, key: str, name: str) -> dict[str, Any] | None:
-        """None where MLflow gave no answer, as one worker under the load of many trainers does: all is asked again.
+        """None where MLflow gave no answer, or was at the end of its wits (SQLite under many trainers): asked again.
 
         Whether what was asked for happened is not known then; everything here is looked for before it is made.
         """
         try:
             return self._measured(key, name)
         except httpx.TransportError:
+            return None
+        except httpx.HTTPStatusError as error:
+            if not error.response.is_server_error:
+                raise
             return None
 
     def _measured(self, key: str, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from fiduciary.cli.refold import compare
+from fiduciary.cli.refold import compare, main
 from fiduciary.clients.exports import Files
 from fiduciary.decide.experiment.world import Exported
 from fiduciary.engine.experiments import exporting
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pytest
 
 TRANSITIONS = ("begin", "block", "watch")
+MIB = 1 << 20
 
 
 class Written:
@@ -101,7 +102,7 @@ async def until(condition: Any) -> None:
 
 def test_lines_are_on_the_disk_when_the_call_returns(tmp_path: Path) -> None:
     async def scenario() -> None:
-        exporter = Exporter(Files(tmp_path), lambda key: None)
+        exporter = Exporter(Files(tmp_path, MIB), lambda key: None)
         running = asyncio.create_task(exporter.run())
         await exporter.put("a", "quant/a.1.jsonl", ["1", "2"])
         assert (tmp_path / "quant" / "a.1.jsonl").read_text() == "1\n2\n"
@@ -116,8 +117,46 @@ def test_lines_are_on_the_disk_when_the_call_returns(tmp_path: Path) -> None:
 
 def test_half_a_line_does_not_spoil_the_next(tmp_path: Path) -> None:
     (tmp_path / "a").write_text('1\n{"half')
-    Files(tmp_path).append("a", ["2"])
+    Files(tmp_path, MIB).append("a", ["2"])
     assert (tmp_path / "a").read_text() == '1\n{"half\n2\n'
+
+
+def test_full_files_are_followed_by_numbered_ones_and_stay_as_they_are(tmp_path: Path) -> None:
+    def files() -> dict[str, str]:
+        return {path.name: path.read_text() for path in sorted((tmp_path / "quant").iterdir())}
+
+    for text in ("1", "2", "3", "4"):
+        Files(tmp_path, 3).append("quant/a.1.jsonl", [text])  # a new process each time
+    Files(tmp_path, 3).append("quant/a.12.jsonl", ["of another experiment"])
+    assert files() == {"a.1.jsonl": "1\n2\n", "a.1.2.jsonl": "3\n4\n", "a.12.jsonl": "of another experiment\n"}
+    one = Files(tmp_path, 3)
+    for text in ("5", "6", "7"):
+        one.append("quant/a.1.jsonl", [text])
+    (tmp_path / "quant" / "a.1.jsonl").unlink()  # who keeps evidence moved it away
+    (tmp_path / "quant" / "a.1.2.jsonl").unlink()
+    one.append("quant/a.1.jsonl", ["8"])
+    Files(tmp_path, 3).append("quant/a.1.jsonl", ["9"])
+    assert files() == {
+        "a.1.3.jsonl": "5\n6\n", "a.1.4.jsonl": "7\n8\n", "a.1.5.jsonl": "9\n", "a.12.jsonl": "of another experiment\n",
+    }  # fmt: skip
+
+
+def test_an_export_in_several_files_is_folded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    story = ExportStory()
+    story.reaches("half")
+    story.run_for(300)
+    files = Files(tmp_path, 2_000)
+    for line in story.exports.lines:
+        files.append("a.jsonl", [line])
+    status = tmp_path / "mx.json"
+    status.write_text(json.dumps(story.mx))
+    exports = sorted(map(str, tmp_path.glob("*.jsonl")))
+    assert len(exports) > 2
+    assert main([*exports, str(status)]) == 0
+    assert "hash to" in capsys.readouterr().out
+    for missing in range(len(exports)):
+        rest = exports[:missing] + exports[missing + 1 :]
+        assert main([*rest, str(status)]) == 1, f"without {exports[missing]}"
 
 
 class Refusing:
