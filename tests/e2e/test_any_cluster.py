@@ -36,8 +36,9 @@ CRDS = {
     "kserve": ("inferenceservices.serving.kserve.io", "httproutes.gateway.networking.k8s.io"),
     "gateway": ("httproutes.gateway.networking.k8s.io",),
 }
-TRAINED, JUDGED = 1800.0, 1800.0
-# Blocks as long as two usual scrapes; a margin that some hundred requests show.
+TRAINED, JUDGED = 1800.0, 2400.0
+# Blocks as long as two usual scrapes. The margin counts as .001 where nothing ever failed (evidence/spending.py: what a
+# series of promotions may lose): some 4,000 requests of each version show it, which takes minutes on a slow node.
 TEMPLATE: dict[str, Any] = {
     "traffic": {
         "steps": [
@@ -54,7 +55,10 @@ TEMPLATE: dict[str, Any] = {
 }
 
 HOW = "runs on a cluster of yours: make e2e BACKEND=seldon|kserve|gateway"
-pytestmark = pytest.mark.skipif(not BACKEND, reason=HOW)
+pytestmark = [
+    pytest.mark.skipif(not BACKEND, reason=HOW),
+    pytest.mark.timeout(TRAINED + JUDGED + 900),  # each wait has its own end, and says what it waited for
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -278,6 +278,8 @@ class OtherNode(ServingNode):
                 "apiVersion": KSERVE, "kind": "InferenceService", "name": metadata["name"],
                 "uid": metadata["uid"], "controller": True, "blockOwnerDeletion": True,
             }  # fmt: skip
+            inside = copy.deepcopy({key: value for key, value in predictor.items() if key not in OWN})
+            inside["containers"][0]["env"].append({"name": "INFERENCE_SERVICE_NAME", "value": metadata["name"]})
             wanted: dict[str, Any] = {
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",
@@ -286,10 +288,7 @@ class OtherNode(ServingNode):
                     "replicas": predictor["minReplicas"],
                     "selector": {"matchLabels": {"app": f"isvc.{name}"}},
                     "strategy": predictor["deploymentStrategy"],
-                    "template": {
-                        "metadata": copied,
-                        "spec": {key: value for key, value in predictor.items() if key not in OWN},
-                    },
+                    "template": {"metadata": copied, "spec": inside},
                 },
             }
             self.api.apply(apps(namespace, name), copy.deepcopy(wanted), manager="kserve")
@@ -308,22 +307,27 @@ class OtherNode(ServingNode):
         self.versions = {**self.versions, **loaded}
 
     def _kserve_says(self, path: str, before: Body, deployed: Body) -> None:
-        """Its conditions follow the Deployment's, and the generation that it writes is the Deployment's own."""
+        """What v0.20.0 was seen to say: not ready, without reason or generation, until the Deployment's controller has
+        looked; then the Deployment's conditions, and the Deployment's generation as its own. Ready gives a reason only
+        while it is not True."""
         found = {entry["type"]: entry for entry in deployed.get("conditions", ())}
         available, progressing = found.get("Available", {}), found.get("Progressing", {})
-        why = available if "status" in available else progressing
+        why = available
         if progressing.get("reason") == "NewReplicaSetAvailable" and available.get("status") == "True":
             why = progressing
-        status = "True" if available.get("status") == "True" else "False" if available else "Unknown"
+        status = "True" if available.get("status") == "True" else "False"
+        reason, message = why.get("reason", ""), why.get("message", "")
         said = [
             _condition("IngressReady", "True", "", ""),
-            _condition("PredictorReady", status, why.get("reason", ""), why.get("message", "")),
-            _condition("Ready", status, why.get("reason", ""), why.get("message", "")),
-            _condition("Stopped", "False", "", ""),
+            _condition("PredictorReady", status, reason, message),
+            _condition("Ready", status, *(("", "") if status == "True" else (reason, message))),
+            {**_condition("Stopped", "False", "", ""), "severity": "Info"},
         ]
-        made: Body = {"observedGeneration": deployed.get("observedGeneration", 0), "deploymentMode": "Standard"}
-        known = [(entry["type"], entry["status"]) for entry in before.get("conditions", ())]
-        if known != [(entry["type"], entry["status"]) for entry in said]:
+        made: Body = {"deploymentMode": "Standard", "url": f"http://{path.rpartition('/')[2]}.example.com"}
+        if "observedGeneration" in deployed:
+            made["observedGeneration"] = deployed["observedGeneration"]
+        known = [(entry["type"], entry["status"], entry.get("reason", "")) for entry in before.get("conditions", ())]
+        if known != [(entry["type"], entry["status"], entry.get("reason", "")) for entry in said]:
             made["conditions"] = said
         if any(before.get(key) != value for key, value in made.items()):
             self.api.merge(path + "/status", {"status": made})
