@@ -246,9 +246,8 @@ def test_filtered_simulation_beats_residual_quantiles_where_spreads_cluster() ->
     found = quantile_baselines.fit_predict(made, "Return", TAUS.tolist(), train, test)
     losses = {name: pinball(made.y[test], values, TAUS).mean() for name, values in found.items()}
     assert losses["filtered"] < 0.99 * losses["residual"]
-    for values in found.values():
-        assert (np.diff(values, axis=1) >= 0).all()
-        assert np.mean(made.y[test] <= values[:, 0]) == pytest.approx(0.05, abs=0.025)
+    assert all((np.diff(values, axis=1) >= 0).all() for values in found.values())
+    assert np.mean(made.y[test] <= found["filtered"][:, 0]) == pytest.approx(0.05, abs=0.02)
 
 
 @pytest.mark.parametrize("horizon", [1, 5])
@@ -328,6 +327,7 @@ def test_fits_of_a_search_have_no_quantiles(monkeypatch: pytest.MonkeyPatch) -> 
     """Trials are compared by their point forecasts; only what is measured and what is served has quantiles."""
     made = job(
         training__hyperparameters={"epochs": 2, "members": 1},
+        training__validation__embargo=25,
         training__search={"trials": 2, "parallelism": 1, "sampler": "Random", "pruner": "None",
                           "space": {"hidden": {"int": [2, 6]}}},
     )  # fmt: skip
@@ -339,7 +339,8 @@ def test_fits_of_a_search_have_no_quantiles(monkeypatch: pytest.MonkeyPatch) -> 
         return fit(fitter, number, train)
 
     monkeypatch.setattr(quantiles, "fit", counted)
-    walk, final = run_walk_forward(bars(), made, silent), fit_final(bars(), made, silent)
+    frame = bars(1200)
+    walk, final = run_walk_forward(frame, made, silent), fit_final(frame, made, silent)
     assert numbers == [0, 1, 2]
     assert walk.quantiles is not None
     assert final.quantiles is not None
