@@ -2,7 +2,7 @@
 
 ``python made_by_trainer.py FOLDER`` fills FOLDER with one folder a version (named as in ``VERSIONS``), with
 ``bars.npz`` (columns of the real data) and ``NAME.npz`` per version: ``features`` of the whole history, ``rows``
-(numbers of bars) and the ``prediction`` that the trainer's own code makes for each.
+(numbers of bars) and the ``prediction`` that the trainer's own code makes for each (and its ``quantiles``).
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ VERSIONS: dict[str, dict[str, Any]] = {
         "architecture": "LSTM",
         "training__hyperparameters": {"window": 20, "hidden": 16, "epochs": 6, "learningRate": "0.003"},
     },
+    "intervals": {
+        "architecture": "MLP",
+        "training__hyperparameters": {"epochs": 3, "members": 2, "hidden": 8},
+        "training__quantiles": ["0.05", "0.5", "0.95"],
+        "training__validation__folds": 2,
+    },
 }
 COMPARED = 400
 """Latest rows whose predictions are kept."""
@@ -49,6 +55,9 @@ def main(folder: Path) -> None:
         np.savez(folder / "bars.npz", time=bars.time.astype("datetime64[D]").astype(str), **bars.columns)
     for name, model in (("crashing", _crashing()), ("nan", _nan()), ("silent", _silent()), ("narrow", _narrow())):
         _derived(folder / "linear", folder / name, model)
+    _derived(folder / "intervals", folder / "crossing", _crossing())
+    _derived(folder / "intervals", folder / "pointless", _model([_COPIED], {**_FIRST}))
+    _derived(folder / "intervals", folder / "two-levels", _crossing(levels=2))
     (folder / "complete").touch()
 
 
@@ -68,7 +77,9 @@ def _computed(folder: Path, bars: Any) -> dict[str, np.ndarray]:
     )
     batch = np.stack([inputs[row - window + 1 : row + 1] for row in rows])
     predictor = export.Predictor((folder / "model.onnx").read_bytes())
-    return {"features": features, "rows": rows, "prediction": predictor(batch if len(shape) == 3 else batch[:, 0])}
+    given = batch if len(shape) == 3 else batch[:, 0]
+    found = {"features": features, "rows": rows, "prediction": predictor(given)}
+    return found | {"quantiles": predictor.quantiles(given)} if folder.name == "intervals" else found
 
 
 def _derived(source: Path, target: Path, model: onnx.ModelProto) -> None:
@@ -79,12 +90,17 @@ def _derived(source: Path, target: Path, model: onnx.ModelProto) -> None:
     version.build(target, {**files, "model.onnx": buffer.getvalue()})
 
 
-def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], width: int = 14) -> onnx.ModelProto:
+def _model(
+    nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], width: int = 14, levels: int = 0
+) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "model",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", width])],
-        [helper.make_tensor_value_info("prediction", TensorProto.FLOAT, ["batch", 1])],
+        [
+            helper.make_tensor_value_info("prediction", TensorProto.FLOAT, ["batch", 1]),
+            *([helper.make_tensor_value_info("quantiles", TensorProto.FLOAT, ["batch", levels])] if levels else []),
+        ],
         [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opset = [helper.make_opsetid("", export.OPSET)]
@@ -96,6 +112,20 @@ def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], width:
 _FIRST = {"axis": np.array([1], np.int64), "zero": np.array([0], np.int64), "one": np.array([1], np.int64)}
 _VOLATILITY = helper.make_node("Slice", ["features", "zero", "one", "axis"], ["volatility"])
 """The first feature, rv_1: 0 is its mean in training, and a value above 1.5 is a day of turmoil."""
+
+
+_COPIED = helper.make_node("Slice", ["features", "zero", "one", "axis"], ["prediction"])
+
+
+def _crossing(levels: int = 3) -> onnx.ModelProto:
+    """Quantiles that ascend on quiet days and descend in turmoil."""
+    nodes = [
+        _COPIED,
+        helper.make_node("Sub", ["edge", "prediction"], ["below"]),
+        helper.make_node("Mul", ["below", "places"], ["quantiles"]),
+    ]
+    places = np.arange(levels, dtype=np.float32)[None]
+    return _model(nodes, {**_FIRST, "edge": np.float32([1.5]), "places": places}, levels=levels)
 
 
 def _crashing() -> onnx.ModelProto:

@@ -48,7 +48,34 @@ BAD: list[tuple[dict[str, Any], str, list[str]]] = [
     ({"data__checks__maxMissing": "1.5"}, "InvalidValue", ["maxMissing", "1.5"]),
     ({"data__checks__maxStaleness": "soon"}, "InvalidValue", ["maxStaleness", "soon", "5d"]),
     ({"training__validation__embargo": 21}, "EmbargoTooSmall", ["21", "22"]),
+    ({"training__quantiles": ["0.05", "0.95"]}, "QuantilesNotSupported", ["0.05, 0.95", "HAR", "MLP", "Ensemble"]),
 ]
+
+
+LEVELS = (["0.95", "0.05"], ["0.5", "0.50"], [], ["0"], ["0.0001"], ["1"], [0.05], ["half"], ["0.5"] * 16, "0.5")
+
+
+@pytest.mark.parametrize("levels", LEVELS, ids=str)
+def test_levels_that_are_none(levels: Any) -> None:
+    with pytest.raises(BadContract, match=r"training\.quantiles is .*; expected .*(ascending|a list)") as caught:
+        contract.parse(document("MLP", training__quantiles=levels))
+    assert caught.value.exit_code == 64
+
+
+def test_quantiles_of_a_probability_are_refused() -> None:
+    with pytest.raises(BadContract, match=r"0 or 1 has no quantiles.*use the label Volatility or Return") as caught:
+        contract.parse(document("MLP", "Direction", training__quantiles=["0.5"]))
+    assert caught.value.reason == "QuantilesNotSupported"
+
+
+def test_quantiles_are_read_and_left_out_where_the_point_alone_counts() -> None:
+    job = contract.parse(document("MLP", training__quantiles=["0.05", "0.5", "0.95"]))
+    assert job.training.quantiles == (0.05, 0.5, 0.95)
+    assert (
+        job.without_quantiles()
+        == contract.parse(document("MLP", training__quantiles=["0.05", "0.5", "0.95"])).without_quantiles()
+    )
+    assert contract.parse(document("MLP")).training.quantiles == job.without_quantiles().training.quantiles == ()
 
 
 @pytest.mark.parametrize(("changes", "reason", "words"), BAD, ids=[f"{b[1]}-{i}" for i, b in enumerate(BAD)])

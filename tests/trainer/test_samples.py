@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,3 +83,14 @@ def test_a_searched_model_is_measured_together_with_its_search(tmp_path: Path) -
     assert skill["e"] == pytest.approx(0.07, abs=0.015), "as the linear model whose penalty the trainer chooses itself"
     assert skill["e"] - CONFIDENT * skill["se"] > 0.03
     assert 0.0 <= metrics["pbo"]["e"] <= 1.0
+
+
+def test_intervals_hold_and_beat_filtered_simulation(tmp_path: Path) -> None:
+    metrics = measured(tmp_path, "nasdaq-volatility-intervals.yaml", set())
+    skill = metrics["filtered_pinball_skill"]
+    assert skill["e"] - CONFIDENT * skill["se"] > 0.0, "what the sample's own gate demands"
+    assert metrics["residual_pinball_skill"]["e"] > 0.0
+    [validated] = (tmp_path / "work").rglob("validation/results.json")
+    widest = json.loads(validated.read_bytes())["quantiles"]["intervals"][0]
+    assert (widest["from"], widest["to"]) == (0.05, 0.95)
+    assert widest["observed"] == pytest.approx(0.9, abs=0.03)

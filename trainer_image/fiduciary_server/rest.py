@@ -16,14 +16,14 @@ from mlserver.logging import logger
 
 from fiduciary_server.errors import BadRequest
 from fiduciary_server.probes import HEADER as PROBE
-from fiduciary_server.runtime import LONGEST_ID, OUTPUT, Asked
+from fiduciary_server.runtime import LONGEST_ID, Asked
 from fiduciary_server.tensors import Tensor, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from fiduciary_server.life import Life
-    from fiduciary_server.runtime import FiduciaryRuntime
+    from fiduciary_server.runtime import FiduciaryRuntime, Output
 
     Message = MutableMapping[str, Any]
     Scope = MutableMapping[str, Any]
@@ -131,9 +131,7 @@ class Rest:
         document = {
             "model_name": serving.name,
             "model_version": serving.version,
-            "outputs": [
-                {"name": OUTPUT, "datatype": "FP32", "shape": answer.shape, "data": answer.predictions},
-            ],
+            "outputs": [_tensor(each) for each in answer.outputs],
             "parameters": self._runtime.parameters(answer),
         }
         if asked.identity:
@@ -166,6 +164,11 @@ class Rest:
             headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _tensor(output: Output) -> dict[str, Any]:
+    tensor = {"name": output.name, "datatype": "FP32", "shape": output.shape, "data": output.data}
+    return tensor if output.levels is None else {**tensor, "parameters": {"levels": output.levels}}
 
 
 class _Gone(Exception):

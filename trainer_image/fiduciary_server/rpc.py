@@ -19,7 +19,7 @@ from mlserver.types import Parameters
 from fiduciary_server.errors import BadRequest, NotHere
 from fiduciary_server.probes import HEADER as PROBE
 from fiduciary_server.rest import APART_FROM, LONGEST_BODY
-from fiduciary_server.runtime import LONGEST_ID, OUTPUT, Asked
+from fiduciary_server.runtime import LONGEST_ID, Asked
 from fiduciary_server.tensors import NUMBERS, Tensor, quoted
 
 if TYPE_CHECKING:
@@ -158,21 +158,27 @@ class Rpc(GRPCInferenceServiceServicer):
 
     def _response(self, asked: Asked, answer: Answer, raw: bool) -> pb.ModelInferResponse:
         serving = self._runtime.serving
-        contents = None if raw else pb.InferTensorContents(fp32_contents=answer.predictions)
         message = pb.ModelInferResponse(
             model_name=serving.name,
             model_version=serving.version,
             id=asked.identity or "",
             outputs=[
                 pb.ModelInferResponse.InferOutputTensor(
-                    name=OUTPUT, datatype="FP32", shape=answer.shape, contents=contents
+                    name=name,
+                    datatype="FP32",
+                    shape=shape,
+                    contents=None if raw else pb.InferTensorContents(fp32_contents=data),
                 )
+                for name, shape, data, _ in answer.outputs
             ],
         )
         for name, value in self._runtime.parameters(answer).items():
             message.parameters[name].string_param = value
+        for tensor, output in zip(message.outputs, answer.outputs, strict=True):
+            if output.levels is not None:
+                tensor.parameters["levels"].string_param = output.levels
         if raw:
-            message.raw_output_contents.append(np.asarray(answer.predictions, dtype="<f4").tobytes())
+            message.raw_output_contents.extend(np.asarray(each.data, dtype="<f4").tobytes() for each in answer.outputs)
         return message
 
     async def _demand_here(self, name: str, version: str, context: ServicerContext) -> None:

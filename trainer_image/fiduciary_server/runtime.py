@@ -33,7 +33,7 @@ from fiduciary_server.metrics import Metrics
 from fiduciary_server.probes import Probes
 from fiduciary_server.records import Record, Records
 from fiduciary_server.tensors import Tensor, quoted
-from fiduciary_server.version import BrokenModel, Version
+from fiduciary_server.version import PREDICTION, QUANTILES, BrokenModel, Version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from fiduciary_server.contract import Serving
 
-OUTPUT = "prediction"
 LONGEST_ID = 128
 
 APART = 2
@@ -66,15 +65,20 @@ class Asked(NamedTuple):
     trace: str | None = None
 
 
+class Output(NamedTuple):
+    """A tensor of an answer, FP32; ``data`` is flat, row by row; ``levels`` of quantiles, as text, else None."""
+
+    name: str
+    shape: list[int]
+    data: list[float]
+    levels: str | None = None
+
+
 class Answer(NamedTuple):
-    """Predictions, and the id that they are known by."""
+    """The outputs that were asked for, and the id that they are known by."""
 
     prediction_id: str
-    predictions: list[float]
-
-    @property
-    def shape(self) -> list[int]:
-        return [len(self.predictions), 1]
+    outputs: list[Output]
 
 
 class FiduciaryRuntime(MLModel):
@@ -151,13 +155,22 @@ class FiduciaryRuntime(MLModel):
         ]
         asked = Asked(tensors, payload.id, [wanted.name for wanted in payload.outputs or ()])
         answer = self.answer(asked, live=True)
-        output = ResponseOutput(name=OUTPUT, shape=answer.shape, datatype="FP32", data=TensorData(answer.predictions))
+        outputs = [
+            ResponseOutput(
+                name=name,
+                shape=shape,
+                datatype="FP32",
+                data=TensorData(data),
+                parameters=None if levels is None else Parameters(levels=levels),
+            )
+            for name, shape, data, levels in answer.outputs
+        ]
         return InferenceResponse(
             model_name=self.serving.name,
             model_version=self.serving.version,
             id=payload.id,
             parameters=Parameters(**self.parameters(answer)),
-            outputs=[output],
+            outputs=outputs,
         )
 
     def answer(self, asked: Asked, *, live: bool) -> Answer:
@@ -171,7 +184,7 @@ class FiduciaryRuntime(MLModel):
             BadRequest: what was seen and what was expected.
             Failed: the model failed.
         """
-        _demand(asked)
+        _demand(asked, self.loaded.outputs)
         given = inputs.read(asked.tensors, self.loaded)
         identity = f"{self._sender}-{next(self._ids):x}"
         try:
@@ -182,12 +195,18 @@ class FiduciaryRuntime(MLModel):
                 self._record(identity, asked, given, features, [None] * len(given.times))
             raise
         try:
-            predictions = self.loaded.predict(given.raw).tolist()
+            found, quantiles = self.loaded.predict(given.raw)
         except BrokenModel as error:
             raise Failed(str(error)) from error
+        predictions: list[float] = found.tolist()
         if live:
             self._record(identity, asked, given, given.last, predictions)
-        return Answer(identity, predictions)
+        outputs = [Output(PREDICTION, [len(predictions), 1], predictions)]
+        if quantiles is not None:
+            values = quantiles.ravel().tolist()
+            outputs.append(Output(QUANTILES, list(quantiles.shape), values, self.loaded.levels))
+            outputs = [each for each in outputs if not asked.outputs or each.name in asked.outputs]
+        return Answer(identity, outputs)
 
     def parameters(self, answer: Answer) -> dict[str, str]:
         """What an answer carries beside its output."""
@@ -219,11 +238,7 @@ class FiduciaryRuntime(MLModel):
             versions=[self.serving.version],
             platform="fiduciary_onnx",
             inputs=[*columns, *optional],
-            outputs=[
-                MetadataTensor(
-                    name=OUTPUT, datatype=Datatype.FP32, shape=[-1, 1], parameters=Parameters(**_described(version))
-                )
-            ],
+            outputs=_outputs(version),
             parameters=Parameters(
                 version=self.serving.version,
                 digest=self.serving.digest,
@@ -256,12 +271,28 @@ class FiduciaryRuntime(MLModel):
         )
 
 
-def _demand(asked: Asked) -> None:
+def _demand(asked: Asked, outputs: Sequence[str]) -> None:
     if asked.identity is not None and len(asked.identity) > LONGEST_ID:
         raise BadRequest(f"id has {len(asked.identity)} characters; at most {LONGEST_ID} are kept")
     for name in asked.outputs:
-        if name != OUTPUT:
-            raise BadRequest(f"output {quoted(name)} was asked for; this model gives {OUTPUT!r}")
+        if name not in outputs:
+            gives = " and ".join(repr(each) for each in outputs)
+            raise BadRequest(f"output {quoted(name)} was asked for; this model gives {gives}")
+
+
+def _outputs(version: Version) -> list[MetadataTensor]:
+    point = MetadataTensor(
+        name=PREDICTION, datatype=Datatype.FP32, shape=[-1, 1], parameters=Parameters(**_described(version))
+    )
+    said = version.quantiles
+    if said is None:
+        return [point]
+    described = {"levels": version.levels, "meaning": said["meaning"], "unit": said["unit"]}
+    shape = [-1, len(said["levels"])]
+    return [
+        point,
+        MetadataTensor(name=QUANTILES, datatype=Datatype.FP32, shape=shape, parameters=Parameters(**described)),
+    ]
 
 
 def _described(version: Version) -> dict[str, Any]:

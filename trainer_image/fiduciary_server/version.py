@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+PREDICTION, QUANTILES = "prediction", "quantiles"
+"""Outputs of a model."""
+
 
 class BrokenModel(RuntimeError):
     """The model failed on inputs that passed every check, or gave no finite number: an error of the server."""
@@ -54,6 +57,7 @@ class Version:
         rows: of raw bars that one prediction needs.
         form: of a request with bars.
         output: of ``signature.json``: label, unit, meaning.
+        quantiles: likewise of the second output, with levels; None: there is none.
         reference: of the features and predictions in training.
         session: ONNX Runtime.
     """
@@ -64,6 +68,7 @@ class Version:
     rows: int
     form: Form
     output: dict[str, Any]
+    quantiles: dict[str, Any] | None
     reference: Reference
     session: onnxruntime.InferenceSession
 
@@ -84,15 +89,16 @@ class Version:
             rows = int(signature["raw"]["rows"])
             form = _form(features, rows, orjson.loads((folder / "procedure.json").read_bytes()))
             reference = Reference.read((folder / "drift_reference.json").read_bytes(), features.names)
-            output = dict(signature["output"])
+            output, quantiles = dict(signature["output"]), signature.get("quantiles")
+            levels = [] if quantiles is None else [float(level) for level in quantiles["levels"]]
         except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
             raise Ended("BadVersion", f"the version cannot be read: {type(error).__name__}: {error}") from None
         try:
             session = _session(folder / "model.onnx", threads)
         except Exception as error:  # onnxruntime's errors have no common base
             raise Ended("BadVersion", f"ONNX Runtime cannot load model.onnx: {_brief(error)}") from None
-        _compare(session, [len(features.names)] if window is None else [window, len(features.names)])
-        return cls(features, transform, window, rows, form, output, reference, session)
+        _compare(session, [len(features.names)] if window is None else [window, len(features.names)], len(levels))
+        return cls(features, transform, window, rows, form, output, quantiles, reference, session)
 
     @cached_property
     def row_shape(self) -> tuple[int, ...]:
@@ -100,26 +106,42 @@ class Version:
         width = len(self.features.names)
         return (width,) if self.window is None else (self.window, width)
 
-    def predict(self, raw: Floats) -> NDArray[np.float32]:
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Names, the point forecast first."""
+        return (PREDICTION,) if self.quantiles is None else (PREDICTION, QUANTILES)
+
+    @cached_property
+    def levels(self) -> str | None:
+        """Of the quantiles, joined by commas: what the protocol's parameters can hold."""
+        return None if self.quantiles is None else ",".join(f"{level:g}" for level in self.quantiles["levels"])
+
+    def predict(self, raw: Floats) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Predictions of complete rows.
 
         Args:
             raw: features before the transform, ``(n, *row_shape)``, finite.
 
         Returns:
-            ``(n,)``.
+            ``(n,)``, and the quantiles of each, ``(n, K)``; None: the version has none.
 
         Raises:
-            BrokenModel: the session failed, or a prediction is not finite.
+            BrokenModel: the session failed, a number is not finite, or quantiles do not ascend.
         """
         inputs = np.ascontiguousarray(self.transform.apply(raw), dtype=np.float32)
         try:
-            result = self.session.run(["prediction"], {"features": inputs})[0].reshape(-1)
+            found = self.session.run(self.outputs, {"features": inputs})
         except Exception as error:
             raise BrokenModel(f"the model failed on inputs that passed every check: {_brief(error)}") from error
+        result = found[0].reshape(-1)
         if len(result) != len(raw) or not np.isfinite(result).all():
             raise BrokenModel("the model's output is not one finite number for each input")
-        return result
+        if self.quantiles is None:
+            return result, None
+        shape = (len(raw), len(self.quantiles["levels"]))
+        if found[1].shape != shape or not np.isfinite(found[1]).all() or (np.diff(found[1], axis=1) < 0.0).any():
+            raise BrokenModel("the model's quantiles are not ascending finite numbers for each input")
+        return result, found[1]
 
 
 def _form(own: FeatureSpec, rows: int, procedure: Mapping[str, Any]) -> Form:
@@ -139,14 +161,19 @@ def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
 
 
-def _compare(session: onnxruntime.InferenceSession, row_shape: list[int]) -> None:
+def _compare(session: onnxruntime.InferenceSession, row_shape: list[int], levels: int) -> None:
     inputs = {given.name: given.shape[1:] for given in session.get_inputs()}
     outputs = [given.name for given in session.get_outputs()]
-    if inputs != {"features": row_shape} or outputs != ["prediction"]:
+    expected = [PREDICTION, QUANTILES] if levels else [PREDICTION]
+    if inputs != {"features": row_shape} or outputs != expected:
         raise Ended(
             "BadVersion",
-            f"model.onnx maps {inputs} to {outputs}; signature.json says features [batch, {row_shape}] to prediction",
+            f"model.onnx maps {inputs} to {outputs}; signature.json says features [batch, {row_shape}] to "
+            + " and ".join(expected),
         )
+    shape = session.get_outputs()[-1].shape
+    if levels and shape[1:] != [levels]:
+        raise Ended("BadVersion", f"model.onnx gives quantiles of shape {shape}; signature.json has {levels} levels")
 
 
 def _brief(error: Exception) -> str:

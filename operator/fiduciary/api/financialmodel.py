@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fiduciary.api.base import ATOMIC, ApiModel, Rule, Shape
 from fiduciary.api.data import DataSpec
-from fiduciary.api.gates import GATES_FIT_LABEL, Gate
+from fiduciary.api.gates import GATES_FIT, Gate
 from fiduciary.api.meta import Column, Kind, Resource, name_rules
 from fiduciary.api.modelstatus import FinancialModelStatus
 from fiduciary.api.promotion import PromotionSpec
@@ -64,7 +64,7 @@ class FinancialModelSpec(ApiModel):
     """What is wanted. The operator never writes here."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
-        *GATES_FIT_LABEL,
+        *GATES_FIT,
         Rule(
             "!has(self.training.architecture) || !(self.training.architecture in ['EWMA', 'HAR']) || "
             "self.data.label.kind == 'Volatility'",
@@ -82,6 +82,12 @@ class FinancialModelSpec(ApiModel):
             "self.data.label.kind != 'Direction'",
             "architecture Linear needs data.label.kind Volatility or Return; use Logistic for Direction",
             field_path=".training.architecture",
+        ),
+        Rule(
+            "!has(self.training.quantiles) || self.data.label.kind != 'Direction'",
+            "quantiles need data.label.kind Volatility or Return: an outcome of Direction is 0 or 1, and its "
+            "probability says all",
+            field_path=".training.quantiles",
         ),
         Rule(
             "!has(self.serving) || self.serving.runtime == 'Fiduciary' || self.training.engine == 'External'",

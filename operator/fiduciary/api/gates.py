@@ -36,6 +36,9 @@ GateMetric = Literal[
     "worst_fold_skill",
     "effective_rows",
     "pbo",
+    "pinball",
+    "residual_pinball_skill",
+    "filtered_pinball_skill",
 ]
 
 _TRADED: tuple[GateMetric, ...] = (
@@ -48,11 +51,21 @@ _TRADED: tuple[GateMetric, ...] = (
     "pnl",
     "buy_and_hold_excess",
 )
+_OF_QUANTILES: tuple[GateMetric, ...] = ("pinball", "residual_pinball_skill", "filtered_pinball_skill")
 _ALWAYS: tuple[GateMetric, ...] = ("worst_fold_skill", "effective_rows", "pbo")
 
 METRICS: Mapping[LabelKind, tuple[GateMetric, ...]] = MappingProxyType(
     {
-        "Volatility": ("ewma_skill", "har_skill", "ols_skill", "persistence_skill", "mse", "qlike", *_ALWAYS),
+        "Volatility": (
+            "ewma_skill",
+            "har_skill",
+            "ols_skill",
+            "persistence_skill",
+            "mse",
+            "qlike",
+            *_OF_QUANTILES,
+            *_ALWAYS,
+        ),
         "Direction": (
             "base_rate_skill",
             "persistence_skill",
@@ -65,7 +78,7 @@ METRICS: Mapping[LabelKind, tuple[GateMetric, ...]] = MappingProxyType(
             *_TRADED,
             *_ALWAYS,
         ),
-        "Return": ("mean_skill", "ols_skill", "persistence_skill", "rank_ic", *_TRADED, *_ALWAYS),
+        "Return": ("mean_skill", "ols_skill", "persistence_skill", "rank_ic", *_TRADED, *_OF_QUANTILES, *_ALWAYS),
     }
 )
 """The metrics that the trainer measures for each kind of label."""
@@ -84,8 +97,9 @@ class Gate(ApiModel):
     persistence_skill, ols_skill, accuracy, balanced_accuracy, brier, log_loss, ece. Return: mean_skill, ols_skill,
     persistence_skill, rank_ic. Direction and Return: sharpe, probabilistic_sharpe (that the ratio is above 0),
     deflated_sharpe, min_track_record (sessions that it takes to say so), max_drawdown, turnover, pnl,
-    buy_and_hold_excess. All: worst_fold_skill, effective_rows, and with training.search pbo (the probability of
-    backtest overfitting over its trials)."""
+    buy_and_hold_excess. With training.quantiles: pinball, residual_pinball_skill, filtered_pinball_skill (against the
+    quantiles of a simple forecast's errors, and filtered historical simulation). All: worst_fold_skill, effective_rows,
+    and with training.search pbo (the probability of backtest overfitting over its trials)."""
     above: Decimal | None = None
     """The lower confidence bound has to be above this number (the value itself, for a metric without an interval)."""
     below: Decimal | None = None
@@ -102,5 +116,13 @@ def _fits(kind: LabelKind) -> Rule:
     )
 
 
-GATES_FIT_LABEL: tuple[Rule, ...] = tuple(_fits(kind) for kind in get_args(LabelKind))
-"""Rules of the FinancialModel's spec: each gate's metric is measured for its kind of label."""
+_GATES_OF_QUANTILES = Rule(
+    "has(self.training.quantiles) || !has(self.gates) || !self.gates.exists(g, g.metric in ["
+    + ", ".join(f"'{metric}'" for metric in _OF_QUANTILES)
+    + "])",
+    f"a gate names {', '.join(_OF_QUANTILES[:-1])} or {_OF_QUANTILES[-1]}, which are measured where training.quantiles "
+    "is set",
+    field_path=".gates",
+)
+GATES_FIT: tuple[Rule, ...] = (*(_fits(kind) for kind in get_args(LabelKind)), _GATES_OF_QUANTILES)
+"""Rules of the FinancialModel's spec: each gate's metric is measured for its kind of label and training."""

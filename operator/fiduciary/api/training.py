@@ -10,7 +10,7 @@ from pydantic import Field
 from fiduciary.api.base import ATOMIC, ApiModel, Rule, Shape
 from fiduciary.api.data import Calendar, StorageUri
 from fiduciary.api.pods import PodTemplate, Resources
-from fiduciary.api.quantities import Decimal, DnsLabel, NonNegativeDecimal, PositiveDuration
+from fiduciary.api.quantities import Decimal, DnsLabel, NonNegativeDecimal, PositiveDuration, Probability
 
 Architecture = Literal[
     "EWMA",
@@ -49,6 +49,11 @@ _KEYS_ARE_NAMES = Rule(
 
 Hyperparameter = int | Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.+-]+$")]
 Hyperparameters = Annotated[Mapping[str, Hyperparameter], Field(max_length=64), _KEYS_ARE_NAMES]
+
+
+QuantileLevel = Annotated[
+    Probability, Rule("double(self) >= 0.001 && double(self) <= 0.999", "a level must be from 0.001 to 0.999")
+]
 
 
 class Dimension(ApiModel):
@@ -228,6 +233,13 @@ class TrainingSpec(ApiModel):
             field_path=".nodes",
         ),
         Rule(
+            "!has(self.quantiles) || (has(self.architecture) && self.architecture in "
+            "['MLP', 'LSTM', 'GRU', 'TCN', 'Transformer', 'Ensemble'])",
+            "quantiles need an architecture that is trained with pinball loss: MLP, LSTM, GRU, TCN, Transformer or "
+            "Ensemble; the others forecast one number",
+            field_path=".quantiles",
+        ),
+        Rule(
             "!has(self.search) || self.search.parallelism == 1 || has(self.checkpoint)",
             "search.parallelism above 1 needs checkpoint: pods find each other's trials there",
         ),
@@ -267,6 +279,20 @@ class TrainingSpec(ApiModel):
     hyperparameters: Hyperparameters = Field(default_factory=dict[str, Hyperparameter])
     """Settings of the architecture: integers, or texts; decimals in quotes. Example: {window: 20, hidden: 32,
     epochs: 30, learningRate: "0.001"}."""
+    quantiles: (
+        Annotated[
+            tuple[QuantileLevel, ...],
+            Field(min_length=1, max_length=15, json_schema_extra=ATOMIC),
+            Rule(
+                "self.map(x, double(x)).isSorted() && self.all(x, self.exists_one(y, double(y) == double(x)))",
+                'levels must ascend, each once: ["0.05", "0.5", "0.95"]',
+            ),
+        ]
+        | None
+    ) = None
+    """Levels of quantiles that are forecast beside the point forecast, ascending: ["0.05", "0.95"] is an interval that
+    holds 90 % of the outcomes. The point forecast, which gates and experiments read, is the same with and without
+    them. Networks of a number only (label Volatility or Return). Each from 0.001 to 0.999, at most 15. Absent: none."""
     validation: Validation = Validation()
     """How the model is measured out of sample."""
     search: Search | None = None

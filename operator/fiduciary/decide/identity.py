@@ -122,5 +122,5 @@ def _procedure(spec: FinancialModelSpec) -> dict[str, Any]:
     }
     everything = set_fields(spec.training)
     # The nodes are in it since the gradients of a batch's shares are rounded before they are added.
-    kept = ("architecture", "hyperparameters", "validation", "search", "seed", "image", "nodes")
+    kept = ("architecture", "hyperparameters", "quantiles", "validation", "search", "seed", "image", "nodes")
     return {"data": data, "training": {name: everything[name] for name in kept if name in everything}}

@@ -49,7 +49,7 @@ def document(model: FinancialModel, training: Training) -> dict[str, Any]:
         source.pop("secretRef", None)
         source.pop("configSecretRef", None)
     everything = model.spec.training.body()
-    kept = ("architecture", "hyperparameters", "validation", "search", "seed")
+    kept = ("architecture", "hyperparameters", "quantiles", "validation", "search", "seed")
     nodes = {"nodes": model.spec.training.nodes} if model.spec.training.nodes > 1 else {}
     metadata = model.metadata
     return {

@@ -109,6 +109,7 @@ TRAINS: dict[str, dict[str, Any]] = {
     "architecture": {"training": {"architecture": "EWMA"}},
     "hyperparameters": {"training": {"hyperparameters": {"window": 30}}},
     "seed": {"training": {"seed": 8}},
+    "quantiles": {"training": {"quantiles": ["0.05", "0.95"]}},
     "folds": {"training": {"validation": {"folds": 5}}},
     "image": {"training": {"image": "registry.example.com/trainer:2"}},
     "label": {"data": {"label": {"horizon": 5}}},

@@ -306,6 +306,15 @@ def test_the_trainer_itself_accepts_the_document() -> None:
     assert [(each.name, each.ends) for each in search.space] == [("hidden", (8, 64))]
 
 
+def test_quantiles_reach_the_trainer_and_stand_nowhere_else() -> None:
+    """A document without them is what it was: its bytes are in the Job, and a change would make another one."""
+    trainer = pytest.importorskip("fiduciary_trainer.contract")
+    spec = {"training": {"architecture": "MLP", "quantiles": ["0.05", "0.95"]}}
+    parsed = trainer.parse(json.loads(job(spec)["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_JOB]))
+    assert parsed.training.quantiles == (0.05, 0.95)
+    assert "quantiles" not in job({})["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_JOB]
+
+
 def test_a_secret_is_mounted_and_not_inside_the_documents_folder() -> None:
     found = mounts(job(FILES))
     assert found["/etc/fiduciary/secret"]["readOnly"] is True

@@ -40,7 +40,8 @@ def independence(hits: Hits) -> Ratio | None:
 
     First-order Markov chain against independence, ``2 [ln L(n01/n0) + ln L(n11/n1) - ln L((n01+n11)/(n0+n1))]``,
     chi-squared with 1 degree of freedom; the first observation is conditioned on.
-    Source: LR_ind of Christoffersen (1998), International Economic Review 39(4), section 3.2.
+    Source: LR_ind of Christoffersen (1998), International Economic Review 39(4), section 3.2. With few pairs of hits
+    the approximation rejects too often: by a simulation in the tests 9 % instead of 5 % at level .05 on 1,000 days.
     """
     before, after = hits[:-1], hits[1:]
     after_miss, after_hit = int((~before).sum()), int(before.sum())

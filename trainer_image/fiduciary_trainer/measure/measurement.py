@@ -81,14 +81,15 @@ def measure(rows: Rows, label_kind: LabelKind, *, horizon: int, cost_bps: float)
         A :class:`Measurement` with every metric of ``label_kind``; what could not be computed is in ``unavailable``.
     """
     result = Measurement()
+    names = metric_names(label_kind, quantiles=rows.quantiles is not None)
     bad = int(np.sum(~np.isfinite(rows.prediction)))
     if bad:
         reason = f"{bad} of {len(rows.prediction)} out-of-sample predictions are not finite; all must be"
-        for name in metric_names(label_kind):
+        for name in names:
             result.miss(name, reason)
         return result
     if len(rows.days) < 2:
-        for name in metric_names(label_kind):
+        for name in names:
             result.miss(name, f"{len(rows.days)} out-of-sample days; at least 2 are needed")
         return result
 
@@ -113,8 +114,8 @@ def measure(rows: Rows, label_kind: LabelKind, *, horizon: int, cost_bps: float)
     return result
 
 
-def metric_names(label_kind: LabelKind) -> tuple[str, ...]:
-    """Every metric that :func:`measure` reports for a label kind."""
+def metric_names(label_kind: LabelKind, *, quantiles: bool = False) -> tuple[str, ...]:
+    """Every metric that :func:`measure` reports for a label kind, and where there are quantiles."""
     skills = tuple(f"{name}_skill" for name in SKILLS[label_kind])
     own: dict[LabelKind, tuple[str, ...]] = {
         "Volatility": ("mse", "qlike"),
@@ -122,7 +123,8 @@ def metric_names(label_kind: LabelKind) -> tuple[str, ...]:
         "Return": ("rank_ic",),
     }
     money = () if label_kind == "Volatility" else ("sharpe", "max_drawdown", "turnover", "pnl", "buy_and_hold_excess")
-    return (*skills, *own[label_kind], *money, "worst_fold_skill", "effective_rows")
+    of_quantiles = ("pinball", *(f"{name}_pinball_skill" for name in PINBALL_SKILLS)) if quantiles else ()
+    return (*skills, *own[label_kind], *money, *of_quantiles, "worst_fold_skill", "effective_rows")
 
 
 def is_up(rows: Rows, label_kind: LabelKind) -> NDArray[np.bool_]:
