@@ -32,7 +32,6 @@ from fiduciary.engine.apply import Applier
 from fiduciary.engine.drift.observe import DriftObserver
 from fiduciary.engine.drift.reconcile import DriftReconciler
 from fiduciary.engine.endpoints import serving
-from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.experiments.observe import ExperimentObserver
 from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.reconcile import ExperimentReconciler
@@ -208,7 +207,7 @@ class Operator:
             observer=DriftObserver(
                 self.stores,
                 observer.platform,
-                Logs(self.stores.records),
+                self.stores.logs,
                 drift.counters,
                 drift.references,
                 drift.ledgers,
