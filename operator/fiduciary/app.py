@@ -150,6 +150,9 @@ class Operator:
         except LeaseLost as error:
             log.error("lease.lost", why=str(error))
             os._exit(3)
+        except Exception:
+            log.exception("lease.bug")  # nobody renews it from here on
+            os._exit(3)
 
     async def _work(self, cluster: AiohttpCluster) -> None:
         self._state = "syncing"
