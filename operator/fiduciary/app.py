@@ -32,7 +32,6 @@ from fiduciary.engine.apply import Applier
 from fiduciary.engine.drift.observe import DriftObserver
 from fiduciary.engine.drift.reconcile import DriftReconciler
 from fiduciary.engine.endpoints import serving
-from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.experiments.observe import ExperimentObserver
 from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.reconcile import ExperimentReconciler
@@ -151,6 +150,9 @@ class Operator:
         except LeaseLost as error:
             log.error("lease.lost", why=str(error))
             os._exit(3)
+        except Exception:
+            log.exception("lease.bug")  # nobody renews it from here on
+            os._exit(3)
 
     async def _work(self, cluster: AiohttpCluster) -> None:
         self._state = "syncing"
@@ -208,7 +210,7 @@ class Operator:
             observer=DriftObserver(
                 self.stores,
                 observer.platform,
-                Logs(self.stores.records),
+                self.stores.logs,
                 drift.counters,
                 drift.references,
                 drift.ledgers,

@@ -33,6 +33,9 @@ TAG_RESULT = "fiduciary.dev/result"
 #: A manifest lists a handful of files; whatever is larger than this is not one.
 MAX_ARTIFACT = 1 << 20
 
+#: Anybody may write tags, of up to 8 KB each: an answer of the API that is larger than this is not read on.
+MAX_ANSWER = 16 << 20
+
 
 class RegistryError(Exception):
     """MLflow did not do what was asked. ``reason`` and the message are fit for a condition."""
@@ -170,15 +173,12 @@ class Registry:
         The server resolves the location itself, so this works for proxied and for bucket artifact roots alike.
         """
         try:
-            content = await self._send("GET", "/get-artifact", params={"run_uuid": run_id, "path": path}, read=True)
+            params = {"run_uuid": run_id, "path": path}
+            return await self._send("GET", "/get-artifact", params=params, read=True, most=most)
         except RegistryError as error:
             if error.missing:
                 return None
             raise
-        if len(content) > most:
-            message = f"{path} of run {run_id} has {len(content)} bytes, expected at most {most}"
-            raise RegistryError("RegistryRefused", message)
-        return content
 
     async def manifest_digest(self, run_id: str) -> str | None:
         """``sha256:...`` of ``version/manifest.json`` as MLflow serves it now; None where there is none."""
@@ -216,18 +216,22 @@ class Registry:
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         read: bool = False,
+        most: int = MAX_ANSWER,
     ) -> bytes:
-        """One call; a read is tried twice, because a single lost packet should not show in a condition."""
+        """One call; a read is tried twice, because a single lost packet should not show in a condition.
+
+        No more than ``most`` bytes of an answer are read: whoever trains may have written it.
+        """
         try:
-            return await self._once(method, path, params, body)
+            return await self._once(method, path, params, body, most)
         except RegistryError as error:
             if not read or error.reason != "RegistryUnreachable":
                 raise
         await asyncio.sleep(random.uniform(0.2, 0.6))
-        return await self._once(method, path, params, body)
+        return await self._once(method, path, params, body, most)
 
     async def _once(
-        self, method: str, path: str, params: Mapping[str, str] | None, body: Mapping[str, Any] | None
+        self, method: str, path: str, params: Mapping[str, str] | None, body: Mapping[str, Any] | None, most: int
     ) -> bytes:
         headers = {"Authorization": f"Bearer {self._token()}"} if self._token_file else {}
         status = 0
@@ -236,8 +240,14 @@ class Registry:
                 self._slots,
                 self._http.request(method, self.uri + path, params=params, json=body, headers=headers) as response,
             ):
-                content = await response.read()
                 status = response.status
+                content = bytearray()
+                async for part in response.content.iter_chunked(1 << 16):
+                    content += part
+                    if len(content) > most:
+                        told = "" if params is None else " ".join(params.values())
+                        message = f"{self.uri}{path} {told}: more than {most} bytes, expected at most {most}"
+                        raise RegistryError("RegistryRefused", message)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             what = str(error) or type(error).__name__
             message = f"no answer from {self.uri} ({what}); what is decided does not change, it is tried again"
@@ -245,7 +255,7 @@ class Registry:
         finally:
             self._observe(path.rpartition("mlflow/")[2].lstrip("/"), status)
         if status < 300:
-            return content
+            return bytes(content)
         raise self._refusal(status, content.decode(errors="replace"))
 
     def _token(self) -> str:

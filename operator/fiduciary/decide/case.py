@@ -63,7 +63,8 @@ class Case:
 
     @cached_property
     def history(self) -> History:
-        return fold(self.world.records)
+        known = self.world.history
+        return fold(self.world.records) if known is None else known
 
     @cached_property
     def spec_key(self) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fiduciary.api.modelapproval import ModelApproval
     from fiduciary.api.modeldecision import ModelDecision
     from fiduciary.api.modelexperiment import ModelExperiment
+    from fiduciary.decide.history import History
     from fiduciary.manifests.plans import Environment
     from fiduciary.serving.observed import (
         ChildView,
@@ -210,6 +211,7 @@ class World:
     model: FinancialModel  # metadata, spec and status as stored
     platform: Platform
     records: tuple[ModelDecision, ...] = ()  # this model's log (same uid or, after a restore, same name), by sequence
+    history: History | None = None  # the same log, folded by who keeps it; None: it is folded by who looks at it
     jobs: tuple[JobView, ...] = ()
     runtimes: tuple[RuntimeView, ...] = ()
     approvals: tuple[ModelApproval, ...] = ()  # for this model, oldest first

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 REPORTER = "fiduciary.dev/operator"
 
+#: What the API server takes for the note of an event, in bytes: a longer one is refused.
+NOTE_BYTES = 1024
+
 
 class Applier:
     """Writes to the cluster. ``stores`` take in the answers, so that the next observation sees them."""
@@ -120,7 +123,7 @@ class Applier:
             "action": "Reconcile",
             "type": event.type,
             "reason": event.reason,
-            "note": event.message[:1024],
+            "note": _note(event.message),
             "regarding": {
                 "apiVersion": target.resource.api_version,
                 "kind": target.resource.kind,
@@ -151,6 +154,13 @@ def has_work(decision: Decision, step: Step) -> bool:
             return decision.finalizer == "Remove"
         case Step.STATUS:
             return decision.finalizer != "Remove"  # it would be the status of nothing
+
+
+def _note(message: str) -> str:
+    text = message.encode()
+    if len(text) <= NOTE_BYTES:
+        return message
+    return text[: NOTE_BYTES - len("…".encode())].decode(errors="ignore") + "…"
 
 
 def _decided(spec: Body) -> Body:

@@ -67,7 +67,7 @@ class Observer:
         model = stores.models.get(name)
         if model is None:
             return None
-        records = sorted(stores.records.of(name), key=lambda record: record.spec.sequence)
+        log = stores.logs.of(name, often=False)
         approvals = sorted(stores.approvals.of(name), key=lambda approval: _age(approval.metadata))
         platform = self.platform()
         trainings = [job for store in stores.trainings for job in store.of(name) if isinstance(job, JobView)]
@@ -75,7 +75,8 @@ class Observer:
         return World(
             model=model,
             platform=platform,
-            records=tuple(records),
+            records=log.records,
+            history=log.history,
             jobs=tuple(sorted(jobs, key=lambda job: (job.created_at, job.name))),
             runtimes=tuple(sorted(stores.runtimes.of(name), key=lambda runtime: runtime.name)),
             approvals=tuple(approvals),

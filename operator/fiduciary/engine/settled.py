@@ -34,6 +34,8 @@ def settled_until(stores: Stores, name: Name) -> datetime | None:
         return None
     if stores.experiments.indexed(("Open", *name)):
         return None  # an experiment may have been ruled while nobody looked
+    if _asked(stores, name):
+        return None  # it may have been asked in the last moment of the process before
     trains = (*stores.trainings, stores.runtimes)
     if "training" in status or stores.approvals.count(name) or any(store.count(name) for store in trains):
         return None
@@ -69,6 +71,12 @@ def _at_rest(stores: Stores, name: Name, status: Body) -> bool:
         return False
     served = any(entry["type"] == "Served" and entry["status"] == "True" for entry in entries(status, "conditions"))
     return not served or (_loads(stores, name) and (route is not None or bool(stores.seldon_models.count(name))))
+
+
+def _asked(stores: Stores, name: Name) -> bool:
+    """Whether a DriftPolicy of the model asks for something."""
+    bodies = (stores.policies.body(policy) for policy, _ in stores.policies.versions(name))
+    return any("requestedAction" in part(body, "status") for body in bodies if body is not None)
 
 
 def _restless(condition: Body) -> bool:

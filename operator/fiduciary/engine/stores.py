@@ -13,6 +13,7 @@ from fiduciary.api.modeldecision import ModelDecision
 from fiduciary.decide.world import Claim, JobView, PodView, QuotaView, RuntimeView
 from fiduciary.engine import kinds, othersviews, served
 from fiduciary.engine.comparisons import comparison_job
+from fiduciary.engine.decisionlog import Logs
 from fiduciary.engine.mirror import Name, Store, name_of
 from fiduciary.engine.rollout import Rollout
 from fiduciary.manifests.outcomes import scored
@@ -82,6 +83,7 @@ class Stores:
         self.records: Store[ModelDecision] = Store(
             kinds.MODELDECISION, ModelDecision.model_validate, keep=kinds.trimmed, parent=_model_in_spec
         )
+        self.logs = Logs(self.records)
         self.jobs: Store[JobView | ComparisonJob | None] = Store(kinds.JOB, _job, parent=_model_in_label)
         self.jobsets: Store[JobView | None] = Store(kinds.JOBSET, kinds.job, parent=_model_in_label)
         self.trainjobs: Store[JobView | None] = Store(kinds.TRAINJOB, kinds.job, parent=_model_in_label)

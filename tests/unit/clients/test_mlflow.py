@@ -163,6 +163,32 @@ def test_an_artifact_that_is_no_manifest_by_its_size_is_refused(lab: Lab) -> Non
         lab.ask(lambda registry: registry.manifest_digest(run))
 
 
+def test_an_artifact_without_end_is_not_read_to_its_end() -> None:
+    """Whoever trains may write to MLflow what he likes: it must not fill the memory of the operator of all."""
+    sent = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while sent < 64 * MAX_ARTIFACT:
+                await response.write(b"x" * MAX_ARTIFACT)
+                sent += MAX_ARTIFACT
+        return response
+
+    async def scenario() -> None:
+        async with _server(answer) as address:
+            registry = Registry(address)
+            with pytest.raises(RegistryError, match="expected at most 1048576") as refused:
+                await registry.manifest_digest("0" * 32)
+            assert refused.value.reason == "RegistryRefused"
+            await registry.close()
+
+    asyncio.run(scenario())
+    assert sent < 32 * MAX_ARTIFACT, "what the buffers of a connection hold, and no more"
+
+
 def test_a_refused_host_name_is_named_with_its_cure(mlflow: str) -> None:
     async def scenario() -> None:
         registry = Registry("http://mlflow.mlflow.svc:5000", connector=_as_host(mlflow))

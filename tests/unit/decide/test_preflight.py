@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fiduciary.api.modelstatus import FinancialModelStatus
 from fiduciary.decide import preflight, reasons
 from fiduciary.decide.case import Case
+from fiduciary.decide.financialmodel import decide
 from fiduciary.decide.world import Claim, QuotaView, ReferenceView
 from tests.unit.decide.worlds import PLATFORM, T0, UID, job, merged, model, pod, world
 
@@ -214,6 +216,16 @@ PENDING = [
 def test_pending_pods_are_explained(reason: str, expected: str, todo: str) -> None:
     waiting = job(model(), pods=(pod(phase="Pending", reason=reason, message="said the cluster"),))
     named(preflight.pod_obstacle(waiting), expected, "said the cluster", todo)
+
+
+def test_what_a_cluster_says_at_length_can_be_stored() -> None:
+    """The API server refuses a status with a longer text, and with it everything else that it says."""
+    told = pod(phase="Pending", reason="ErrImagePull", message="tried a mirror, and it said no; " * 300)
+    status = decide(world(jobs=(job(model(), pods=(told,)),)), T0).status
+    assert status.training is not None
+    assert status.training.message is not None
+    assert "ErrImagePull" in status.training.message
+    assert FinancialModelStatus.model_validate(status.body()) == status
 
 
 def test_what_passes_by_itself_is_no_obstacle() -> None:

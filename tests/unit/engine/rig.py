@@ -21,7 +21,6 @@ from fiduciary.engine.drift.reconcile import Sources as DriftSources
 from fiduciary.engine.drift.references import References
 from fiduciary.engine.experiments.asking import Sources
 from fiduciary.engine.experiments.gather import Gatherer
-from fiduciary.engine.experiments.log import Logs
 from fiduciary.engine.experiments.observe import ExperimentObserver
 from fiduciary.engine.experiments.outcomes import Outcomes
 from fiduciary.engine.experiments.past import Pasts
@@ -150,7 +149,7 @@ class Process:
             observer=DriftObserver(
                 self.stores,
                 observer.platform,
-                Logs(self.stores.records),
+                self.stores.logs,
                 self.drift.counters,
                 self.drift.references,
                 self.drift.ledgers,

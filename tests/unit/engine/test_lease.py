@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fiduciary.app import Operator
+from fiduciary.clients.access import Access
 from fiduciary.clients.kube import Unavailable
 from fiduciary.engine.kinds import LEASE
 from fiduciary.engine.lease import Lease, LeaseLost
-from fiduciary.settings import LeaseSettings
+from fiduciary.settings import LeaseSettings, load
 from tests.unit.engine.memory import MemoryCluster
 
 if TYPE_CHECKING:
@@ -119,3 +122,22 @@ def test_a_holder_that_sees_another_name_gives_up_at_once(
     with pytest.raises(LeaseLost, match="held by b now"):
         asyncio.run(lease.keep())
     assert clock.seconds == SETTINGS.retry
+
+
+def test_a_keeper_that_fails_is_a_lease_that_is_lost(cluster: LeaseCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody renews it any more, and another replica takes it: two would work."""
+    ended: list[int] = []
+
+    def end(status: int) -> None:
+        ended.append(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+
+    class Broken(Lease):
+        async def keep(self) -> None:
+            raise ValueError("an answer that nobody expected")
+
+    lease = Broken(cluster, "ns", "a", SETTINGS)
+    operator = Operator(load({"FIDUCIARY_SERVER_IMAGE": ""}), Access("http://127.0.0.1:1", None))
+    asyncio.run(operator._keep(lease))
+    assert ended == [3]

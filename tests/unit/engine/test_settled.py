@@ -128,3 +128,16 @@ def test_an_edited_route_and_a_missing_one_are_looked_at_now() -> None:
 
 def test_an_unknown_model_is_not_settled() -> None:
     assert settled_until(Stores(), NAME) is None
+
+
+def test_a_request_of_a_policy_is_looked_at_now() -> None:
+    """It was written, and the process ended before the model was told: nobody else would tell it."""
+    found = stores()
+    metadata = {"namespace": "quant", "name": "p", "uid": "p", "resourceVersion": "4"}
+    body = {"apiVersion": "v1", "kind": "DriftPolicy", "metadata": metadata, "spec": {"modelRef": {"name": "m"}}}
+    found.policies.put(body)
+    assert settled_until(found, NAME) is NEVER
+    asked = {"kind": "RollBack", "digest": "sha256:" + "0" * 64, "reason": "drift"}
+    metadata["resourceVersion"] = "5"
+    found.policies.put({**body, "status": {"requestedAction": asked}})
+    assert settled_until(found, NAME) is None

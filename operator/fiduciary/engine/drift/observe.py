@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from fiduciary.decide.drift.state import Reading
     from fiduciary.decide.experiment.ledgers import LedgerView, Wanted
     from fiduciary.decide.world import Platform
+    from fiduciary.engine.decisionlog import Logs
     from fiduciary.engine.drift.counted import Counted, Scrapes
-    from fiduciary.engine.experiments.log import Logs
     from fiduciary.engine.stores import Key, Stores
 
 UNCONFIGURED = "PrometheusNotConfigured: the operator's settings name no Prometheus (prometheus.url)"

@@ -17,7 +17,6 @@ from fiduciary.engine import kinds
 from fiduciary.engine.experiments.asking import Want
 from fiduciary.engine.experiments.counts import NOWHERE, Place, blind, plan_of, read
 from fiduciary.engine.experiments.kept import NOTHING, Pods, Split, Stored, followed, stored
-from fiduciary.engine.experiments.log import Logs
 from fiduciary.evidence.refusal import Refusal
 from fiduciary.serving.observed import ServingPod
 
@@ -116,7 +115,7 @@ class ExperimentObserver:
         self._platform = platform
         self._counting = None if counted is None else counted.gatherer
         self._remembering = None if counted is None else counted.pasts
-        self._logs = Logs(stores.records)
+        self._logs = stores.logs
         self._stored: dict[Key, tuple[Folded, Stored]] = {}  # the same text is read once, not at each scrape
 
     async def seen(self, key: Key, now: datetime) -> Seen | None:
