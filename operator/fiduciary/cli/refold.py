@@ -7,6 +7,7 @@ evidence is the same, bit for bit; 1: it is not, and the message says what is mi
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -22,12 +23,27 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare the export with the status; 2 where it is used wrongly."""
-    if len(arguments) != 2:
-        print("usage: python -m fiduciary.cli.refold EXPORT STATUS", file=sys.stderr)
+    """Compare the export with the status; 2 where it is used wrongly, or a file cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fiduciary.cli.refold",
+        description="Fold an experiment's exported blocks again, and compare with its status. Exit status: 0 the same "
+        "bits, 1 something is missing or differs, 2 a file cannot be read.",
+    )
+    parser.add_argument("export", type=Path, metavar="EXPORT", help="the file that the condition Exported names")
+    parser.add_argument(
+        "status", type=Path, metavar="STATUS", help="what `kubectl get modelexperiment NAME -o json` says"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        export = given.export.read_text(encoding="utf-8").splitlines()
+        status = json.loads(given.status.read_text(encoding="utf-8"))
+    except OSError as error:
+        print(f"{error.filename} cannot be read: {error.strerror}", file=sys.stderr)
         return 2
-    export, status = map(Path, arguments)
-    problem, told = compare(export.read_text(encoding="utf-8").splitlines(), json.loads(status.read_text("utf-8")))
+    except ValueError as error:
+        print(f"{given.status} is no JSON ({error}): expected what `kubectl get ... -o json` says", file=sys.stderr)
+        return 2
+    problem, told = compare(export, status)
     print(told)
     return int(problem)
 

@@ -207,8 +207,10 @@ class Said(NamedTuple):
 
 
 def said(body: Body) -> Said:
-    """``reason`` is that of Stalled where a person has to act, else of Ready. Before the first look at the object it and
-    ``phase`` are empty, and ``stalled`` is Unknown."""
+    """``reason`` is that of Stalled where a person has to act, else of Ready.
+
+    Before the first look at the object it and ``phase`` are empty, and ``stalled`` is Unknown.
+    """
     status = part(body, "status")
     found = {condition["type"]: condition for condition in entries(status, "conditions")}
     stalled = found.get("Stalled", {}).get("status", "Unknown")
