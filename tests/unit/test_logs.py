@@ -12,11 +12,12 @@ import logging
 import structlog
 from fiduciary import logs
 logs.configure("INFO")
-structlog.get_logger(part="reconcile").info("decision", wrote=["3-status"], key="FinancialModel/quant/m", phase="Failed")
+log = structlog.get_logger(part="reconcile")
+log.info("decision", wrote=["3-status"], key="FinancialModel/quant/m", phase="Shifting")
 try:
     raise ValueError("no")
 except ValueError:
-    structlog.get_logger(part="reconcile").exception("reconcile.bug", key="FinancialModel/quant/m")
+    log.exception("reconcile.bug", key="FinancialModel/quant/m")
 logging.getLogger("kopf.activities").warning("from a library")
 logging.getLogger("kopf.activities").info("too much")
 """
