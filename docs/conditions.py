@@ -136,6 +136,10 @@ FROM_TRAINER: dict[str, tuple[str, str]] = {
         "The pod, or its GPU, has not the memory that the training needs; what was in use and the limit are named.",
         "Raise `training.resources.limits.memory`, or use fewer columns, rows, members or folds.",
     ),
+    "QuantilesNotSupported": (
+        "The label has no quantiles (Direction), or the architecture does not forecast them; those that do are listed.",
+        "Remove `training.quantiles`, or use one of those.",
+    ),
     "RepeatedRows": (
         "More bars than `checks.maxMissing` equal another bar in every column: filled gaps or copies.",
         "Leave gaps empty and remove copies.",
@@ -236,6 +240,88 @@ FROM_REGISTRY: dict[str, tuple[str, str]] = {
     ),
 }
 
+FROM_EVIDENCE: dict[str, tuple[str, str]] = {
+    "LedgerAwaited": (
+        "The scorer has no ledger of the replay yet: live sessions are folded after it.",
+        "Wait; the condition Replayed says how far the replay is.",
+    ),
+    "LedgerBroken": (
+        "A row of a ledger does not hash to what it says, or the scorer found its chain broken.",
+        "Find out who wrote to the scorer's store, and restore it. Nothing of that ledger is judged.",
+    ),
+    "LedgerExists": (
+        "The scorer holds another ledger under this name; the first one counts.",
+        "Nothing, unless it is wrong: then find out who posted it.",
+    ),
+    "LedgerImpossible": (
+        "No ledger can be begun for this model; the message says why.",
+        "Correct what the message names.",
+    ),
+    "LedgerRewritten": (
+        "The ledger is shorter than what was folded, or its rows do not follow it: the scorer's store was replaced.",
+        "Restore the volume, or create another experiment.",
+    ),
+    "LedgerStands": (
+        "The scorer closes no more sessions into the ledger; its words are quoted, mostly that its calendar ends.",
+        "Use a newer image of the scorer.",
+    ),
+    "LedgerTooLong": (
+        "The ledger says that it has more sessions than a ledger can have.",
+        "Something else answers in the scorer's place: see its Service.",
+    ),
+    "PrometheusClockSkew": (
+        "Prometheus' clock and the operator's differ by more than 3 s.",
+        "Correct the clocks of the nodes.",
+    ),
+    "PrometheusOverloaded": (
+        "Prometheus answers 5xx or 429, or a limit of its queries was reached.",
+        "Give it more, or raise its query limits; it is asked again.",
+    ),
+    "PrometheusPartial": (
+        "The answer has warnings: a store behind it (Thanos, Mimir) was away.",
+        "Look at that store; half an answer is none.",
+    ),
+    "PrometheusRefused": (
+        "Prometheus refuses the query; its words are quoted.",
+        "Where it is a query of a DriftPolicy, correct it; else report it.",
+    ),
+    "PrometheusTimeout": (
+        "Prometheus did not answer in time (prometheus.timeoutSeconds).",
+        "See its load; it is asked again.",
+    ),
+    "PrometheusTooLarge": ("The answer is larger than 16 MiB.", "Find what makes so many series."),
+    "PrometheusUnauthorized": ("Prometheus refuses the token.", "Correct prometheus.tokenFile of the settings."),
+    "PrometheusUnreachable": (
+        "No connection to Prometheus.",
+        "See prometheus.url, its pod, and the operator's NetworkPolicy; it is asked again.",
+    ),
+    "PrometheusWrongSchema": (
+        "The answer is not what Prometheus' API gives: something else answers at that address.",
+        "Correct prometheus.url.",
+    ),
+    "ScorerRefused": (
+        "The scorer refuses the request; its words are quoted.",
+        "Most often images of different releases.",
+    ),
+    "ScorerTimeout": (
+        "The scorer did not answer in time (outcomes.timeoutSeconds).",
+        "See its load and its volume; it is asked again.",
+    ),
+    "ScorerTooLarge": ("The scorer's answer is larger than an answer may be.", "Report it."),
+    "ScorerUnauthorized": (
+        "The scorer does not take the operator's token, or the token cannot be made.",
+        "See outcomes.issuer, outcomes.operator and outcomes.keysUrl of the settings.",
+    ),
+    "ScorerUnavailable": (
+        "The scorer answers 503 or 429: it begins, ends, or cannot write.",
+        "Look at its volume if it lasts.",
+    ),
+    "ScorerWrongSchema": (
+        "The answer is not a scorer's of this release.",
+        "Use images of the operator's own release.",
+    ),
+}
+
 
 def of_operator() -> Iterator[tuple[str, list[Row]]]:
     """(title, rows) of each section of reasons.py, in its order."""
@@ -282,6 +368,13 @@ def registry_words(folder: Path) -> set[str]:
     return {word for source in sources for word in re.findall(r'"(Registry[A-Z]\w+)"', source)}
 
 
+def evidence_words(folder: Path, explained_above: set[str]) -> set[str]:
+    """Reasons with which the clients of Prometheus and of the outcome scorers say why there is no answer."""
+    sources = (path.read_text() for name in ("clients", "engine") for path in (folder / name).rglob("*.py"))
+    found = {word for source in sources for word in re.findall(r'"((?:Prometheus|Scorer|Ledger)[A-Z]\w+)"', source)}
+    return found - explained_above
+
+
 def table(rows: list[Row]) -> str:
     lines = ["| Word | Meaning | What to do |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| `{word}` | {meaning} | {act} |" for word, meaning, act in rows)])
@@ -313,6 +406,13 @@ def page() -> str:
         table(trainer),
         "## What the registry's client says",
         table(explained(registry_words(REGISTRY), FROM_REGISTRY, "the registry's client")),
+    ]
+    above = {word for _, rows in of_operator() for word, _, _ in rows}
+    parts += [
+        "## What Prometheus and the outcome scorers answer",
+        "Reasons of `Replayed`, the first word of the messages of `PrometheusSilent`, `CountersUnreachable` and\n"
+        "`OutcomesUnread`, and the label `reason` of `fiduciary_prometheus_errors_total`.",
+        table(explained(evidence_words(REGISTRY, above), FROM_EVIDENCE, "a client of evidence")),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict
+
+#: What a person looks for first stands first in a line.
+_FIRST = ("timestamp", "level", "event", "key")
 
 #: Loggers that say at INFO what an operator's reader does not want to read for each object.
 QUIET = ("kopf", "aiohttp", "asyncio")
@@ -22,7 +28,7 @@ def configure(level: str = "INFO") -> None:
     if person:
         last: list[Any] = [structlog.dev.ConsoleRenderer()]
     else:
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        last = [structlog.processors.format_exc_info, _in_order, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=[*shared, *last],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
@@ -41,3 +47,7 @@ def configure(level: str = "INFO") -> None:
     root.setLevel(level)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _in_order(logger: object, method: str, event: EventDict) -> EventDict:
+    return {name: event[name] for name in (*_FIRST, *event) if name in event}

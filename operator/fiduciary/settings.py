@@ -483,10 +483,18 @@ def _aliases(name: str) -> list[str]:
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name]
 
 
+#: Where pydantic's words tell a person nothing.
+_PLAIN = {
+    "extra_forbidden": "there is no such setting: misspelled, or of another release (docs/install.md lists them)",
+    "missing": "it is needed, and not there",
+}
+
+
 def _explain(error: ValidationError) -> str:
     lines: list[str] = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"]) or "settings"
         found = _USERINFO.sub("//***@", repr(problem["input"]))  # a password in an address must not reach the log
-        lines.append(f"{where}: {problem['msg']} (found {found})")
+        said = _PLAIN.get(problem["type"]) or f"{problem['msg'].removeprefix('Value error, ')} (found {found})"
+        lines.append(f"{where}: {said}")
     return "the operator's settings cannot be used: " + "; ".join(lines)

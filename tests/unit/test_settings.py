@@ -57,7 +57,7 @@ def test_the_file_is_camel_case_and_the_environment_beats_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("conections: {}", "conections: Extra inputs are not permitted"),
+        ("conections: {}", "conections: there is no such setting"),
         ("connections: {mlflow: {trackingUri: mlflow:5000}}", "connections.mlflow.trackingUri: String should match"),
         ("allowedUris: [desk]", "'desk' is no URI prefix: expected e.g. 's3://desk/'"),
         ("lease: {duration: 5, renewDeadline: 10}", "duration (5.0) > renewDeadline (10.0) > retry (2.0) must hold"),

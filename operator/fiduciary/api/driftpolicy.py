@@ -341,6 +341,7 @@ class DriftPolicy(Resource):
         columns=(
             Column("Model", ".spec.modelRef.name"),
             Column("State", ".status.phase", description="One word for the state"),
+            Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', description="Why it is (not) judged"),
             Column("Worst", ".status.worst", description="Monitor that is nearest to its threshold"),
             Column("Score", ".status.score", description="Its score and the threshold of the alarm"),
             Column("Window", ".status.lastWindow", "date", description="Age of the last window that was judged"),

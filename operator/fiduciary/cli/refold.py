@@ -8,6 +8,7 @@ what is missing or differs.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -23,13 +24,29 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare the export with the status; 2 where it is used wrongly."""
-    if len(arguments) < 2:
-        print("usage: python -m fiduciary.cli.refold EXPORT... STATUS", file=sys.stderr)
+    """Compare the export with the status; 2 where it is used wrongly, or a file cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fiduciary.cli.refold",
+        description="Fold an experiment's exported blocks again, and compare with its status. Exit status: 0 the same "
+        "bits, 1 something is missing or differs, 2 a file cannot be read.",
+    )
+    parser.add_argument(
+        "exports", type=Path, nargs="+", metavar="EXPORT", help="the file of condition Exported, and the numbered ones"
+    )
+    parser.add_argument(
+        "status", type=Path, metavar="STATUS", help="what `kubectl get modelexperiment NAME -o json` says"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        lines = [line for export in given.exports for line in export.read_text(encoding="utf-8").splitlines()]
+        status = json.loads(given.status.read_text(encoding="utf-8"))
+    except OSError as error:
+        print(f"{error.filename} cannot be read: {error.strerror}", file=sys.stderr)
         return 2
-    *exports, status = map(Path, arguments)
-    lines = (line for export in exports for line in export.read_text(encoding="utf-8").splitlines())
-    problem, told = compare(lines, json.loads(status.read_text("utf-8")))
+    except ValueError as error:
+        print(f"{given.status} is no JSON ({error}): expected what `kubectl get ... -o json` says", file=sys.stderr)
+        return 2
+    problem, told = compare(lines, status)
     print(told)
     return int(problem)
 

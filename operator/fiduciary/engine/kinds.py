@@ -207,14 +207,19 @@ class Said(NamedTuple):
 
 
 def said(body: Body) -> Said:
-    """``phase`` and ``reason`` (of Ready) are empty, ``stalled`` is "Unknown", before the first look at the object."""
+    """``reason`` is that of Stalled where a person has to act, else of Ready.
+
+    Before the first look at the object it and ``phase`` are empty, and ``stalled`` is Unknown.
+    """
     status = part(body, "status")
     found = {condition["type"]: condition for condition in entries(status, "conditions")}
+    stalled = found.get("Stalled", {}).get("status", "Unknown")
+    why = found.get("Stalled" if stalled == "True" else "Ready", {})
     return Said(
         intern(body["metadata"].get("namespace", "")),
         intern(status.get("phase") or ""),
-        intern(found.get("Stalled", {}).get("status", "Unknown")),
-        intern(found.get("Ready", {}).get("reason", "")),
+        intern(stalled),
+        intern(why.get("reason", "")),
     )
 
 

@@ -208,7 +208,7 @@ class _Stores:
         synced = GaugeMetricFamily("fiduciary_mirror_synced", "1: listed once, completely", labels=["kind"])
         objects = GaugeMetricFamily(
             "fiduciary_objects",
-            "Objects by phase, status of Stalled (True: a person has to act) and reason of Ready",
+            "Objects by phase and status of Stalled (True: a person has to act), with its reason, else that of Ready",
             labels=["kind", *Said._fields],
         )
         now = self._clock()

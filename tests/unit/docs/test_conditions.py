@@ -32,3 +32,5 @@ def test_no_explanation_is_left_over() -> None:
         generator.REGISTRY
     )
     assert set(generator.FROM_REGISTRY) == generator.registry_words(generator.REGISTRY)
+    above = {word for _, rows in generator.of_operator() for word, _, _ in rows}
+    assert set(generator.FROM_EVIDENCE) == generator.evidence_words(generator.REGISTRY, above)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import yaml
+from pydantic import AliasChoices, BaseModel
 
 from fiduciary.api.crd import KINDS
-from fiduciary.settings import ENVIRONMENT, PREFIX
+from fiduciary.settings import ENVIRONMENT, PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [
@@ -78,6 +79,25 @@ def test_variables_of_the_operator_are_ones_that_it_takes() -> None:
     assert set(re.findall(r"\{name: (FIDUCIARY_\w+)", text)) <= known
     (listed,) = re.findall(r"`FIDUCIARY_` and (.*?)\. One that", text, re.DOTALL)
     assert {PREFIX + word for word in re.findall(r"`([A-Z_]+)`", listed)} == known - {PREFIX + "CONFIG"}
+
+
+def keys(model: type[BaseModel]) -> set[str]:
+    """Names of all settings, as the file has them."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        found.add(str(field.validation_alias.choices[0]) if isinstance(field.validation_alias, AliasChoices) else name)
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found |= keys(kind)
+    return found
+
+
+def test_every_setting_is_explained() -> None:
+    """In the installation guide, or as a comment of the file that overlays replace."""
+    explained = TEXTS["docs/install.md"] + (ROOT / "deploy/kustomize/operator/config.yaml").read_text()
+    words = set(re.findall(r"\w+", explained))
+    own = {"namespace", "identity"}  # which the Deployment fills in
+    assert sorted(keys(Settings) - words - own) == []
 
 
 def resources(text: str) -> list[dict[str, Any]]:

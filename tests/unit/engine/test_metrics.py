@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 NAME = ("quant", "spx")
 
 
-def model(version: int, *, phase: str | None = None, stalled: str = "False", ready: str = "Serving") -> Body:
+def model(version: int, *, phase: str | None = None, stalled: str = "False", why: str = "NoActionNeeded") -> Body:
     """A FinancialModel; without ``phase`` nobody has looked at it yet."""
     metadata = {"namespace": NAME[0], "name": NAME[1], "uid": "u", "resourceVersion": str(version)}
     body: Body = {"apiVersion": "fiduciary.dev/v1alpha1", "kind": "FinancialModel", "metadata": metadata, "spec": {}}
     if phase is not None:
         conditions = [
-            {"type": "Ready", "status": "True", "reason": ready},
-            {"type": "Stalled", "status": stalled, "reason": "NoActionNeeded"},
+            {"type": "Ready", "status": "True", "reason": "Serving"},
+            {"type": "Stalled", "status": stalled, "reason": why},
         ]
         body["status"] = {"phase": phase, "conditions": conditions}
     return body
@@ -45,7 +45,7 @@ def test_objects_are_counted_by_what_they_say_of_themselves() -> None:
 
     stores.models.put(model(1))
     assert said() == {("FinancialModel", "quant", "", "", "Unknown"): 1}
-    stores.models.put(model(2, phase="Stalled", stalled="True", ready="ReferenceMissing"))
+    stores.models.put(model(2, phase="Stalled", stalled="True", why="ReferenceMissing"))
     assert said() == {("FinancialModel", "quant", "Stalled", "ReferenceMissing", "True"): 1}
     stores.models.put(model(1))  # old news
     stores.models.put(model(3, phase="Serving"))
