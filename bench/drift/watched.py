@@ -22,6 +22,7 @@ from bench.drift.cost import BINS, DIGEST, ROWS, benched
 from fiduciary.api.versions import StandingVersion
 from fiduciary.clients import prometheus_answers
 from fiduciary.decide.drift import series
+from fiduciary.decide.drift.report import stored
 from fiduciary.decide.drift.state import FeatureCounts, Reading, State
 from fiduciary.decide.drift.windows import Edge
 from fiduciary.decide.drift.world import ModelFacts, World
@@ -168,9 +169,11 @@ async def watched(models: int = 1000, features: int = 20, windows: int = 3) -> d
         policies[name] = before.model_copy(update={"status": decision.status})
         aim(name, Edge(decision.state.edge, decision.state.window), closing.reading.at)
 
+    assert old.status.evidence is not None
+    begun = stored(old.status.evidence)
+    assert isinstance(begun, State)
     for name in names:
-        begun = states.of(name, old.status.evidence)
-        assert isinstance(begun, State)
+        states.keep(name, old.status.evidence, begun)
         aim(name, Edge(begun.edge, begun.window), begun.ended)
     await ask()
     looks = reads = judges = 0.0

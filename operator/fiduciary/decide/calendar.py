@@ -59,6 +59,17 @@ def session_times(calendars: Mapping[str, Any], exchange: str, day: date) -> tup
     return (open_ if open_ < close else open_ - timedelta(days=1)), close
 
 
+def open_between(calendars: Mapping[str, Any], exchange: str, since: datetime, until: datetime) -> bool:
+    """Whether a part of any session lies between two moments. Raises CalendarUnknown as :func:`is_session`."""
+    day = since.date() - timedelta(days=1)  # of the exchange's own date, which may be another than UTC's
+    while day <= until.date() + timedelta(days=1):
+        times = session_times(calendars, exchange, day)
+        if times is not None and times[0] < until and since < times[1]:
+            return True
+        day += timedelta(days=1)
+    return False
+
+
 def zone_of(calendars: Mapping[str, Any], exchange: str) -> ZoneInfo:
     """The time zone in which the exchange counts its days. Raises CalendarUnknown as :func:`is_session`."""
     if exchange == ALWAYS_OPEN:

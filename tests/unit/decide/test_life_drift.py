@@ -227,6 +227,39 @@ def test_two_policies_do_not_fight() -> None:
     assert len(sim.created) == 3
 
 
+def test_a_budget_that_another_policy_used_up_holds_what_was_asked_before_that() -> None:
+    """While an operator was away, say, nobody took the second request back."""
+    spec = {"actions": {"retrain": {"maxPerWeek": 1}}}
+    sim = served(ROLLING)
+    sim.advance(days=30)
+    ask(sim, "Retrain", "zeta", digit="b", spec=spec)
+    ask(sim, "Retrain", "alpha", digit="c", spec=spec)
+    calm(sim, 20)
+    trained(sim, NO_SKILL)
+    calm(sim, 20)
+    assert [record.cause.policy for record in of_drift(sim)] == ["zeta"]
+    assert held_by(sim) == reasons.BUDGET_USED_UP
+    sim.advance(days=7)
+    calm(sim, 20)
+    assert [record.cause.policy for record in of_drift(sim)] == ["zeta", "alpha"]
+
+
+def test_a_policy_cools_down_though_it_asks_as_if_it_had_not() -> None:
+    """A status that was restored, say, or written by a process that did not know of the record."""
+    sim = served(ROLLING)
+    sim.advance(days=30)
+    ask(sim, "Retrain", digit="b")
+    trained(sim, NO_SKILL)
+    calm(sim, 20)
+    sim.ask()
+    ask(sim, "Retrain", digit="c")
+    calm(sim, 20)
+    assert held_by(sim) == reasons.COOLING_DOWN
+    sim.advance(days=1)
+    calm(sim, 20)
+    assert len(of_drift(sim)) == 2
+
+
 # --- a rollback ------------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +328,27 @@ def test_what_holds_a_rollback(why: str, reason: str, change: Callable[[Simulate
     assert held_by(sim) == reason, sim.condition("ActionHeld")
     assert of_drift(sim) == []
     assert digest_of(sim, "2") == (sim.status.champion and sim.status.champion.digest)
+
+
+def test_a_rollback_of_another_policy_uses_the_budget_of_a_day_up() -> None:
+    sim = promoted()
+    ask(sim, "RollBack", "first")
+    calm(sim, 20)
+    assert answers(sim) == "1"
+    sim.edit({"training": {"seed": 10}})
+    trained(sim)
+    calm(sim, 20)
+    approve(sim, "third")
+    calm(sim, 20)
+    serves = answers(sim)
+    assert serves != "1"
+    ask(sim, "RollBack", "second", digit="b")
+    calm(sim, 20)
+    assert held_by(sim) == reasons.BUDGET_USED_UP
+    assert answers(sim) == serves
+    sim.advance(days=1)
+    calm(sim, 20)
+    assert answers(sim) == "1"
 
 
 def test_days_without_retrain_do_not_hold_a_rollback() -> None:

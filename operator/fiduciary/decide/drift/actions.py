@@ -7,27 +7,24 @@ carried out by the FinancialModel alone, one request at a time, through its deci
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import identity, reasons
 from fiduciary.decide.calendar import CalendarUnknown, is_session
 from fiduciary.decide.drift import health
-from fiduciary.decide.drift.held import Held, frozen, gone_back_to
+from fiduciary.decide.drift.held import Held, cooling, frozen, gone_back_to, used_up
 from fiduciary.decide.drift.state import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
-
     from fiduciary.api.driftpolicy import Monitor
     from fiduciary.decide.drift.case import Case
     from fiduciary.decide.drift.state import Alarm, State
-    from fiduciary.decide.drift.world import Acted, Asked, ModelFacts
+    from fiduciary.decide.drift.world import Asked
 
 MOST_WITHDRAWN = 4
-WEEK, DAY = timedelta(days=7), timedelta(days=1)
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,23 +163,7 @@ def _busy(case: Case) -> Held | None:
 
 
 def _cooling(case: Case) -> Held | None:
-    # After a rollback as well: another version serves, and what it sees is not known yet.
-    model = case.model
-    mine = [] if model is None else [one for one in model.acted if one.policy == case.name]
-    cooldown = timedelta_of(case.spec.actions.retrain.cooldown)
-    last = max(mine, key=lambda one: one.at, default=None)
-    if last is None or case.moment >= last.at + cooldown:
-        return None
-    until, what = last.at + cooldown, "retrain" if last.kind == "Retrain" else "rollback"
-    return Held(
-        reasons.COOLING_DOWN,
-        f"this policy's last {what} was recorded at {last.at:%Y-%m-%d %H:%M} UTC; {_not_before(until)}",
-        until,
-    )
-
-
-def _week_used_up(case: Case) -> Held | None:
-    return _used_up(case, "Retrain", WEEK, case.spec.actions.retrain.max_per_week, "retrains in seven days")
+    return cooling(case.spec, () if case.model is None else case.model.acted, case.name, case.moment)
 
 
 def _few_rows(case: Case) -> Held | None:
@@ -259,35 +240,21 @@ def _too_late(case: Case) -> Held | None:
     )
 
 
-def _day_used_up(case: Case) -> Held | None:
-    return _used_up(case, "RollBack", DAY, case.spec.actions.roll_back.max_per_day, "rollbacks in 24 hours")
+def _retrains_used_up(case: Case) -> Held | None:
+    return used_up(case.spec, () if case.model is None else case.model.acted, "Retrain", case.moment)
+
+
+def _rollbacks_used_up(case: Case) -> Held | None:
+    return used_up(case.spec, () if case.model is None else case.model.acted, "RollBack", case.moment)
 
 
 RULES = {
     "RollBack": (
         *(_killed, _suspended, _deleted, _dry_run, _unseen, _pinned, _nothing_before, _returned),
-        *(_too_late, _day_used_up),
+        *(_too_late, _rollbacks_used_up),
     ),
     "Retrain": (
         *(_killed, _suspended, _deleted, _dry_run, _unseen, _fixed, _frozen, _busy),
-        *(_cooling, _week_used_up, _few_rows),
+        *(_cooling, _retrains_used_up, _few_rows),
     ),
 }
-
-
-def _done(case: Case, kind: Asked) -> Iterable[Acted]:
-    model: ModelFacts | None = case.model
-    return () if model is None else tuple(one for one in model.acted if one.kind == kind)
-
-
-def _used_up(case: Case, kind: Asked, span: timedelta, most: int, what: str) -> Held | None:
-    """Of all policies of the model together: two of them must not do twice what one may do once."""
-    recent = sorted(one.at for one in _done(case, kind) if one.at > case.moment - span)
-    if len(recent) < most:
-        return None
-    until = recent[-most] + span
-    return Held(reasons.BUDGET_USED_UP, f"{len(recent)} {what}, at most {most}; {_not_before(until)}", until)
-
-
-def _not_before(moment: datetime) -> str:
-    return f"not before {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

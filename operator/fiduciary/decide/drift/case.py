@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fiduciary.decide import reasons
+from fiduciary.decide.calendar import CalendarUnknown, open_between
 from fiduciary.decide.drift.alarms import ended, updated
 from fiduciary.decide.drift.calibrate import REALISED, key
 from fiduciary.decide.drift.estimate import estimated
@@ -179,6 +180,8 @@ class Case:
     def _closed(self, calibrated: Calibrated, state: State, window: Window) -> State:
         state = replace(state, edge=window.end, window=window.last, chain=chained(state.chain, window.end))
         if window.why:
+            if self._shut(calibrated, window):
+                return state
             return replace(state, skipped=state.skipped + 1, why=window.why)
         rates, run_time = dict(calibrated.missing), calibrated.run_time
         missing = {its.name: its for its in self.spec.monitors if its.missing is not None}
@@ -198,6 +201,18 @@ class Case:
             estimate=estimated(calibrated.expected, window.prediction),
         )
         return updated(self.spec.monitors, calibrated, state, window.end.at // 1000)
+
+    def _shut(self, calibrated: Calibrated, window: Window) -> bool:
+        """Nobody asks for predictions at night: a window without rows in which the exchange was closed is none that was
+        missed, and what was said of the one before it still is."""
+        length = calibrated.grid.length
+        if not length or window.rows:
+            return False
+        try:
+            began, ended_ = at(window.first * length // 1000), at(window.end.at // 1000)
+            return not open_between(self.calendars, self.exchange, began, ended_)
+        except CalendarUnknown:
+            return False
 
     def _answered(self, calibrated: Calibrated, state: State, value: QueryValue) -> State:
         its = next((one for one in self.spec.monitors if one.name == value.monitor and one.query is not None), None)

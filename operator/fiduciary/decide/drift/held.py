@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import reasons
 from fiduciary.decide.calendar import CalendarUnknown, zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from fiduciary.api.driftpolicy import DriftPolicySpec
+    from fiduciary.decide.drift.world import Acted, Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,35 @@ def frozen(stretches: Iterable[str], calendars: Mapping[str, Any], exchange: str
             thaw = datetime.combine(last + timedelta(days=1), datetime.min.time(), zone) if last < date.max else None
             return Held(reasons.IN_FREEZE, f"guards.freeze: no retrain from {first} to {last}", thaw)
     return None
+
+
+def cooling(spec: DriftPolicySpec, acted: Iterable[Acted], policy: str, now: datetime) -> Held | None:
+    """The time after the last action of the policy of this name, in which it retrains nothing. After a rollback as
+    well: another version serves, and what it sees is not known yet."""
+    last = max((one for one in acted if one.policy == policy), key=lambda one: one.at, default=None)
+    cooldown = timedelta_of(spec.actions.retrain.cooldown)
+    if last is None or now >= last.at + cooldown:
+        return None
+    until, what = last.at + cooldown, "retrain" if last.kind == "Retrain" else "rollback"
+    told = f"this policy's last {what} was recorded at {last.at:%Y-%m-%d %H:%M} UTC; {_not_before(until)}"
+    return Held(reasons.COOLING_DOWN, told, until)
+
+
+def used_up(spec: DriftPolicySpec, acted: Iterable[Acted], kind: Asked, now: datetime) -> Held | None:
+    """The budget of all policies of the model together: two of them must not do twice what one may do once."""
+    if kind == "Retrain":
+        span, most, what = timedelta(days=7), spec.actions.retrain.max_per_week, "retrains in seven days"
+    else:
+        span, most, what = timedelta(days=1), spec.actions.roll_back.max_per_day, "rollbacks in 24 hours"
+    recent = sorted(one.at for one in acted if one.kind == kind and one.at > now - span)
+    if len(recent) < most:
+        return None
+    until = recent[-most] + span
+    return Held(reasons.BUDGET_USED_UP, f"{len(recent)} {what}, at most {most}; {_not_before(until)}", until)
+
+
+def _not_before(moment: datetime) -> str:
+    return f"not before {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def gone_back_to(version: str | None) -> str:

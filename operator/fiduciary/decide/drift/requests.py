@@ -1,8 +1,9 @@
 """What the FinancialModel does about the requests of its policies: one at a time, each once, and never against people.
 
-A policy publishes ``status.requestedAction``. Whether its alarms justify it (cooldown, budgets, new rows) was judged
-there; here stands what the model has against it in the moment in which it would be carried out: a chain of small rules,
-the first that holds says why. What is held waits, until its policy takes it back.
+A policy publishes ``status.requestedAction``. Whether its alarms justify it was judged there; here stands what the model
+has against it in the moment in which it would be carried out: a chain of small rules, the first that holds says why.
+Cooldown and budgets are among them, since a request may have been carried out after this one was published. What is
+held waits, until its policy takes it back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fiduciary.api.quantities import timedelta_of
 from fiduciary.decide import reasons, records
 from fiduciary.decide.calendar import ALWAYS_OPEN
 from fiduciary.decide.decision import Event
-from fiduciary.decide.drift.held import Held, frozen, gone_back_to
+from fiduciary.decide.drift.held import Held, cooling, frozen, gone_back_to, used_up
 from fiduciary.decide.due import REQUEST, ROLLING, Due, planned
 from fiduciary.decide.serving.following import active, experiments_decide, watches
 from fiduciary.decide.serving.waysback import ways_back
@@ -165,6 +166,14 @@ def _busy(case: Case, history: History, one: Request) -> Held | None:
     return Held(reasons.MODEL_BUSY, f"{what}: one thing at a time") if what else None
 
 
+def _cooling(case: Case, history: History, one: Request) -> Held | None:
+    return cooling(one.policy.spec, history.acted, one.name, case.now)
+
+
+def _retrains_used_up(case: Case, history: History, one: Request) -> Held | None:
+    return used_up(one.policy.spec, history.acted, "Retrain", case.now)
+
+
 # --- a rollback ------------------------------------------------------------------------------------------------------
 
 
@@ -197,10 +206,14 @@ def _too_late(case: Case, history: History, one: Request) -> Held | None:
     return Held(reasons.TOO_LATE_TO_ROLL_BACK, message)
 
 
+def _rollbacks_used_up(case: Case, history: History, one: Request) -> Held | None:
+    return used_up(one.policy.spec, history.acted, "RollBack", case.now)
+
+
 _ALWAYS = (_killed, _suspended, _edited, _about_another)
 RULES: Mapping[Asked, tuple[Callable[[Case, History, Request], Held | None], ...]] = {
-    "RollBack": (*_ALWAYS, _pinned, _nowhere, _returned, _too_late),
-    "Retrain": (*_ALWAYS, _fixed, _frozen, _busy),
+    "RollBack": (*_ALWAYS, _pinned, _nowhere, _returned, _too_late, _rollbacks_used_up),
+    "Retrain": (*_ALWAYS, _fixed, _frozen, _busy, _cooling, _retrains_used_up),
 }
 
 

@@ -15,7 +15,7 @@ from fiduciary.decide.drift.notices import cloud_event, postable
 from fiduciary.decide.drift.record import MOST_RECORDS
 from fiduciary.decide.drift.report import folded
 from fiduciary.decide.drift.state import FeatureCounts, Reading, State, Stream
-from fiduciary.decide.drift.world import Health, LogHead, QueryValue, RecordedAlarm, SessionLoss
+from fiduciary.decide.drift.world import Health, LogHead, QueryValue, RecordedAlarm, SessionLoss, World
 from fiduciary.decide.driftpolicy import decide
 from fiduciary.evidence.codec import encode
 from fiduciary.evidence.conformal import ConformalCusum
@@ -186,6 +186,19 @@ def test_rows_that_do_not_come_are_stale_by_the_exchange() -> None:
     assert "XNYS has closed 3 sessions since" in condition(decision, "Ready").message
 
 
+def hourly(its: Watch, end: datetime) -> World:
+    """A policy of windows of an hour, five of which it has judged; the last ended at ``end`` with row 300."""
+    dp = policy({"window": {"length": "1h", "rows": None}})
+    known = calibrated(policy().spec, UID, VERSION, "Volatility", reference())
+    assert isinstance(known, Calibrated)
+    known = replace(known, key=key(dp.spec, UID, VERSION), grid=Grid(60, 60, 3_600_000, 30, 90))
+    grown = int(end.timestamp() * 1000)
+    streams = tuple(Stream(gauge.monitor, gauge.name) for gauge in known.gauges)
+    edge, number = Reading(grown, 300), grown // 3_600_000 - 1
+    state = State(known.key, edge=edge, window=number, folded=5, ended=grown, grown=grown, rows=300, streams=streams)
+    return replace(its.world(), policy=dp, calibrated=known, state=state, model=replace(FACTS, calendar="XNYS"))
+
+
 @pytest.mark.parametrize(
     ("now", "stale"),
     [
@@ -196,18 +209,36 @@ def test_rows_that_do_not_come_are_stale_by_the_exchange() -> None:
     ],
 )
 def test_windows_in_which_the_exchange_is_closed_make_no_rows_late(now: str, stale: bool) -> None:
-    its = Watch()
-    spec = {"window": {"length": "1h", "rows": None}}
-    hourly = policy(spec)
-    known = calibrated(policy().spec, UID, VERSION, "Volatility", reference())
-    assert isinstance(known, Calibrated)
-    known = replace(known, key=key(hourly.spec, UID, VERSION), grid=Grid(60, 60, 3_600_000, 30, 90))
-    grown = int(datetime(2026, 11, 6, 21, tzinfo=UTC).timestamp() * 1000)  # Friday's close
-    streams = tuple(Stream(gauge.monitor, gauge.name) for gauge in known.gauges)
-    state = State(known.key, folded=5, ended=grown, grown=grown, rows=300, edge=Reading(grown, 300), streams=streams)
-    world = replace(its.world(), policy=hourly, calibrated=known, state=state, model=replace(FACTS, calendar="XNYS"))
+    world = hourly(Watch(), datetime(2026, 11, 6, 21, tzinfo=UTC))  # Friday's close
     found = condition(decide(world, datetime.fromisoformat(now).replace(tzinfo=UTC)), "DataHealthy")
     assert (found.reason == "Stale") is stale
+
+
+@pytest.mark.parametrize(
+    ("close", "end", "rows", "judged"),
+    [
+        ("2026-11-06T21:00", "2026-11-06T22:00", 0, None),  # Friday evening
+        ("2026-11-06T21:00", "2026-11-08T22:00", 0, None),  # nobody looked at the weekend
+        ("2026-11-06T21:00", "2026-11-09T15:00", 0, False),  # Monday's first window: it was open for half an hour
+        ("2026-11-27T18:00", "2026-11-27T19:00", 0, None),  # a half day after Thanksgiving, closed at 13:00
+        ("2026-10-30T20:00", "2026-11-02T14:00", 0, None),  # New York's clocks are set back: it opens at 14:30 UTC
+        ("2026-10-30T20:00", "2026-11-02T15:00", 0, False),
+        ("2026-11-06T21:00", "2026-11-06T22:00", 3, False),  # rows came all the same
+        ("2026-11-06T21:00", "2031-11-08T22:00", 0, False),  # no calendar reaches so far
+    ],
+)
+def test_a_window_in_which_the_exchange_is_closed_is_nothing_that_was_missed(
+    close: str, end: str, rows: int, judged: bool | None
+) -> None:
+    close_, end_ = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (close, end))
+    world = hourly(Watch(), close_)
+    world = replace(world, readings=(Reading(int(end_.timestamp() * 1000), 300 + rows),))
+    decision = decide(world, end_ + timedelta(seconds=30))
+    assert decision.state is not None
+    assert (decision.state.folded, decision.state.skipped) == (5, 0 if judged is None else 1)
+    assert decision.state.edge == world.readings[0], "the next window begins here all the same"
+    assert bool(decision.state.why) is (judged is False)
+    assert (condition(decision, "DataHealthy").reason == "CountsSeen") is (judged is None)
 
 
 def test_a_process_that_cannot_ask_says_so_and_one_that_sees_no_row_waits_for_the_first() -> None:
