@@ -1,4 +1,5 @@
-"""What stands on the sandbox's cluster: a Gateway, MLflow, Prometheus, the operator, and a namespace for the samples.
+"""What stands on the sandbox's cluster: a Gateway, MLflow, Prometheus, Alertmanager, the operator, and a namespace for
+the samples.
 
 Every manifest is a kustomization of deploy/, or upstream's own; every image is built from a Dockerfile of this
 checkout. Images get their content key as tag, so a changed file rolls exactly the workloads that it concerns.
@@ -111,11 +112,14 @@ def registry(cluster: Cluster, steps: Steps) -> None:
 
 
 def monitoring(cluster: Cluster, steps: Steps) -> None:
-    folder = IMAGES / "prometheus"
-    tag = "fiduciary-prometheus:" + images.key(folder / "Dockerfile", folder)
-    loaded = cluster.add_image(steps, tag, folder / "Dockerfile", folder)
-    overlay = (cluster, steps, "prometheus", DEPLOY / "prometheus", "monitoring", "prometheus")
-    _workload(*overlay, {"fiduciary-prometheus": tag}, loaded)
+    """Prometheus, from which evidence comes, and Alertmanager, which hears of drift: both as Debian packages them."""
+    for name in ("prometheus", "alertmanager"):
+        folder = IMAGES / name
+        tag = f"fiduciary-{name}:" + images.key(folder / "Dockerfile", folder)
+        loaded = cluster.add_image(steps, tag, folder / "Dockerfile", folder)
+        # Prometheus brings the namespace of both.
+        after = (loaded, "prometheus: objects") if name == "alertmanager" else (loaded,)
+        _workload(cluster, steps, name, DEPLOY / name, "monitoring", name, {f"fiduciary-{name}": tag}, *after)
 
 
 def operator(cluster: Cluster, steps: Steps) -> None:

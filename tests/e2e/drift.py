@@ -156,6 +156,13 @@ class Desk:
     def alarms(self) -> list[dict[str, Any]]:
         return [record for record in self.service.records() if record["action"] == "Alarm"]
 
+    def alerts(self) -> list[dict[str, Any]]:
+        """What is firing of the policy `spx` in Alertmanager."""
+        (pod,) = self.cluster.list("pod", MONITORING, "app.kubernetes.io/name=alertmanager")
+        matchers = f'filter=namespace="{self.service.namespace}"&filter=policy="spx"'
+        path = f"api/v2/alerts?{quote(matchers, safe='=&')}"
+        return self.cluster.pod(MONITORING, pod["metadata"]["name"], 9093, path).json()
+
     def undisturbed(self, name: str) -> State:
         """What a policy that nobody kills or blinds finds in the windows that were sent, one after the other."""
         its, champion = self.policy(name), self.trial.champion

@@ -6,6 +6,7 @@ The tests run in the order of this file. Two policies watch: `spx` the inputs, `
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,9 +60,9 @@ def desk(
     found = Desk(Trial(service, market, {}), node, market, registry)
     found.deliver(TRAINED_TO)
     found.trial = Trial.begin(service, market, on_claim("spx", FILE, SPEC))
-    # Days pass in milliseconds here: by the clock no session has passed since the training. Nothing is asked for until
+    # Days pass in milliseconds here: by the clock no session has passed since the training. Nothing is retrained until
     # what was found has been compared.
-    actions, guards = {"retrain": {"minNewRows": 0}}, {"dryRun": True}
+    actions, guards = {"retrain": {"minNewRows": 0}}, {"freeze": ["2020-01-01/2099-12-31"]}
     cluster.apply(policy("spx", "spx", INPUTS, actions=actions, guards=guards), namespace=namespace)
     cluster.apply(policy("broken", "spx", GONE), namespace=namespace)
     for name in ("spx", "broken"):
@@ -120,14 +121,21 @@ def test_drift_is_found_where_it_is_though_the_operator_is_killed_and_cannot_see
     assert state(desk.policy("broken")).alarms == desk.undisturbed("broken").alarms == ()
     (record,) = [one["evidence"]["summary"]["alarms"] for one in desk.alarms()]
     assert [one["digest"] for one in record] == [alarm.digest], "recorded once"
-    assert condition(found, "ActionHeld").get("reason") == "DryRun"
+    assert condition(found, "ActionHeld").get("reason") == "InFreeze"
+    (firing,) = cluster.poll(desk.alerts, bool, 30, "Alertmanager has the alarm")
+    assert firing["annotations"]["evidence"] == alarm.digest
+    assert "AlertsDelivered" not in {one["type"] for one in found["status"]["conditions"]}
 
 
 def test_a_retrain_has_to_earn_its_place(desk: Desk, cluster: Cluster) -> None:
     service, first = desk.service, desk.trial.champion
     (alarm,) = desk.alarms()
     desk.deliver(RETRAINED_TO)
-    cluster.patch("dp", "spx", {"spec": {"guards": {"dryRun": False}}}, service.namespace)
+    (firing,) = desk.alerts()
+    cluster.patch("dp", "spx", {"spec": {"guards": {"freeze": None}}}, service.namespace)
+    cluster.poll(desk.alerts, lambda left: not left, 60, "the alarm is over in Alertmanager, since it was acted on")
+    # It was told so: by itself it would have forgotten the alarm later.
+    assert datetime.now(UTC) < datetime.fromisoformat(firing["endsAt"])
 
     def challenged(fm: Object) -> bool:
         return fm["status"].get("challenger", {}).get("digest") not in (None, first["digest"])
