@@ -1,9 +1,9 @@
 """What the FinancialModel does about the requests of its policies: one at a time, each once, and never against people.
 
-A policy publishes ``status.requestedAction``. Whether its alarms justify it was judged there; here stands what the model
-has against it in the moment in which it would be carried out: a chain of small rules, the first that holds says why.
-Cooldown and budgets are among them, since a request may have been carried out after this one was published. What is
-held waits, until its policy takes it back.
+A policy publishes ``status.requestedAction``. Whether its alarms justify it was judged there; here stands what the
+model has against it in the moment in which it would be carried out: a chain of small rules, the first that holds says
+why. Cooldown and budgets are among them, since another request may have been carried out after this one was published.
+What is held waits, until its policy takes it back.
 """
 
 from __future__ import annotations
