@@ -86,12 +86,13 @@ def pod(body: Body) -> ServingPod:
     # What a container wrote when it ended has a form (see servingdocument), and is read as such, not as words.
     container, message = told.get("name", ""), waiting.get("message", "")
     reason = (waiting or part(state, "terminated")).get("reason", "")
+    ready = next((one for one in entries(status, "conditions") if one["type"] == "Ready"), Body())
     if itself := _of_the_pod(status, started="running" in state or bool(ended)):
         container, (reason, message) = "", itself
     return ServingPod(
         name=intern(metadata["name"]),
         phase=status.get("phase", "Unknown"),
-        ready=any(c["type"] == "Ready" and c["status"] == "True" for c in entries(status, "conditions")),
+        ready=ready.get("status") == "True",
         container=container,
         reason=reason,
         message=message,
@@ -100,6 +101,7 @@ def pod(body: Body) -> ServingPod:
         termination_message=ended.get("message", "") if container else "",
         restarts=sum(status.get("restartCount", 0) for status in servers),
         created_at=created(body),
+        unready_since=moment(ready.get("lastTransitionTime")) if ready.get("status") != "True" else None,
         image_id=intern(next((status.get("imageID", "") for status in servers if status["name"] in SERVERS), "")),
         deleting="deletionTimestamp" in metadata,
         failed=sum(map(_failed, servers)),

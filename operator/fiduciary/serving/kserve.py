@@ -32,8 +32,9 @@ class KServeBackend:
     """Pods are KServe's, Services and the split are ours.
 
     KServe v0.20's own canary (``spec.canary``) makes pods and no split (kserve/kserve#5912 came after it), so one
-    InferenceService has one version. Its Services are headless by default and know no gRPC port, so each version gets
-    Services of ours, a second one for copies of requests among them: what KServe itself does not offer.
+    InferenceService has one version. Its one Service has a name and, where a platform wants that
+    (``serviceClusterIPNone``), a headlessness that are not ours to choose, so each version gets Services of ours, a
+    second one for copies of requests among them: what KServe itself does not offer.
     """
 
     name = "KServe"

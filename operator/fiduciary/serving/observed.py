@@ -29,6 +29,7 @@ class ServingPod:
     termination_message: str = ""  # of `fetch`: {"reason": CamelCase, "message": ...}
     restarts: int = 0
     created_at: datetime | None = None
+    unready_since: datetime | None = None  # when its condition Ready was last seen to change, where it is not True
     image_id: str = ""  # of the server container, as the runtime resolved it: ends in @sha256:<digest>
     deleting: bool = False
     failed: int = 0  # server containers that ended with an error and do not run again yet

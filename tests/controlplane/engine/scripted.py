@@ -308,14 +308,14 @@ class OtherNode(ServingNode):
 
     def _kserve_says(self, path: str, before: Body, deployed: Body) -> None:
         """What v0.20.0 was seen to say: not ready, without reason or generation, until the Deployment's controller has
-        looked; then the Deployment's conditions, and the Deployment's generation as its own. Ready gives a reason only
-        while it is not True."""
+        looked; Unknown while that only makes progress; then what it says of availability, and the Deployment's
+        generation as its own. Ready gives a reason only while it is not True."""
         found = {entry["type"]: entry for entry in deployed.get("conditions", ())}
         available, progressing = found.get("Available", {}), found.get("Progressing", {})
-        why = available
+        why = available or progressing
         if progressing.get("reason") == "NewReplicaSetAvailable" and available.get("status") == "True":
             why = progressing
-        status = "True" if available.get("status") == "True" else "False"
+        status = available.get("status", "Unknown" if progressing else "False")
         reason, message = why.get("reason", ""), why.get("message", "")
         said = [
             _condition("IngressReady", "True", "", ""),

@@ -35,6 +35,22 @@ def test_pods_say_more_than_silence() -> None:
     assert note.reason == reasons.STARTING
 
 
+def test_a_pod_that_served_and_is_unready_for_a_moment_is_nobody_s_business_yet() -> None:
+    """Seen on a starved node: a pod that had served for two minutes missed two readiness probes, and a person was told
+    that it never became ready."""
+    made, lost = MADE, MADE + timedelta(minutes=9)
+    pod = replace(POD, phase="Running", container="server", unready=True, created_at=made, unready_since=lost)
+    view = replace(SILENT, kind="Deployment", observed=True, pods=(pod,))
+    early = podfacts.not_ready(view, 1, lost + timedelta(seconds=119))
+    assert early is not None
+    assert (early.reason, early.stalled) == (reasons.STARTING, False)
+    assert podfacts.next_look(view, lost) == lost + podfacts.PATIENCE
+    late = podfacts.not_ready(view, 1, lost + podfacts.PATIENCE)
+    assert late is not None
+    assert (late.reason, late.stalled) == (reasons.NEVER_READY, True)
+    assert f"not ready since {lost:%H:%M:%S} UTC" in late.message
+
+
 @pytest.mark.parametrize("container", ["server", "kserve-container"])
 def test_who_is_told_to_read_a_log_is_told_of_the_container_that_runs(container: str) -> None:
     """KServe's v0.20 pod: its server is named ``kserve-container``, and ``-c server`` is an error of kubectl."""

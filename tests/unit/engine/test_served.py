@@ -178,6 +178,14 @@ def test_a_pod_tells_what_its_server_did_from_what_the_cluster_did() -> None:
     assert served.pod(body("Pod", status={"phase": "Failed", "reason": "Terminated"})).taken
 
 
+def test_since_when_a_pod_is_not_ready() -> None:
+    then = {"type": "Ready", "lastTransitionTime": "2026-11-27T19:56:23Z"}
+    lost = served.pod(body("Pod", status={"phase": "Running", "conditions": [{**then, "status": "False"}]}))
+    assert lost.unready_since == datetime(2026, 11, 27, 19, 56, 23, tzinfo=UTC)
+    assert served.pod(body("Pod", status={"conditions": [{**then, "status": "True"}]})).unready_since is None
+    assert served.pod(body("Pod", status={})).unready_since is None
+
+
 def test_a_pod_belongs_to_the_deployment_of_its_replica_set() -> None:
     owner = {"kind": "ReplicaSet", "name": "spx-77777777-6f9d8", "uid": "r", "controller": True}
     assert served.deployment_of_pod(body("Pod", metadata={"ownerReferences": [owner]})) == "spx-77777777"

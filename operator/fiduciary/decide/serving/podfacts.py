@@ -77,12 +77,14 @@ def _waits_for_kserve(view: DeploymentView) -> bool:
 def next_look(view: DeploymentView, now: datetime) -> datetime | None:
     """When a pod that runs and is not ready, or a controller that says nothing, becomes something to tell."""
     moments = [view.created_at + PATIENCE] if _waits_for_kserve(view) and view.created_at + PATIENCE > now else []
-    moments += [
-        pod.created_at + PATIENCE
-        for pod in view.pods
-        if not pod.ready and pod.created_at is not None and pod.created_at + PATIENCE > now
-    ]
+    waits = [since for pod in view.pods if not pod.ready and (since := _since(pod)) is not None]
+    moments += [since + PATIENCE for since in waits if since + PATIENCE > now]
     return min(moments, default=None)
+
+
+def _since(pod: ServingPod) -> datetime | None:
+    """Since when it is not ready: one that served before has its own patience."""
+    return pod.unready_since or pod.created_at
 
 
 def _worst(view: DeploymentView, what: str, now: datetime) -> Note | None:
@@ -116,9 +118,9 @@ def _pod(pod: ServingPod, what: str, now: datetime) -> Note | None:
             f"kubectl logs {pod.name} -c {container} --previous"
         )
         return Note(reasons.CRASHING, message, stalled=True)
-    if pod.phase == "Running" and pod.created_at is not None and now - pod.created_at >= PATIENCE:
+    if pod.phase == "Running" and (since := _since(pod)) is not None and now - since >= PATIENCE:
         log = f"kubectl logs {pod.name} -c {pod.container or 'server'}"
-        message = f"pod {pod.name} of {what} runs since {pod.created_at:%H:%M:%S} UTC and is not ready; read its log: "
+        message = f"pod {pod.name} of {what} runs and is not ready since {since:%H:%M:%S} UTC; read its log: "
         return Note(reasons.NEVER_READY, message + log, stalled=True)
     return None
 
