@@ -157,7 +157,7 @@ def adopted(case: Case, job: JobView) -> TrainingStatus:
 def _phase(case: Case, training: TrainingStatus, phase: str, message: str | None) -> TrainingStatus:
     since = training.since if training.phase == phase else case.now.replace(microsecond=0)
     # Made anew and not copied: what the cluster says may be longer than a status can hold.
-    return TrainingStatus(**{**dict(training), "phase": phase, "since": since, "message": message})
+    return TrainingStatus.model_validate({**dict(training), "phase": phase, "since": since, "message": message})
 
 
 def _progress(case: Case, training: TrainingStatus) -> TrainingStatus:
