@@ -113,8 +113,8 @@ class EvidencePlan(ApiModel):
     """How much more the counts of the champion vary than independent requests would, used until enough of its blocks
     exist to estimate it. At least "1". Default: "2"."""
     requests: Literal["Auto", "Gateway", "Runtime"] = "Auto"
-    """Whose counters are read: Gateway (Envoy, Istio), Runtime (the model server), or Auto: the gateway's where it is
-    known. Default: Auto."""
+    """Whose counters are read: Gateway (the proxies of the one that the operator's settings name: Contour), Runtime
+    (the model server), or Auto: the gateway's where it is known. Default: Auto."""
     outcomes: Literal["Auto", "Live", "Prequential"] = "Auto"
     """Live: predictions joined with outcomes as they come. Prequential: the trainer replays both procedures
     walk-forward over the same past days. Auto: Prequential where both procedures are known. Default: Auto."""

@@ -78,10 +78,23 @@ def _row(node: Schema, place: str, required: bool) -> str:
     shown = "required" if required else ""
     if default is not None and not isinstance(default, dict | list):
         shown = f"`{str(default).lower() if isinstance(default, bool) else default}`"
-    rules = [f"{rule['message'][0].upper()}{rule['message'][1:]}." for rule in _rules(node)]
+    rules = [_sentence(rule["message"], _fields(node)) for rule in _rules(node)]
     description = str(node.get("description", ""))
     meaning = " ".join([_SAID.sub("", description) if shown else description, *rules, *_bounds(node)])
     return f"| `{place}` | {_type(node)} | {shown} | {_escaped(meaning)} |"
+
+
+def _fields(node: Schema) -> set[str]:
+    """Names of the fields that its rules may be about."""
+    inner = node.get("items", node.get("additionalProperties"))
+    own = set(cast("dict[str, Schema]", node.get("properties", {})))
+    return own | _fields(cast("Schema", inner)) if isinstance(inner, dict) else own
+
+
+def _sentence(message: str, fields: set[str]) -> str:
+    """A message as a sentence; the name of a field keeps its letters (``set`` is a verb there, and a field as well)."""
+    word = re.split(r"\W", message, maxsplit=1)[0]
+    return f"`{word}`{message[len(word) :]}." if word in fields - {"set"} else f"{message[0].upper()}{message[1:]}."
 
 
 def _rules(node: Schema) -> list[dict[str, str]]:

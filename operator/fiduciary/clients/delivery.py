@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from fiduciary.clients.unreachable import why
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -82,8 +84,7 @@ class Receiver:
             message = f"{self.address} gave no answer within {self._seconds:g} s"
             raise DeliveryError("ReceiverTimeout", message) from error
         except (aiohttp.ClientError, OSError) as error:
-            told = str(error) or type(error).__name__
-            raise DeliveryError("ReceiverUnreachable", f"{self.address} cannot be reached: {told}") from error
+            raise DeliveryError("ReceiverUnreachable", f"{self.address} cannot be reached: {why(error)}") from error
         finally:
             self._observe(status)
         if not 200 <= status < 300:

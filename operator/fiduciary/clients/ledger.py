@@ -14,6 +14,7 @@ import aiohttp
 from fiduciary.clients import ledger_answers
 from fiduciary.clients.ledger_answers import LedgerError
 from fiduciary.clients.tokens import TokenError
+from fiduciary.clients.unreachable import why
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -110,8 +111,7 @@ class Scorers:
         except TimeoutError as error:
             raise LedgerError("ScorerTimeout", f"{url} gave no answer within {self._seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            told = str(error) or type(error).__name__
-            raise LedgerError("ScorerUnreachable", f"{url} cannot be reached: {told}") from error
+            raise LedgerError("ScorerUnreachable", f"{url} cannot be reached: {why(error)}") from error
         finally:
             self._observe(what, status)
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from fiduciary.clients.unreachable import why
 from fiduciary.decide.world import RunView, VersionView
 
 if TYPE_CHECKING:
@@ -249,8 +250,7 @@ class Registry:
                         message = f"{self.uri}{path} {told}: more than {most} bytes, expected at most {most}"
                         raise RegistryError("RegistryRefused", message)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            what = str(error) or type(error).__name__
-            message = f"no answer from {self.uri} ({what}); what is decided does not change, it is tried again"
+            message = f"no answer from {self.uri} ({why(error)}); what is decided does not change, it is tried again"
             raise RegistryError("RegistryUnreachable", message) from error
         finally:
             self._observe(path.rpartition("mlflow/")[2].lstrip("/"), status)

@@ -17,6 +17,7 @@ import aiohttp
 
 from fiduciary.clients import prometheus_answers
 from fiduciary.clients.prometheus_answers import PrometheusError
+from fiduciary.clients.unreachable import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +121,7 @@ class Prometheus:
                 message = f"{self._url} gave no answer within {self._seconds:g} s"
                 raise PrometheusError("PrometheusTimeout", message) from error
             except (aiohttp.ClientError, OSError) as error:
-                message = f"{self._url} cannot be reached: {_said(error)}"
+                message = f"{self._url} cannot be reached: {why(error)}"
                 raise PrometheusError("PrometheusUnreachable", message) from error
             finally:
                 self._observe(status)
@@ -168,7 +169,3 @@ class Prometheus:
                 raise PrometheusError("PrometheusTooLarge", message)
             parts.append(part)
         return b"".join(parts)
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
