@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from fiduciary_trainer.measure import Rows, measure
+from fiduciary_trainer.measure import Metric, Rows, measure
 from fiduciary_trainer.measure.measurement import SKILLS
 
 pytest.importorskip("matplotlib", reason="runs in the trainer image")
 from matplotlib import pyplot as plt
 
 from fiduciary_trainer.report import Report, page, path_plots, style, write_report
+from fiduciary_trainer.report.card import readable
 from fiduciary_trainer.report.validation_plots import market_regimes
 from fiduciary_trainer.validation import calibration, comparison, results, track_record
 
@@ -175,7 +176,7 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path, kind: str) -> None:
     assert "default-src 'none'" in text
     anchors = set(re.findall(r'<h2 id="([^"]+)"', text))
     assert anchors == set(re.findall(r'href="#([^"]+)"', text))
-    assert {"in-short", "out-of-sample-numbers", "plots", "validation", "limits", "not-measured"} <= anchors
+    assert {"in-short", "out-of-sample-numbers", "plots", "validation", "limits", "not-measured", "identity"} <= anchors
     assert "confidence set" in text
     # A single series has no ranks; everything else is there.
     assert text.count("unavailable") == (1 if kind == "Return" else 0)
@@ -249,3 +250,16 @@ def test_letters_have_one_size_in_all_plots_of_the_page(tmp_path: Path) -> None:
     widths = [int(found) for found in re.findall(r'<img[^>]*width="(\d+)"', text)]
     assert len(widths) == len(files) - 2
     assert {691, 883} <= set(widths), "7.2 and 9.2 inches of 96 pixels"
+
+
+def test_numbers_of_a_row_are_read_beside_each_other(tmp_path: Path) -> None:
+    """A profit of a few basis points a day is no 3.4e-04, and -6.73e-07 of a fold is nothing beside it."""
+    write_report(tmp_path, report("Direction", rows("Direction")))
+    table = (tmp_path / "model-card.md").read_text().split("## Out-of-sample numbers")[1].split("\n## ")[0]
+    assert not re.search(r"\d(?:\.\d+)?e[-+]\d", table)
+    assert "-0.0000 " not in table
+    metric = Metric(0.0003391, se=0.00013, folds=(5.12e-05, -6.73e-07, None), n=3142)
+    assert readable(metric) == ("0.0003391", "[0.0000843, 0.0005939]", "0.000051 -0.000001 -")
+    assert readable(Metric(3081.4)) == ("3,081", "", "")
+    assert readable(Metric(0.0, folds=(0.0, -0.0))) == ("0.000", "", "0.00 0.00")
+    assert readable(Metric(None)) == ("unavailable", "", "")

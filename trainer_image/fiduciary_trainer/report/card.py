@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from fiduciary_trainer.leakage import LIMIT
@@ -42,6 +43,20 @@ EXPLAINED = {
     "effective_rows": "days less overlap of labels and serial dependence",
 }
 
+CHECKED = {
+    "effective_rows": "days less overlap of labels and serial dependence; 250 at least",
+    "train_rows_min": "training rows of the smallest fold",
+    "train_test_overlap": "training rows whose label reaches into the test; must be 0",
+    "duplicate_rows": "rows beyond the first of each (entity, time); must be 0",
+    "prediction_sd_ratio": "how much forecasts vary, as a share of how much outcomes do; 0: a constant",
+    "predicted_up_share": "share of the forecasts that say up",
+    "leakage_max_score": f"what the most suspicious feature knows of the future; below {LIMIT}",
+    "leakage_feature": "that feature",
+    "future_cut_max_diff": "largest change of a feature when later rows are cut off; must be 0",
+    "onnx_max_diff": "largest difference between the written version and the trained model; at most 1e-5",
+    "kept_loss_excess": "loss of the kept weights above the best epoch's, as a share; at most 0.001",
+}
+
 CAPTIONS = {
     "skill_by_fold.png": "Skill by fold against each tuned baseline",
     "predicted_against_realised.png": "Predicted against realised",
@@ -71,6 +86,7 @@ def model_card(report: Report, plots: Sequence[str]) -> str:
         _checks(report),
         _data(report),
         _procedure(report),
+        _identity(report),
         _limits(report),
         _not_measured(report),
     )
@@ -78,8 +94,7 @@ def model_card(report: Report, plots: Sequence[str]) -> str:
 
 
 def _head(report: Report) -> list[str]:
-    job, facts = report.job, report.facts
-    label = job["data"]["label"]
+    label = report.job["data"]["label"]
     what = {
         "Volatility": "the log of the Garman-Klass volatility",
         "Direction": "the probability of a rise",
@@ -91,18 +106,26 @@ def _head(report: Report) -> list[str]:
         "",
         f"Predicts {what} of `{label['column']}` over {session}.",
         "",
+        "Owner, purpose and tier are those of the FinancialModel; the trainer is not told them. Whether these numbers "
+        "suffice is the operator's verdict, recorded as a ModelDecision.",
+    ]
+
+
+def _identity(report: Report) -> list[str]:
+    """By what the record, MLflow and the pods name this version."""
+    job, facts = report.job, report.facts
+    code = facts["code"]
+    return [
+        "## Identity",
+        "",
         "| | |",
         "|---|---|",
         f"| version digest | `{facts['digest']}` |",
         f"| training key | `{job['trainingKey']}` |",
         f"| configuration key | `{job['configKey']}` |",
-        f"| code | `{facts['code']['sha256']}`, Python {facts['code']['python']}, torch {facts['code']['torch']}, "
-        f"numpy {facts['code']['numpy']} |",
+        f"| code | `{code['sha256']}`, Python {code['python']}, torch {code['torch']}, numpy {code['numpy']} |",
         f"| image | `{job['provenance']['image']}` |",
         f"| seed | {job['training']['seed']} |",
-        "",
-        "Owner, purpose and tier are those of the FinancialModel; the trainer is not told them. Whether these numbers "
-        "suffice is the operator's verdict, recorded as a ModelDecision.",
     ]
 
 
@@ -171,7 +194,7 @@ def _metrics(report: Report) -> list[str]:
     ]
     for name, metric in report.measurement.metrics.items():
         days = f"{metric.n:,}" if metric.n is not None else ""
-        cells = (name, _number(metric.estimate), _interval(metric), _folds(metric), days, EXPLAINED[name])
+        cells = (name, *readable(metric), days, EXPLAINED[name])
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"Baselines: {', '.join(SKILLS[report.kind])}."]
     return lines
@@ -179,8 +202,8 @@ def _metrics(report: Report) -> list[str]:
 
 def _checks(report: Report) -> list[str]:
     checks = report.checks
-    lines = ["## Checks", "", "| check | value |", "|---|---|"]
-    lines += [f"| {name} | {value if isinstance(value, str) else _number(value)} |" for name, value in checks.items()]
+    lines = ["## Checks", "", "| check | value | meaning |", "|---|---|---|"]
+    lines += [f"| {name} | {_number(value)} | {CHECKED[name]} |" for name, value in checks.items()]
     if report.leakage_scores:
         top = sorted(report.leakage_scores.items(), key=lambda item: -item[1])[:5]
         lines += [
@@ -235,14 +258,22 @@ def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _interval(metric: Metric) -> str:
-    if metric.estimate is None or metric.se is None:
-        return ""
-    return f"[{metric.estimate - 1.96 * metric.se:.4g}, {metric.estimate + 1.96 * metric.se:.4g}]"
+def readable(metric: Metric) -> tuple[str, str, str]:
+    """Estimate, 95 % interval, fold values, all with the decimals at which the largest of them has four digits: a small
+    one is read beside it, without an exponent. Folds have a digit less."""
+    if metric.estimate is None:
+        return "unavailable", "", ""
+    ends = () if metric.se is None else (metric.estimate - 1.96 * metric.se, metric.estimate + 1.96 * metric.se)
+    folds = metric.folds or ()
+    largest = max(abs(value) for value in (metric.estimate, *ends, *folds) if value is not None)
+    decimals = max(0, 3 - math.floor(math.log10(largest))) if largest > 0 else 3
+    interval = f"[{', '.join(_fixed(end, decimals) for end in ends)}]" if ends else ""
+    shown = " ".join("-" if value is None else _fixed(value, max(0, decimals - 1)) for value in folds)
+    return _fixed(metric.estimate, decimals), interval, shown
 
 
-def _folds(metric: Metric) -> str:
-    return " ".join("-" if value is None else f"{value:.3g}" for value in metric.folds or ())
+def _fixed(value: float, decimals: int) -> str:
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}"  # + 0.0: no -0.00
 
 
 def _without_secret(source: dict[str, Any]) -> dict[str, Any]:
