@@ -167,7 +167,7 @@ def test_columns_of_the_other_kinds(server: Server, namespace: str, kubectl: Kub
     heads = {name: kubectl("get", name).splitlines()[0].split() for name in ("mx", "dp", "md")}
     assert heads == {
         "mx": ["NAME", "MODEL", "PHASE", "STEP", "WEIGHT", "VERDICT", "LOGE", "N", "DATA", "AGE"],
-        "dp": ["NAME", "MODEL", "STATE", "WORST", "SCORE", "WINDOW", "NEXT", "AGE"],
+        "dp": ["NAME", "MODEL", "STATE", "REASON", "WORST", "SCORE", "WINDOW", "NEXT", "AGE"],
         "md": ["NAME", "MODEL", "ACTION", "FROM", "TO", "CAUSE", "AGE"],
     }
     shown = kubectl("get", "fiduciary", "-o", "name").split()

@@ -31,8 +31,18 @@ def test_an_alarm_is_stored_as_written_and_shown(server: Server, namespace: str,
     assert again["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"], "an equal apply is no write"
     shown = kubectl("get", "dp")
     print(shown)
-    assert shown.splitlines()[0].split() == ["NAME", "MODEL", "STATE", "WORST", "SCORE", "WINDOW", "NEXT", "AGE"]
+    assert shown.splitlines()[0].split() == [
+        "NAME",
+        "MODEL",
+        "STATE",
+        "REASON",
+        "WORST",
+        "SCORE",
+        "WINDOW",
+        "NEXT",
+        "AGE",
+    ]
     row = shown.splitlines()[1]
-    assert row.split()[:5] == ["spx", "spx-volatility", "Drifted", "inputs", watch.status.score]
+    assert row.split()[:6] == ["spx", "spx-volatility", "Drifted", "Watching", "inputs", watch.status.score]
     assert "Retrain asked for" in row
     assert "<invalid>" not in row
