@@ -19,6 +19,7 @@ import aiohttp
 
 from fiduciary.clients import grpc, oip
 from fiduciary.clients.probekey import HEADER
+from fiduciary.clients.unreachable import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -170,10 +171,8 @@ class InferenceClient:
 
     def _unanswered(self, error: Exception, url: str, started: float) -> Answer:
         parts = urlsplit(url)
-        if isinstance(error, TimeoutError):
-            what = f"no answer within {self._timeout:g} s"
-        else:
-            what = printable(str(error)) or type(error).__name__
+        late = f"no answer within {self._timeout:g} s"
+        what = late if isinstance(error, TimeoutError) else printable(why(error))
         latency = time.perf_counter() - started
         return Answer(False, None, message=f"{parts.scheme}://{parts.netloc}: {what}", latency_s=latency)
 
