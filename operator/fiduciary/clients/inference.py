@@ -32,6 +32,9 @@ VERSION, DIGEST = "fiduciary-version", "fiduciary-digest"
 #: Seldon's mesh: whom to ask, and who answered.
 MESH_MODEL, MESH_ROUTE = "seldon-model", "x-seldon-route"
 
+#: How gRPC says 404: Envoy answers so, in an HTTP 200, where no route takes a call. A model's server knows the method.
+UNIMPLEMENTED = 12
+
 #: What an answer or an example may weigh; more is not read.
 MAX_BODY = 1 << 20
 
@@ -40,7 +43,7 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How one request went. ``status`` is HTTP's; None: none came, or the protocol is gRPC."""
+    """How one request went. ``status`` is HTTP's, 404 where gRPC says the same; None: none came, or it was gRPC's."""
 
     ok: bool
     status: int | None = None
@@ -162,7 +165,8 @@ class InferenceClient:
         latency = time.perf_counter() - started
         if reply.status != 0:
             message = printable(reply.message) or f"gRPC status {reply.status}"
-            return Answer(False, reply.http if reply.http != 200 else None, message=message, latency_s=latency)
+            status = reply.http if reply.http != 200 else 404 if reply.status == UNIMPLEMENTED else None
+            return Answer(False, status, message=message, latency_s=latency)
         version, parameters = oip.infer_response(reply.body)
         digest = parameters.get("digest", "")
         if not digest:

@@ -210,7 +210,7 @@ class ProbeView:
     target: ProbeTarget
     at: datetime
     ok: bool  # an answer of ours to a signed probe: HTTP 200 (gRPC OK) with version and digest
-    status: int | None = None  # HTTP status; None: no answer (refused, timed out), or gRPC
+    status: int | None = None  # HTTP status, 404 where gRPC says the same; None: no answer (refused, timed out), gRPC
     version: str = ""
     digest: str = ""  # as the answer says; empty: the answer is not of our runtime
     message: str = ""  # what went wrong, for people: never a body that could hold somebody's data

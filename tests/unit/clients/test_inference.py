@@ -101,6 +101,20 @@ def test_a_grpc_refusal_is_told_in_words() -> None:
     run(scenario)
 
 
+def test_a_gateway_that_routes_no_such_call_says_so_in_grpc_s_own_word_for_404() -> None:
+    """Seen with Envoy in the second of a move from Seldon, whose route takes no gRPC, to KServe."""
+
+    async def scenario(server: ModelServer, client: InferenceClient) -> None:
+        nobody = grpc.aio.server()
+        port = nobody.add_insecure_port("127.0.0.1:0")
+        await nobody.start()
+        answer = await client.infer(replace(over_grpc(server), url=f"http://127.0.0.1:{port}"), EXAMPLE)
+        await nobody.stop(None)
+        assert (answer.ok, answer.status, answer.digest) == (False, 404, "")
+
+    run(scenario)
+
+
 def test_grpc_to_a_server_that_speaks_no_http2_is_no_answer() -> None:
     async def scenario(server: ModelServer, client: InferenceClient) -> None:
         answer = await client.infer(replace(over_grpc(server), url=f"http://127.0.0.1:{server.rest_port}"), EXAMPLE)
