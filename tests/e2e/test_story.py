@@ -328,7 +328,7 @@ def test_removed_job_is_not_made_again(story: Story) -> None:
 def test_path_of_samples_is_complete() -> None:
     """Every sample is applied by some test; a new one must be added to this file."""
     # tests/trainer/test_samples.py trains them
-    trained = {"spx-volatility-search.yaml", "nasdaq-volatility-intervals.yaml"}
+    trained = {"spx-volatility-search.yaml", "spx-volatility-intervals.yaml"}
     applied = {"spx-volatility.yaml", "spx-volatility-linear.yaml", "spx-direction.yaml"}
     elsewhere = {"spx-volatility-kserve.yaml", "spx-volatility-seldon.yaml"}  # BACKEND=: a cluster that has them
     accepted = {"spx-volatility-drift.yaml", "outcomes-cronjob.yaml"}  # tests/controlplane/test_api_samples.py alone

@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 
 LEVELS = ["0.05", "0.25", "0.5", "0.75", "0.95"]
 TAUS = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
+EPOCHS = int(quantiles.LINEAR["epochs"] or 0)
 SMALL = {"epochs": 4, "patience": 4, "members": 2, "hidden": 4}
 
 
 def job(architecture: str = "MLP", label: str = "Volatility", **changes: Any) -> contract.Contract:
     window = {} if architecture == "MLP" else {"window": 6}
-    given = {"training__hyperparameters": {**SMALL, **window}, "data__features": {"set": "har-v1"}}
+    settings = {} if architecture == "Linear" else {**SMALL, **window}
+    given = {"training__hyperparameters": settings, "data__features": {"set": "har-v1"}}
     base = {**given, "training__validation__folds": 2, "training__quantiles": LEVELS}
     return contract.parse(document(architecture, label, **{**base, **changes}))
 
@@ -131,7 +133,10 @@ def test_a_spread_that_features_tell_is_found() -> None:
             assert np.mean(y[inside] <= values[inside, place]) == pytest.approx(level, abs=0.06)
 
 
-@pytest.mark.parametrize(("architecture", "label"), [("MLP", "Return"), ("TCN", "Volatility"), ("LSTM", "Volatility")])
+@pytest.mark.parametrize(
+    ("architecture", "label"),
+    [("MLP", "Return"), ("TCN", "Volatility"), ("LSTM", "Volatility"), ("Linear", "Volatility")],
+)
 def test_the_point_forecast_keeps_its_bits(architecture: str, label: str) -> None:
     """Gates, experiments, drift and outcomes read it: quantiles may change nothing there."""
     frame, made = bars(), job(architecture, label)
@@ -191,6 +196,41 @@ def test_an_interruption_among_the_quantiles_changes_no_bit(tmp_path: Path) -> N
     assert resumed.quantiles is not None
     assert resumed.prediction.tobytes() == whole.prediction.tobytes()
     assert resumed.quantiles.values.tobytes() == whole.quantiles.values.tobytes()
+
+
+def test_linear_quantiles_find_what_is_linear() -> None:
+    """A spread that grows with a feature: the slope of each quantile is its own (Koenker & Bassett 1982)."""
+    draw = np.random.default_rng(12)
+    rows = 4000
+    size = 0.01 + 0.03 * draw.random(rows)
+    moves = np.concatenate([[0.01], size[:-1]]) * draw.normal(size=rows)
+    time = np.datetime64("2000-01-01", "ns") + np.arange(rows) * np.timedelta64(1, "D")
+    frame = Bars(time, np.full(rows, ""), {"close": 100 * np.exp(np.cumsum(moves)), "size": size})
+    walk = run_walk_forward(frame, job("Linear", "Return", data__features={"columns": ["size"]}), silent)
+    assert walk.quantiles is not None
+    at = walk.test_rows
+    values, known = walk.quantiles.values[at], walk.X[at, 0]
+    slopes = [float(np.polyfit(known, values[:, place], 1)[0]) for place in (0, 2, 4)]
+    assert -2.0 < slopes[0] < -1.0, "-1.64 in truth; early stopping and weight decay shrink"
+    assert abs(slopes[1]) < 0.25
+    assert 1.0 < slopes[2] < 2.0
+    loss = pinball(walk.y[at], values, TAUS).mean()
+    assert loss < pinball(walk.y[at], walk.quantiles.baselines["filtered"][at], TAUS).mean()
+    assert walk.chosen[0]["quantile_best_epochs"][0] > 0
+
+
+def test_progress_of_a_linear_model_counts_the_epochs_of_its_quantiles() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def note(**told: Any) -> None:
+        seen.append((told["epoch"], told["epochs"]))
+
+    made = job("Linear")
+    run_walk_forward(bars(), made, note)
+    assert seen[-1] == (2 + 2 * EPOCHS, 3 + 3 * EPOCHS)
+    fit_final(bars(), made, note)
+    assert seen[-1] == (3 + 3 * EPOCHS, 3 + 3 * EPOCHS)
+    assert seen == sorted(seen)
 
 
 def test_progress_counts_quantiles_and_never_falls() -> None:

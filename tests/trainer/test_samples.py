@@ -86,7 +86,7 @@ def test_a_searched_model_is_measured_together_with_its_search(tmp_path: Path) -
 
 
 def test_intervals_hold_and_beat_filtered_simulation(tmp_path: Path) -> None:
-    metrics = measured(tmp_path, "nasdaq-volatility-intervals.yaml", set())
+    metrics = measured(tmp_path, "spx-volatility-intervals.yaml", set())
     skill = metrics["filtered_pinball_skill"]
     assert skill["e"] - CONFIDENT * skill["se"] > 0.0, "what the sample's own gate demands"
     assert metrics["residual_pinball_skill"]["e"] > 0.0

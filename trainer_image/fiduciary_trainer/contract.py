@@ -38,6 +38,9 @@ LABELS_OF: Mapping[str, tuple[LabelKind, ...]] = {
 }
 """Labels that an architecture can predict."""
 
+QUANTILES = ("Linear", *NETWORKS)
+"""Architectures that can be trained with pinball loss."""
+
 FORMATS = ("CSV", "Parquet")
 SCHEMES = ("WalkForward", "CombinatorialPurged")
 MAX_SEED = 2**31 - 1
@@ -223,11 +226,11 @@ def _quantiles(node: Node, architecture: str) -> tuple[float, ...]:
             "quantiles",
             f"1 to {MAX_LEVELS} ascending decimal numbers in quotes from {LOWEST_LEVEL:g} to {1.0 - LOWEST_LEVEL:g}",
         )
-    if architecture not in NETWORKS:
+    if architecture not in QUANTILES:
         raise BadContract(
             "QuantilesNotSupported",
             f"training.quantiles is {_levels(known)} and training.architecture {architecture}, which forecasts one "
-            f"number; quantiles are trained by {', '.join(NETWORKS)}: use one of them, or remove quantiles",
+            f"number; quantiles are trained by {', '.join(QUANTILES)}: use one of them, or remove quantiles",
         )
     return tuple(known)
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fiduciary_trainer import splits
 from fiduciary_trainer.models.fitting import Fitted, Fitter
-from fiduciary_trainer.models.hyperparameters import Settings
+from fiduciary_trainer.models.hyperparameters import NETWORKS, Settings
+from fiduciary_trainer.models.quantiles import LINEAR
 from fiduciary_trainer.prepared import prepare
 from fiduciary_trainer.search import summary
 from fiduciary_trainer.search.run import Searcher
@@ -46,10 +47,10 @@ def fitter(frame: Bars, contract: Contract, progress: Progress, attempt: Attempt
     prepared, validation = prepare(frame, contract), contract.training.validation
     calendar = splits.Calendar.of(prepared.dates, prepared.label_end, validation.purge, validation.embargo)
     searched, fit = _searched(contract), _steps_of_a_fit(contract)
-    quantiles = contract.training.validation.folds + 1 if contract.training.quantiles else 0
-    ended = min(max(before, 0), quantiles)
-    total, done = searched + contract.fits + quantiles, searched + before + ended
-    steps = Steps(progress, fit * total, before=fit * done)
+    quantiles, each = contract.training.validation.folds + 1, _steps_of_quantiles(contract)
+    total = fit * (searched + contract.fits) + each * quantiles
+    done = fit * (searched + before) + each * min(max(before, 0), quantiles)
+    steps = Steps(progress, total, before=done)
     return Fitter(contract, prepared, calendar, steps, attempt)
 
 
@@ -142,6 +143,12 @@ def _steps_of_a_fit(contract: Contract) -> int:
     """Epochs of all members; 1 for models that are solved in one go."""
     settings = contract.training.settings
     return int(settings.get("epochs") or 1) * int(settings.get("members") or 1) * len(contract.training.parts)
+
+
+def _steps_of_quantiles(contract: Contract) -> int:
+    if not contract.training.quantiles:
+        return 0
+    return _steps_of_a_fit(contract) if contract.training.architecture in NETWORKS else int(LINEAR["epochs"] or 1)
 
 
 def _searched(contract: Contract) -> int:

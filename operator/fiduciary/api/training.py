@@ -234,9 +234,9 @@ class TrainingSpec(ApiModel):
         ),
         Rule(
             "!has(self.quantiles) || (has(self.architecture) && self.architecture in "
-            "['MLP', 'LSTM', 'GRU', 'TCN', 'Transformer', 'Ensemble'])",
-            "quantiles need an architecture that is trained with pinball loss: MLP, LSTM, GRU, TCN, Transformer or "
-            "Ensemble; the others forecast one number",
+            "['Linear', 'MLP', 'LSTM', 'GRU', 'TCN', 'Transformer', 'Ensemble'])",
+            "quantiles need an architecture that can be trained with pinball loss: Linear, MLP, LSTM, GRU, TCN, "
+            "Transformer or Ensemble; the others forecast one number",
             field_path=".quantiles",
         ),
         Rule(
@@ -292,7 +292,7 @@ class TrainingSpec(ApiModel):
     ) = None
     """Levels of quantiles that are forecast beside the point forecast, ascending: ["0.05", "0.95"] is an interval that
     holds 90 % of the outcomes. The point forecast, which gates and experiments read, is the same with and without
-    them. Networks of a number only (label Volatility or Return). Each from 0.001 to 0.999, at most 15. Absent: none."""
+    them. Linear and networks, labels Volatility and Return. Each from 0.001 to 0.999, at most 15. Absent: none."""
     validation: Validation = Validation()
     """How the model is measured out of sample."""
     search: Search | None = None

@@ -1,4 +1,5 @@
-"""Quantiles of the label beside the point forecast: networks of their own, trained with pinball loss.
+"""Quantiles of the label beside the point forecast: networks of their own, trained with pinball loss; for Linear a
+linear quantile regression (Koenker & Bassett 1978), trained likewise.
 
 Of their own, because what gates, counters, drift and outcomes read is the point forecast: it has the same bits whether
 or not quantiles are asked for. They read what the point forecast reads, through the same transform.
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fiduciary_trainer.models import modules
+from fiduciary_trainer.models import modules, sequences
+from fiduciary_trainer.models.hyperparameters import NETWORKS
 from fiduciary_trainer.training import Network, derived_seed, train_member
 
 if TYPE_CHECKING:
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
 
     from fiduciary_features import Transform
     from fiduciary_trainer.models.fitting import Fitter
+    from fiduciary_trainer.models.hyperparameters import Settings
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+LINEAR: Settings = {"epochs": 120, "patience": 10, "learningRate": 0.01, "weightDecay": 0.001, "batchSize": 256}
+"""How a linear quantile regression is trained. Weight decay draws it to the linear part."""
 
 SMALLEST_STEP = 1e-3
 """Of neighbouring quantiles at the start, in standard deviations of the label: levels of few rows may coincide."""
@@ -112,11 +118,15 @@ def fit(fitter: Fitter, number: int, train: Ints) -> FittedQuantiles:
     residuals = np.quantile(ready.target[ready.fit_rows] - ready.linear.score(x), levels)
     target = torch.from_numpy(ready.target.astype(np.float32))
     fitted_on, watched = torch.from_numpy(ready.fit_rows), torch.from_numpy(ready.watch_rows)
+    width, is_network = ready.inputs.shape[1], training.architecture in NETWORKS
+    members = fitter.members if is_network else ["Linear"]
+    settings = training.settings if is_network else LINEAR
     trained = []
-    for place, architecture in enumerate(fitter.members):
-        key = (training.seed, number, len(fitter.members) + place)
+    for place, architecture in enumerate(members):
+        key = (training.seed, number, len(members) + place)
         torch.manual_seed(derived_seed(*key, 0))
-        core = fitter.core(architecture, ready.inputs.shape[1], len(levels))
+        size = (width, len(levels))
+        core = fitter.core(architecture, *size) if is_network else sequences.silent(*size)
         network = Network(
             module=Ascending(modules.Affine(ready.linear, probability=False), core, residuals.tolist()),
             inputs=ready.inputs,
@@ -128,7 +138,7 @@ def fit(fitter: Fitter, number: int, train: Ints) -> FittedQuantiles:
             loss_unit=ready.spread,
             levels=torch.tensor(levels, dtype=torch.float32),
         )
-        trained.append(train_member(network, training.settings, key, fitter.steps, fitter.attempt, fitter.workers))
+        trained.append(train_member(network, settings, key, fitter.steps, fitter.attempt, fitter.workers))
     module = QuantileMembers([each.module for each in trained], level=ready.level, spread=ready.spread)
     chosen = {"quantile_best_epochs": [each.best_epoch for each in trained]}
     return FittedQuantiles(module.eval(), ready.transform, chosen, max(each.kept_excess for each in trained))

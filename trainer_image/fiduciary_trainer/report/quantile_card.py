@@ -24,8 +24,9 @@ def section(report: Report) -> list[str]:
     lines = [
         "## Quantiles",
         "",
-        "The outcome is at or below a quantile with the probability of its level. Networks of their own, trained with "
-        "pinball loss (Koenker and Bassett 1978) on the rows of the point forecast, which they do not change.",
+        "The outcome is meant to be at or below a quantile with the probability of its level. Models of their own, "
+        "trained with pinball loss (Koenker and Bassett 1978) on the rows of the point forecast, which they leave as "
+        "it is.",
         "",
         f"Held against: {simple} with the quantiles of its errors in training (residual quantiles), and with errors in "
         "units of their current size (filtered historical simulation: Hull and White 1998; Barone-Adesi, Giannopoulos "
