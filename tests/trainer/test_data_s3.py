@@ -11,6 +11,7 @@ import pytest
 from fiduciary_trainer import contract, data
 from fiduciary_trainer.checkpoint import Attempt
 from fiduciary_trainer.data import Locations
+from fiduciary_trainer.data.locations import secret_values
 from fiduciary_trainer.outcome import DataRefused, Retryable, TrainingEnded
 from fiduciary_trainer.retention import forget_old
 from fiduciary_trainer.walkforward import fit_final, run_walk_forward
@@ -110,6 +111,25 @@ def test_the_keys_of_the_secret(store: Server, places: Callable[..., Locations])
     assert secrets["AWS_SECRET_ACCESS_KEY"] == store.secret, "without the line end that editors leave"
     assert set(secrets) == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"}
     assert Locations(secret=Path("/nowhere")).secrets() == {}
+
+
+def test_checkpoints_have_credentials_of_their_own(store: Server, places: Callable[..., Locations]) -> None:
+    """The data's may be of another account, or there may be none: a dataset of the image needs no Secret."""
+    right = places()
+    made = job(checkpoint={"uri": "s3://desk/own", "every": 1})
+    for nobody in (Path("/nowhere"), right.secret.with_name("other")):
+        if nobody.name == "other":
+            nobody.mkdir()
+            (nobody / "AWS_ACCESS_KEY_ID").write_text("AKIDOFSOMEBODY")
+            (nobody / "AWS_SECRET_ACCESS_KEY").write_text("not-the-secret")
+        both = Locations(secret=nobody, checkpoint_secret=right.secret)
+        attempt = Attempt.begin(made, "sha256:d", both)
+        attempt.secure()
+        assert Attempt.begin(made, "sha256:d", both).resumed
+        attempt.forget()
+        assert store.secret in secret_values(both), "and no message repeats them"
+    with pytest.raises(Retryable):
+        Attempt.begin(made, "sha256:d", Locations(secret=right.secret.with_name("other")))
 
 
 def test_checkpoints_on_object_storage(store: Server, places: Callable[..., Locations]) -> None:

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parse(arguments)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    locations = Locations(claims=given.claims, checkpoints=given.checkpoints, secret=given.secrets)
+    locations = Locations(given.claims, given.checkpoints, given.secrets, given.checkpoint_secrets)
     process = _Process(given, locations, stop)
     try:
         code, document = 0, process.run()
@@ -228,6 +228,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--claims", type=Path, default=Path("/data"), help="holds one folder a claim that is read")
     parser.add_argument("--checkpoints", type=Path, default=Path("/checkpoint"), help="holds the checkpoint claim")
     parser.add_argument("--secrets", type=Path, default=Path("/etc/fiduciary/secret"), help="one file a key")
+    default = Path("/etc/fiduciary/checkpoint-secret")
+    parser.add_argument("--checkpoint-secrets", type=Path, default=default, help="the same of checkpoints")
     return parser.parse_args(arguments)
 
 

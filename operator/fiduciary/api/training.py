@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fiduciary.api.base import ATOMIC, ApiModel, Rule, Shape
-from fiduciary.api.data import Calendar, StorageUri
+from fiduciary.api.data import Calendar, LocalRef, StorageUri
 from fiduciary.api.pods import PodTemplate, Resources
 from fiduciary.api.quantities import Decimal, DnsLabel, NonNegativeDecimal, PositiveDuration, Probability
 
@@ -194,6 +194,13 @@ class Retry(ApiModel):
 class Checkpoint(ApiModel):
     """Where a training keeps its state, so that a retry goes on instead of beginning again."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.secretRef) || self.uri.startsWith('s3:')",
+            "secretRef belongs to s3://: a claim needs no credentials",
+        ),
+    )
+
     uri: Annotated[
         StorageUri,
         Rule(
@@ -204,6 +211,9 @@ class Checkpoint(ApiModel):
     """s3://bucket/path or pvc://claim/path. The training key is added, so that no training resumes another's state."""
     every: Annotated[int, Field(ge=1, le=10_000, json_schema_extra={"format": "int32"})] = 1
     """Epochs between two checkpoints. Default: 1."""
+    secret_ref: LocalRef | None = None
+    """Secret with the credentials of an s3:// address, mounted into the training Job only. Its owner allows that with
+    the label fiduciary.dev/consumable: "true". Absent: those of the data source's Secret, if it has one."""
 
 
 class TrainingSpec(ApiModel):

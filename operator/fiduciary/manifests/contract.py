@@ -50,6 +50,8 @@ def document(model: FinancialModel, training: Training) -> dict[str, Any]:
         source.pop("configSecretRef", None)
     everything = model.spec.training.body()
     kept = ("architecture", "hyperparameters", "quantiles", "validation", "search", "seed")
+    if (checkpoint := everything.get("checkpoint")) is not None:
+        checkpoint.pop("secretRef", None)
     nodes = {"nodes": model.spec.training.nodes} if model.spec.training.nodes > 1 else {}
     metadata = model.metadata
     return {
@@ -68,7 +70,7 @@ def document(model: FinancialModel, training: Training) -> dict[str, Any]:
         "asOf": training.as_of,
         "data": data,
         "training": {name: everything[name] for name in kept if name in everything} | nodes,
-        "checkpoint": everything.get("checkpoint"),
+        "checkpoint": checkpoint,
         "mlflow": {"trackingUri": training.tracking_uri, "experiment": f"{metadata.namespace}.{metadata.name}"},
         "provenance": {"image": training.image, "operatorVersion": training.operator_version},
     }

@@ -15,6 +15,7 @@ Reference = tuple[ReferenceKind, str]
 
 JOB_DOCUMENT = "/etc/fiduciary/job.json"
 SECRET = "/etc/fiduciary/secret"
+CHECKPOINT_SECRET = "/etc/fiduciary/checkpoint-secret"
 CLAIMS = "/data"
 CHECKPOINTS = "/checkpoint"
 SCRATCH = {"tmp": "/tmp", "scratch": "/scratch"}
@@ -33,6 +34,12 @@ def secret_of(spec: FinancialModelSpec) -> str | None:
     return source.feast.config_secret_ref.name if source.feast is not None else None
 
 
+def checkpoint_secret_of(spec: FinancialModelSpec) -> str | None:
+    """The Secret with the credentials of checkpoints, if the spec names one of their own."""
+    checkpoint = spec.training.checkpoint
+    return None if checkpoint is None or checkpoint.secret_ref is None else checkpoint.secret_ref.name
+
+
 def data_uri(spec: FinancialModelSpec) -> str | None:
     """Address that data are read from; None for a dataset inside the image."""
     source = spec.data.source
@@ -43,8 +50,9 @@ def data_uri(spec: FinancialModelSpec) -> str | None:
 
 def references(spec: FinancialModelSpec) -> tuple[Reference, ...]:
     """Secrets and claims that a training mounts, each once."""
-    secret, uri, checkpoint = secret_of(spec), data_uri(spec), spec.training.checkpoint
-    found: list[Reference] = [("Secret", secret)] if secret is not None else []
+    uri, checkpoint = data_uri(spec), spec.training.checkpoint
+    secrets = (secret_of(spec), checkpoint_secret_of(spec))
+    found: list[Reference] = [("Secret", secret) for secret in secrets if secret is not None]
     for address in (uri, checkpoint.uri if checkpoint is not None else None):
         claim = claim_of(address) if address is not None else None
         if claim is not None:
@@ -71,11 +79,15 @@ def volumes(spec: FinancialModelSpec) -> tuple[list[Body], list[Body]]:
     )
     # As a single file: the Secret's folder could not be mounted inside a read-only volume.
     mounted.append({"name": "job", "mountPath": JOB_DOCUMENT, "subPath": "job.json", "readOnly": True})
-    secret = secret_of(spec)
-    if secret is not None:
-        # Group-readable only: the pod's fsGroup is the trainer's own group.
-        made.append({"name": "secret", "secret": {"secretName": secret, "defaultMode": 0o440}})
-        mounted.append({"name": "secret", "mountPath": SECRET, "readOnly": True})
+    secrets = (
+        ("secret", secret_of(spec), SECRET),
+        ("checkpoint-secret", checkpoint_secret_of(spec), CHECKPOINT_SECRET),
+    )
+    for name, secret, path in secrets:
+        if secret is not None:
+            # Group-readable only: the pod's fsGroup is the trainer's own group.
+            made.append({"name": name, "secret": {"secretName": secret, "defaultMode": 0o440}})
+            mounted.append({"name": name, "mountPath": path, "readOnly": True})
     uri, checkpoint = data_uri(spec), spec.training.checkpoint
     read = claim_of(uri) if uri is not None else None
     written = claim_of(checkpoint.uri) if checkpoint is not None else None

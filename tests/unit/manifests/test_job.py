@@ -12,6 +12,7 @@ from fiduciary.decide import identity
 from fiduciary.manifests import contract
 from fiduciary.manifests.engines import training_objects
 from fiduciary.manifests.job import FATAL_EXIT_CODES, PEER_LOST, limits, requests
+from fiduciary.manifests.mounts import references
 from fiduciary.manifests.networkpolicy import LABEL_EGRESS, egress_id, network_policy
 from fiduciary.manifests.quantity import parse_quantity, times
 from fiduciary.manifests.serviceaccount import service_account
@@ -320,6 +321,19 @@ def test_a_secret_is_mounted_and_not_inside_the_documents_folder() -> None:
     assert found["/etc/fiduciary/secret"]["readOnly"] is True
     assert found["/etc/fiduciary/job.json"]["subPath"] == "job.json"
     assert not {path for path in found if path.rstrip("/") == "/etc/fiduciary"}
+
+
+def test_checkpoints_may_have_a_secret_of_their_own() -> None:
+    spec = merged(FILES, {"training": {"checkpoint": {"uri": "s3://ckpt/spx", "secretRef": {"name": "desk-ckpt"}}}})
+    body = job(spec)
+    volumes = {volume["name"]: volume for volume in pod(body)["volumes"]}
+    assert volumes["secret"]["secret"]["secretName"] == "desk-s3"
+    assert volumes["checkpoint-secret"]["secret"] == {"secretName": "desk-ckpt", "defaultMode": 0o440}
+    assert mounts(body)["/etc/fiduciary/checkpoint-secret"]["readOnly"] is True
+    text = body["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_JOB]
+    assert "desk-ckpt" not in text
+    assert json.loads(text)["checkpoint"] == {"uri": "s3://ckpt/spx", "every": 1}
+    assert ("Secret", "desk-ckpt") in references(model(spec).spec), "preflight asks whether its owner allows it"
 
 
 def test_a_feature_store_gets_its_settings_its_entity_frame_and_a_way_out() -> None:
