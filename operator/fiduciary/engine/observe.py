@@ -116,14 +116,12 @@ class Observer:
         return ScorerView(deployment, tuple(sorted(others, key=_kind_name)))
 
     async def refresh(self, key: Key) -> None:
-        """Read past the mirror whatever a claim rests on: the model, its records and its Jobs."""
+        """Read past the mirror whatever a claim rests on: the model, its records and its Jobs.
+
+        Raises :class:`NotFound` where the model is gone. The mirror learns that from the watch, as others do.
+        """
         stores, cluster = self._stores, self._cluster
-        name = (key.namespace, key.name)
-        try:
-            stores.models.put(await cluster.get(kinds.FINANCIALMODEL, key.namespace, key.name))
-        except NotFound:
-            stores.models.remove(name, "")
-            return
+        stores.models.put(await cluster.get(kinds.FINANCIALMODEL, key.namespace, key.name))
         # Records carry the label because we made them; a restored log keeps it.
         mine = f"{meta.LABEL_MODEL}={key.name}"
         for store in (stores.records, *stores.trainings):

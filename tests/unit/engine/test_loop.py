@@ -14,7 +14,8 @@ from fiduciary.engine.queue import Backoff
 from fiduciary.engine.reconcile import Outcome
 from fiduciary.engine.stores import Key, Stores
 from tests.unit.engine import toy_judge
-from tests.unit.engine.memory import MemoryCluster
+from tests.unit.engine.memory import MemoryCluster, MemoryRegistry
+from tests.unit.engine.rig import Clock, Process, wait
 
 KEY = Key("FinancialModel", "quant", "m")
 
@@ -203,3 +204,24 @@ def test_the_sweep_follows_a_relist() -> None:
             await sweeping
 
     asyncio.run(scenario())
+
+
+def test_a_model_that_vanished_before_its_claim_is_told_of_like_any_other() -> None:
+    """What a claim reads past the mirror must not make the watch's own news old: who waits for it would not hear."""
+    clock = Clock()
+    cluster = MemoryCluster(clock.now)
+    process = Process(cluster, MemoryRegistry(), clock)
+    for name in ("m", "rival"):
+        body = toy_judge.body(name, suspend=name == "rival")
+        cluster.put(kinds.FINANCIALMODEL, {**body, "spec": {**body["spec"], "registry": {"model": "shared"}}})
+    process.start()
+    queue = process.loop.queue.core
+    rival = Key("FinancialModel", "quant", "rival")
+    assert [queue.pop(clock.seconds), queue.pop(clock.seconds)] == [(KEY, 0.0), (rival, 0.0)]
+    cluster.remove(kinds.FINANCIALMODEL, "quant", "m")
+    wait(process.reconcile(KEY))
+    for key in (KEY, rival):
+        queue.done(key, clock.seconds)
+    process.deliver(cluster.outbox.pop())
+    told = [queue.pop(clock.seconds), queue.pop(clock.seconds)]
+    assert told == [(KEY, 0.0), (rival, 0.0)], "what it leaves in this process is tidied up, and the name is free"
