@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from fiduciary.api.crd import KINDS
+from fiduciary.engine.kinds import TRAININGS
 from fiduciary.settings import load
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,6 +79,20 @@ def test_records_can_be_made_but_neither_changed_nor_deleted_by_the_operator() -
     }
     assert "create" in verbs
     assert not verbs & {"update", "patch", "delete", "deletecollection"}
+
+
+def test_no_right_is_for_what_is_never_done() -> None:
+    """Acts of people have no status that could be written; what trains is posted once and never changed."""
+    granted = {
+        (resource, verb)
+        for _, rule in rules(DEPLOY / "kustomize" / "operator")
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    kinds_with_status = {kind.registration.plural for kind in KINDS if kind.registration.has_status}
+    written = {resource.partition("/")[0] for resource, _ in granted if resource.endswith("/status")}
+    assert written <= kinds_with_status
+    assert not {(resource.plural, "patch") for resource in TRAININGS} & granted
 
 
 @pytest.mark.parametrize(("where", "spec"), pod_specs(), ids=[where for where, _ in pod_specs()])
