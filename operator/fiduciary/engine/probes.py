@@ -3,7 +3,7 @@
 A decision says what is to be probed; a target that is new is asked at once, again soon while its answers change, and
 ever more slowly, up to its own interval, while they stay the same. A key is queued when a target's answer becomes
 another one, and when its last answer is so old that nobody should rely on it any more. A target whose answers change
-again and again is asked ever more slowly, too, until they stay the same for a while: each change is a write of a status.
+again and again is asked ever more slowly, too, until they stay the same for a while: each change writes a status.
 """
 
 from __future__ import annotations
