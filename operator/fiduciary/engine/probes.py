@@ -2,7 +2,8 @@
 
 A decision says what is to be probed; a target that is new is asked at once, again soon while its answers change, and
 ever more slowly, up to its own interval, while they stay the same. A key is queued when a target's answer becomes
-another one, and when its last answer is so old that nobody should rely on it any more.
+another one, and when its last answer is so old that nobody should rely on it any more. A target whose answers change
+again and again is asked ever more slowly, too, until they stay the same for a while: each change writes a status.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ LENT = 0.5
 #: Looks at a split that are counted together: an old split must not stand in the way of a new one for long.
 LOOKS = 10
 
+#: Changes in a row that are looked at closely, and equal results after which the next one is again.
+RESTLESS = 4
+CALM = 6
+
 #: How often results are looked through for old ones.
 WATCH_SECONDS = 2.0
 
@@ -70,7 +75,7 @@ class _Example:
 class _Aim:
     """One target of one key, with what is known of it."""
 
-    __slots__ = ("equal", "example", "key", "looks", "stale", "view")
+    __slots__ = ("changes", "equal", "example", "key", "looks", "stale", "view")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
@@ -78,6 +83,7 @@ class _Aim:
         self.view: ProbeView | None = None
         self.looks: deque[Counter[str]] = deque(maxlen=LOOKS)
         self.equal = 0  # equal results in a row
+        self.changes = 0  # since results were last equal for a while
         self.stale = False
 
     def drawn(self) -> tuple[tuple[str, int], ...]:
@@ -181,7 +187,8 @@ class Prober:
             return  # nobody wants to know any more
         self._metrics.probed(target.via, target.protocol, _outcome(answer), answer.latency_s)
         self._take(target, aim, answer)
-        pause = min(self._interval(target), self._fast * 2.0 ** min(aim.equal - 1, 30))
+        slower = aim.equal - 1 + max(0, aim.changes - RESTLESS)
+        pause = min(self._interval(target), self._fast * 2.0 ** min(slower, 30))
         self.queue.add_after(target, pause * self._jitter(0.9, 1.1))
 
     async def _ask(self, target: ProbeTarget, aim: _Aim) -> Answer:
@@ -244,6 +251,7 @@ class Prober:
         # Who answers a split is drawn anew in each look: that is no reason to look more often.
         calm = same or (before is not None and target.draws > 1 and before.ok and view.ok)
         aim.view, aim.equal = view, aim.equal + 1 if calm else 1
+        aim.changes = 0 if aim.equal >= CALM else aim.changes + (not calm)
         if not same or aim.stale:
             log.info(
                 "probe.changed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -310,3 +311,26 @@ def test_servers_that_do_not_answer_hold_up_no_other() -> None:
         await asyncio.wait_for(work, 5)
 
     asyncio.run(scenario())
+
+
+def test_a_server_that_answers_every_other_time_is_asked_ever_more_slowly(rig: Rig) -> None:
+    """One of two pods is broken and says that it is ready: each change is a write of a status and an event."""
+    answers = itertools.cycle((served(), Answer(False, 500, message="HTTP 500")))
+
+    async def infer(target: ProbeTarget, example: Example) -> Answer:
+        rig.servers.asked.append(rig.clock.seconds)
+        return next(answers)
+
+    rig.servers.infer = infer  # type: ignore[method-assign]
+    rig.prober.aim("m", (TARGET,))
+    rig.until(3)
+    assert len(rig.changed) >= 5, "the first changes are looked at closely"
+    rig.until(600)
+    assert len(rig.changed) < 40
+
+    rig.servers.infer = Servers.infer.__get__(rig.servers)  # type: ignore[method-assign]
+    rig.until(900)
+    rig.servers.answer, rig.changed[:], rig.servers.asked = served(NEW), [], []
+    rig.until(960)
+    assert rig.changed == ["m"]
+    assert rig.servers.asked[1] - rig.servers.asked[0] == pytest.approx(0.25), "it has been calm for a while"
