@@ -282,7 +282,7 @@ FROM_EVIDENCE: dict[str, tuple[str, str]] = {
         "Look at that store; half an answer is none.",
     ),
     "PrometheusRefused": (
-        "Prometheus refuses the query; its words are quoted.",
+        "Prometheus refuses the query, or cannot carry it out on the data that it holds; its words are quoted.",
         "Where it is a query of a DriftPolicy, correct it; else report it.",
     ),
     "PrometheusTimeout": (

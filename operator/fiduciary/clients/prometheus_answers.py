@@ -160,7 +160,10 @@ def _refused(url: str, status: int, answer: dict[str, Any], body: bytes) -> Prom
     text = f"{url} answered {status} {_shown(kind)}: {_shown(message)}"
     if kind == "timeout":
         return PrometheusError("PrometheusTimeout", text)
-    return PrometheusError("PrometheusRefused" if kind == "bad_data" else "PrometheusOverloaded", text)
+    # "execution" is of the data that was asked for (too many samples, two series under one name), not of the moment: a
+    # smaller part may be answered, and nobody's series blind his neighbours.
+    refused = kind in ("bad_data", "execution")
+    return PrometheusError("PrometheusRefused" if refused else "PrometheusOverloaded", text)
 
 
 def _answer(kind: object, result: object) -> Answer:
