@@ -555,6 +555,28 @@ def test_a_champion_without_a_past_may_begin() -> None:
     assert all(history.counts.trials == 0 for history in before.pasts.history(0))
 
 
+def test_a_champion_that_was_trained_lately_is_not_asked_about_before_that() -> None:
+    before = Before(0.3)
+    workload = Workload("quant", "m0-a")
+    for key, born in ((0, 0), (1, before.now - round(0.2 * DAY) * 1000)):
+        asked = len(before.prometheus.queries)
+        before.pasts.aim(key, plan(), workload, born)
+        while before.pasts.next_due() is not None:
+            asyncio.run(before.pasts.step())
+        assert before.pasts.unread(key) == ""
+        print(key, len(before.prometheus.queries) - asked)
+    week, life = (next(one for one in before.pasts.history(key) if one.name == "errors") for key in (0, 1))
+    blocks = life.dispersion.scatters[0].blocks
+    assert 0.19 * 1_440 <= blocks <= 0.2 * 1_440 + 1 < week.dispersion.scatters[0].blocks
+    fresh = Before(0.001)
+    asked = len(fresh.prometheus.queries)
+    fresh.pasts.aim(0, plan(), workload, fresh.now - 60_000)
+    while fresh.pasts.next_due() is not None:
+        asyncio.run(fresh.pasts.step())
+    assert len(fresh.prometheus.queries) - asked <= 2, "a version of a minute has no week to be read"
+    assert fresh.pasts.unread(0) == ""
+
+
 def test_without_an_answer_it_says_why_and_asks_again_a_while_later() -> None:
     before = Before(0.5)
     before.prometheus.away = "PrometheusUnauthorized"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from fiduciary.api.quantities import timedelta_of
@@ -22,7 +23,6 @@ from fiduciary.serving.observed import ServingPod
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from fiduciary.api.financialmodel import FinancialModel
     from fiduciary.api.modelapproval import ModelApproval
@@ -55,7 +55,7 @@ class Counting(Protocol):
 class Remembering(Protocol):
     """What is asked of :class:`fiduciary.engine.experiments.past.Pasts`."""
 
-    def aim(self, key: Key, plan: Plan, champion: Workload) -> None: ...
+    def aim(self, key: Key, plan: Plan, champion: Workload, born: int = 0) -> None: ...
     def drop(self, key: Key) -> None: ...
     def history(self, key: Key) -> tuple[History, ...]: ...
     def unread(self, key: Key) -> str: ...
@@ -223,7 +223,7 @@ class ExperimentObserver:
             return blind(replace(seen, world=world), now, Health(message=plan, unmeasured=plan))
         world = replace(world, transport=plan.source == "Gateway")
         champion, challenger = map(place.workload, arms)
-        world = self._with_past(key, world, plan, champion)
+        world = self._with_past(key, world, plan, champion, _born(log, arms[0]))
         if world.state is None:
             return replace(seen, world=world)
         exposed = world.route.weight > 0 or world.route.mirror > 0
@@ -231,7 +231,7 @@ class ExperimentObserver:
         want = Want(plan, champion, challenger, last, each_scrape=exposed and bool(plan.breakers))
         return read(replace(seen, world=world, want=want), plan, self._counting.results(key, last), now)
 
-    def _with_past(self, key: Key, world: World, plan: Plan, champion: Workload) -> World:
+    def _with_past(self, key: Key, world: World, plan: Plan, champion: Workload, born: int) -> World:
         """The champion's last seven days: read before the start, and of use to forecasts for a while after it."""
         if self._remembering is None:
             return world
@@ -240,7 +240,7 @@ class ExperimentObserver:
             if world.model.active != (metadata.name, metadata.uid) or metadata.deletion_timestamp is not None:
                 self._remembering.drop(key)
                 return world
-            self._remembering.aim(key, plan, champion)
+            self._remembering.aim(key, plan, champion, born)
             unread = self._remembering.unread(key)
             world = replace(world, health=replace(world.health, unanswered=self._remembering.unanswered(key)))
         elif world.state.evidence.last >= LEAST_BLOCKS:
@@ -316,6 +316,13 @@ def _split(model: FinancialModel, log: ModelLog, challenger: str) -> Split:
 def _watched_until(verdict: Recorded, model: FinancialModel) -> datetime | None:
     """The end of the window in which this promotion is watched; None where there is none, or no longer."""
     return verdict.at + timedelta_of(model.spec.promotion.rollback_window) if verdict.stands else None
+
+
+def _born(log: ModelLog, digest: str) -> int:
+    """When the training began that made a version, ms: nothing can have asked it before. 0: the log does not say."""
+    found = (verdict for verdict in log.verdicts.values() if verdict.version and verdict.version.digest == digest)
+    times = [datetime.fromisoformat(verdict.started_at) for verdict in found if verdict.started_at]
+    return round(min(times).timestamp() * 1000) if times else 0
 
 
 def _tried(log: ModelLog, experiment: ModelExperiment) -> bool:

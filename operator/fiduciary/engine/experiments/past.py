@@ -1,4 +1,5 @@
-"""The champion before the experiment: seven days of its blocks, read in stretches and counted as live blocks are.
+"""The champion before the experiment: seven days of its blocks, or all since it was trained, read in stretches and
+counted as live blocks are.
 
 How much its rates vary is fixed when an experiment starts (statistics.md rule 3), so they are read before the first
 step. Nothing of it is stored: what the start takes from it is in the terms and the evidence.
@@ -67,9 +68,11 @@ class Past:
     error: str = ""
 
     @classmethod
-    def begin(cls, plan: Plan, champion: Workload, now: int) -> Past:
+    def begin(cls, plan: Plan, champion: Workload, now: int, born: int = 0) -> Past:
+        """``born``: before then (ms) nothing of it can have been counted."""
         names = [test.measure.name for test in plan.guardrails] + ([TRANSPORT] if plan.source == "Gateway" else [])
-        plan = replace(plan, origin=first_edge(now // 1000 - DAYS * DAY, plan.block), breakers=())
+        since = max(now // 1000 - DAYS * DAY, min(born, now) // 1000 - plan.block)
+        plan = replace(plan, origin=first_edge(since, plan.block), breakers=())
         nothing = tuple(History(name, Counts(0, 0), Dispersion.start()) for name in names)
         return cls(plan, champion, histories=nothing)
 
@@ -145,15 +148,15 @@ class Pasts:
         self._nudge = asyncio.Event()
         self._closed = False
 
-    def aim(self, key: Hashable, plan: Plan, champion: Workload) -> None:
-        """Read this champion's past, as the plan counts it; its origin does not matter."""
+    def aim(self, key: Hashable, plan: Plan, champion: Workload, born: int = 0) -> None:
+        """Read this champion's past since ``born`` (ms), as the plan counts it; its origin does not matter."""
         known = self._pasts.get(key)
         if known is not None and known.champion == champion and _same(known.plan, plan):
             if known.missing(self._now()) and key not in self._line:
                 self._line.append(key)
                 self._nudge.set()
             return
-        self._pasts[key] = Past.begin(plan, champion, self._now())
+        self._pasts[key] = Past.begin(plan, champion, self._now(), born)
         if key not in self._line:
             self._line.append(key)
         self._nudge.set()
