@@ -12,7 +12,7 @@ from scipy.special import gammaln
 from scipy.stats import binom, chi2
 
 from fiduciary.evidence.breaker import LEVEL
-from fiduciary.evidence.dispersion import SCALES
+from fiduciary.evidence.dispersion import scales
 from fiduciary.evidence.samples import CONCENTRATION
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Dispersion:
 
     @classmethod
     def start(cls, replications: int) -> Dispersion:
-        return cls([Scatter.start(scale, replications) for scale in SCALES])
+        return cls([Scatter.start(scale, replications) for scale in scales(60)])
 
     def fold(self, first: int, last: int, counts: Counts) -> Dispersion:
         return Dispersion([scatter.add(counts, last - first + 1) for scatter in self.scatters])

@@ -1,7 +1,7 @@
 """How much more the champion's counts scatter than independent requests would: the φ̂ of statistics.md rule 3.
 
-Pearson's statistic over blocks of 1, 10 and 60 base blocks, divided by the 10 % quantile of χ²: an upper 90 % bound
-of the dispersion. Slow changes of the rate show only in the long blocks, hence the largest of the three counts.
+Pearson's statistic over base blocks and over blocks of 1, 10 and 60 minutes, divided by the 10 % quantile of χ²: an
+upper 90 % bound of the dispersion. Slow changes of the rate show only in the long blocks, hence the largest counts.
 
 Source: McCullagh & Nelder (1989), Generalized Linear Models, section 4.5 (X²/ν); the running weighted sum of squares:
 West (1979), CACM 22(9).
@@ -16,9 +16,19 @@ from fiduciary.evidence.blocks import Counts
 from fiduciary.evidence.refusal import MAX_COUNT, Refusal, Why, check_next, check_trials
 from fiduciary.evidence.tails import chi_square_quantile
 
-SCALES = (1, 10, 60)
+EPISODES = (60, 600, 3600)
+"""Seconds: how long a service that is episodic stays bad."""
 FEW = 10
 """Blocks of a scale from which its bound says something: with ten it is about twice the scatter, with two 63 times."""
+
+
+def scales(block: int) -> tuple[int, ...]:
+    """Base blocks of ``block`` seconds in each block that is looked at: one, and what is an episode long at least.
+
+    >>> scales(60), scales(10), scales(900), scales(3600)
+    ((1, 10, 60), (1, 6, 60, 360), (1, 4), (1,))
+    """
+    return tuple(sorted({1, *(math.ceil(episode / block) for episode in EPISODES)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +73,15 @@ class Scatter:
 
 @dataclass(frozen=True, slots=True)
 class Dispersion:
-    """The same counts at each of the three scales. Unit: base blocks (minutes) of one arm."""
+    """The same counts at each scale, the shortest first. Unit: base blocks of one arm."""
 
     last: int
     scatters: tuple[Scatter, ...]
 
     @classmethod
-    def start(cls, last: int = -1) -> Dispersion:
-        """Nothing folded; ``last`` is the number of the block before the first one."""
-        return cls(last, tuple(Scatter(scale, 0, 0, 0.0, 0.0, 0, 0, 0) for scale in SCALES))
+    def start(cls, last: int = -1, block: int = 60) -> Dispersion:
+        """Nothing folded; ``last`` is the number of the block before the first one, ``block`` the seconds of each."""
+        return cls(last, tuple(Scatter(scale, 0, 0, 0.0, 0.0, 0, 0, 0) for scale in scales(block)))
 
     def fold(self, first: int, last: int, counts: Counts) -> Dispersion | Refusal:
         """With base blocks ``first`` … ``last`` of one arm; a merged gap counts as one block of at least its length."""
@@ -86,7 +96,7 @@ class Dispersion:
         """φ̂ >= 1: the largest bound over the scales that have two blocks.
 
         H0-free; a mean rate that truly changes counts as dispersion. Invalid for an arm whose bursts are longer than
-        60 base blocks, or begin only after the estimate: then the declared value must be larger.
+        an hour or a base block, or begin only after the estimate: then the declared value must be larger.
 
         Args:
             least_blocks: base blocks below which there is no estimate (24 h of minutes: 1,440); the caller then uses

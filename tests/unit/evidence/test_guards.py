@@ -66,6 +66,21 @@ def test_slow_bursts_show_in_the_long_blocks() -> None:
     assert hours > 2.0 * minutes
 
 
+@pytest.mark.parametrize(("block", "expected"), [(10, 360), (60, 60), (600, 6), (3600, 1), (7200, 1)])
+def test_the_longest_blocks_are_an_hour_whatever_the_base_block(block: int, expected: int) -> None:
+    """Rule 3: sizes of .29 where an hour's bursts are looked at in minutes; sixty hours of them are no more bursts."""
+    assert Dispersion.start(block=block).scatters[-1].scale == expected
+
+
+def test_a_day_of_long_blocks_bounds_the_scatter_of_even_requests_by_twice_itself() -> None:
+    """Two blocks of ten hours did by 63 times: nothing was ever shown to an experiment with hourly blocks."""
+    rng = np.random.default_rng(6)
+    state = Dispersion.start(block=3600)
+    for k in range(24):
+        state = ok(state.fold(k, k, Counts(10_000, int(rng.binomial(10_000, 0.01)))))
+    assert ok(state.estimate(24)) < 2.5
+
+
 def test_a_champion_without_errors_has_no_visible_dispersion_and_few_blocks_have_none_yet() -> None:
     silent = counted([Counts(100, 0)] * 200).estimate(100)
     assert isinstance(silent, Refusal)

@@ -183,7 +183,8 @@ def _objective_terms(world: World, objective: Objective, prequential: bool) -> O
 
 
 def _guardrail(terms: Terms, its: GuardrailTerms, history: History | None) -> GuardrailEvidence | Refusal:
-    known = history or History(its.name, Counts(0, 0), Dispersion.start())
+    unseen = Dispersion.start(block=terms.block)
+    known = history or History(its.name, Counts(0, 0), unseen)
     harm = Harm.start(known.counts, terms.planned)
     noninferiority = NonInferiority.start(known.counts, its.margin)
     if isinstance(harm, Refusal):
@@ -195,19 +196,20 @@ def _guardrail(terms: Terms, its: GuardrailTerms, history: History | None) -> Gu
         harm,
         noninferiority,
         champion=known.dispersion,
-        challenger=Dispersion.start(),
+        challenger=unseen,
         carried_harm=its.carried_harm,
         carried_noninferiority=its.carried_noninferiority,
     )
 
 
 def _transport(terms: Terms, history: History | None, carried: Carried | None) -> GuardrailEvidence | Refusal:
-    known = history or History(TRANSPORT, Counts(0, 0), Dispersion.start())
+    unseen = Dispersion.start(block=terms.block)
+    known = history or History(TRANSPORT, Counts(0, 0), unseen)
     harm = Harm.start(known.counts, terms.planned)
     if isinstance(harm, Refusal):
         return harm
     before = 0.0 if carried is None else carried.log_e
-    return GuardrailEvidence(TRANSPORT, harm, None, known.dispersion, Dispersion.start(), carried_harm=before)
+    return GuardrailEvidence(TRANSPORT, harm, None, known.dispersion, unseen, carried_harm=before)
 
 
 def _carried(world: World, name: str, side: str, what: str) -> Carried | None:

@@ -73,7 +73,7 @@ class Past:
         names = [test.measure.name for test in plan.guardrails] + ([TRANSPORT] if plan.source == "Gateway" else [])
         since = max(now // 1000 - DAYS * DAY, min(born, now) // 1000 - plan.block)
         plan = replace(plan, origin=first_edge(since, plan.block), breakers=())
-        nothing = tuple(History(name, Counts(0, 0), Dispersion.start()) for name in names)
+        nothing = tuple(History(name, Counts(0, 0), Dispersion.start(block=plan.block)) for name in names)
         return cls(plan, champion, histories=nothing)
 
     @property
