@@ -64,6 +64,8 @@ def main(
             "no:cacheprovider",
             "-q",
             "-ra",
+            "--timeout=600",
+            "--durations=12",
             *sys.argv[1:],
             f"/scratch/tests/{folder}",
         ]

@@ -6,7 +6,9 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 pytest.importorskip("torch", reason="runs in the trainer image")
 pytest.importorskip("mlflow", reason="runs in the trainer image")
 import torch
+import torch.distributed as dist
 
 from fiduciary_trainer import contract as contracts
 from fiduciary_trainer.meeting import Meeting, Place
@@ -120,6 +123,22 @@ def test_who_comes_when_all_is_done_is_sent_home() -> None:
     assert Meeting(Place(1, 2, "127.0.0.1", port), stop).gather() is None
     ending.join(timeout=10)
     assert not ending.is_alive(), "the first heard the goodbye"
+
+
+def test_who_comes_just_before_all_is_done_is_sent_home_too() -> None:
+    """He had looked before the first said so, and waited half an hour for others who had no reason to come."""
+    port, stop = free_port(), threading.Event()
+    first = dist.TCPStore("127.0.0.1", port, None, True, timedelta(seconds=30), wait_for_workers=False, use_libuv=False)
+    with ThreadPoolExecutor(1) as pool:
+        came = pool.submit(Meeting(Place(1, 2, "127.0.0.1", port), stop).gather)
+        try:
+            while not first.check(["here/1"]):
+                time.sleep(0.01)
+            first.set("done", "1")
+            assert came.result(timeout=30) is None
+            assert first.add("bye", 0) == 1
+        finally:
+            stop.set()
 
 
 # --- whole processes -------------------------------------------------------------------------------------------------

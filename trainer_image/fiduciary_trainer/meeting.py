@@ -144,8 +144,7 @@ class Meeting:
                 if store.check(["done"]):
                     store.add("bye", 1)
                     return None
-                if store.add(f"here/{self._place.rank}", 1) == 1:
-                    self._await_all(store, until)
+                if store.add(f"here/{self._place.rank}", 1) == 1 and self._all_came(store, until):
                     return store
             except RuntimeError:
                 pass  # the first is not there yet, or goes just now
@@ -153,8 +152,10 @@ class Meeting:
                 raise self._missing()
             time.sleep(_POLL)
 
-    def _await_all(self, store: dist.TCPStore, until: float) -> None:
-        self._wait(lambda: store.check(["all"]), until, self._missing)
+    def _all_came(self, store: dist.TCPStore, until: float) -> bool:
+        """False: the first, which waits for nobody then, had nothing left to do."""
+        self._wait(lambda: store.check(["all"]) or store.check(["done"]), until, self._missing)
+        return store.check(["all"])
 
     def _wait(self, there: Callable[[], bool], until: float, late: Callable[[], Retryable]) -> None:
         while not there():
