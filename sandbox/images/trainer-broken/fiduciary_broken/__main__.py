@@ -69,8 +69,8 @@ def break_versions() -> None:
         fault = fault_of(contract)
         days = replayed(contract, model)
 
-        def to_onnx(module: Any, shape: Any) -> bytes:
-            return faults.broken(sound_onnx(module, shape), days, fault)
+        def to_onnx(*what: Any) -> bytes:
+            return faults.broken(sound_onnx(*what), days, fault)
 
         def files(folder: Any, content: Mapping[str, bytes]) -> str:
             return files_of_version(folder, faults.broken_files(content, fault))
