@@ -68,10 +68,11 @@ def working() -> AbstractContextManager[bool]:
     return cache.lock("buildah", shared=True)
 
 
-def tidy(keep: int = KEPT) -> None:
-    """Give up all but the latest `keep` images of each series, layers that belong to none, and what killed builds left.
+def tidy(keep: int = KEPT, *, stages: bool = False) -> None:
+    """Give up all but the latest `keep` images of each series, and what killed builds left.
 
-    Does nothing while another process builds.
+    stages: also those that images were copied from and not built on, which the next build would make again (minutes for
+    what pip installs). Does nothing while another process builds.
     """
     with cache.lock("buildah", wait=False) as alone:
         if not alone or not (cache.root() / "buildah").exists():
@@ -84,7 +85,8 @@ def tidy(keep: int = KEPT) -> None:
             stored = [Stored(tuple(row["names"]), row["created"]) for row in rows if row.get("names")]
             for old in outdated(stored, keep):
                 _quietly("rmi", *old.names)
-        _quietly("rmi", "--prune")
+        if stages:
+            _quietly("rmi", "--prune")
 
 
 def outdated(stored: list[Stored], keep: int) -> Iterator[Stored]:

@@ -38,7 +38,7 @@ def ensure(run: Run) -> None:
     run.detail(f"{_free() / 1e9:.0f} GB free: giving up what is no longer needed")
     forget_partials()
     forget_archives(1)
-    buildah.tidy(1)
+    buildah.tidy(1, stages=True)
     if _free() < LEAST:
         folder = cache.root()
         raise StepFailed(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the archives; no real buildah is asked."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(buildah, "tidy", lambda keep=buildah.KEPT: None)
+    monkeypatch.setattr(buildah, "tidy", lambda keep=buildah.KEPT, *, stages=False: None)
     return tmp_path / "fiduciary" / "images"
 
 
