@@ -130,7 +130,7 @@ def _record(world: World, now: datetime, action: Any, key: str, to: VersionRef |
         action=action,
         to=to,
         cause=Cause(kind="Initial"),
-        evidence=Evidence(summary={"trainingKey": key}),
+        evidence=Evidence(summary={"trainingKey": key, "specKey": key, "configKey": key, "asOf": "2017-12-29"}),
         previous=chain,
         decided_at=now,
     )
