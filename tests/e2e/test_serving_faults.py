@@ -166,14 +166,17 @@ def test_route_that_takes_host_and_path_is_seen(cluster: Cluster, two: TwoVersio
 def nothing_else(cluster: Cluster) -> Iterator[None]:
     """Neither Prometheus nor MLflow."""
     workloads = (("prometheus", "monitoring"), ("mlflow", MLFLOW_NAMESPACE))
-    for name, namespace in workloads:
-        cluster.kubectl("scale", f"deployment/{name}", "--replicas=0", namespace=namespace)
-    for name, namespace in workloads:
-        cluster.until_all("pod", namespace, lambda pods: not pods, 60, f"{name} is gone")
-    yield
-    for name, namespace in workloads:
-        cluster.kubectl("scale", f"deployment/{name}", "--replicas=1", namespace=namespace)
-        cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=120s", namespace=namespace)
+    try:
+        for name, namespace in workloads:
+            cluster.kubectl("scale", f"deployment/{name}", "--replicas=0", namespace=namespace)
+        for name, namespace in workloads:
+            mine = f"app.kubernetes.io/name={name}"
+            cluster.until_all("pod", namespace, lambda pods: not pods, 60, f"{name} is gone", selector=mine)
+        yield
+    finally:
+        for name, namespace in workloads:
+            cluster.kubectl("scale", f"deployment/{name}", "--replicas=1", namespace=namespace)
+            cluster.kubectl("rollout", "status", f"deployment/{name}", "--timeout=120s", namespace=namespace)
 
 
 @pytest.mark.usefixtures("nothing_else")
