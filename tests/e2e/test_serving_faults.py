@@ -163,8 +163,9 @@ def test_route_that_takes_host_and_path_is_seen(cluster: Cluster, two: TwoVersio
 
 
 @pytest.fixture
-def nothing_else(cluster: Cluster) -> Iterator[None]:
-    """Neither Prometheus nor MLflow."""
+def nothing_else(cluster: Cluster, two: TwoVersions) -> Iterator[None]:
+    """Neither Prometheus nor MLflow, from when both versions have been loaded."""
+    assert two.second
     workloads = (("prometheus", "monitoring"), ("mlflow", MLFLOW_NAMESPACE))
     try:
         for name, namespace in workloads:
