@@ -223,7 +223,9 @@ class ExperimentObserver:
             return blind(replace(seen, world=world), now, Health(message=plan, unmeasured=plan))
         world = replace(world, transport=plan.source == "Gateway")
         champion, challenger = map(place.workload, arms)
-        world = self._with_past(key, world, plan, champion, _born(log, arms[0]))
+        # Once it has begun nothing more of its past is read, and this is looked at at each scrape.
+        born = _born(log, arms[0]) if world.state is None else 0
+        world = self._with_past(key, world, plan, champion, born)
         if world.state is None:
             return replace(seen, world=world)
         exposed = world.route.weight > 0 or world.route.mirror > 0
