@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fiduciary.api.driftpolicy import Monitor
     from fiduciary.decide.drift.case import Case
     from fiduciary.decide.drift.state import Alarm, State
-    from fiduciary.decide.drift.world import Asked
+    from fiduciary.decide.drift.world import Acted, Asked
 
 MOST_WITHDRAWN = 4
 DAY = timedelta(days=1)
@@ -162,8 +162,12 @@ def _busy(case: Case) -> Held | None:
     return None
 
 
+def _acted(case: Case) -> tuple[Acted, ...]:
+    return () if case.model is None else case.model.acted
+
+
 def _cooling(case: Case) -> Held | None:
-    return cooling(case.spec, () if case.model is None else case.model.acted, case.name, case.moment)
+    return cooling(case.spec, _acted(case), case.name, case.moment)
 
 
 def _few_rows(case: Case) -> Held | None:
@@ -241,11 +245,11 @@ def _too_late(case: Case) -> Held | None:
 
 
 def _retrains_used_up(case: Case) -> Held | None:
-    return used_up(case.spec, () if case.model is None else case.model.acted, "Retrain", case.moment)
+    return used_up(case.spec, _acted(case), "Retrain", case.moment)
 
 
 def _rollbacks_used_up(case: Case) -> Held | None:
-    return used_up(case.spec, () if case.model is None else case.model.acted, "RollBack", case.moment)
+    return used_up(case.spec, _acted(case), "RollBack", case.moment)
 
 
 RULES = {
