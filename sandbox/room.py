@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from typing import TYPE_CHECKING
 
@@ -70,6 +69,4 @@ def _free() -> int:
     folder = cache.root()
     while not folder.exists():
         folder = folder.parent
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(folder).free
-    return ENOUGH
+    return shutil.disk_usage(folder).free
